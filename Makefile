@@ -1,0 +1,45 @@
+# Every task of this project, one verb each. The scripts are in ops/local/.
+SHELL := /bin/bash
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help demo up down psql dsn logs build lint test clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: up ## install what is missing, start everything, load the sample deal room and show a tour
+	@ops/local/demo.sh
+
+up: build ## start PostgreSQL and the sidecar; the data of the last time are there
+	@ops/local/sidecar.sh start
+	@ops/local/server.sh start
+	@echo "==> Ready: make psql"
+
+down: ## stop both; nothing is lost
+	@ops/local/server.sh stop
+	@ops/local/sidecar.sh stop
+
+psql: export SALESAI_SQL = $(value SQL)
+psql: ## SQL prompt, or one statement: make -s psql SQL='select 1'
+	@ops/local/server.sh psql
+
+dsn: ## the connection string for libpq and drivers
+	@ops/local/server.sh dsn
+
+logs: ## follow the logs of both servers
+	@ops/local/logs.sh
+
+build: ## fetch PostgreSQL and the models, build and install the extension and the sidecar
+	@ops/local/packages.sh
+	@ops/local/home.sh
+	@ops/local/fetch.sh
+	@ops/local/build.sh sidecar 18
+
+lint: build ## check format, clippy and the shell scripts
+	@ops/local/lint.sh
+
+test: ## run every test layer
+	@ops/local/test.sh
+
+clean: ## delete the database, what was fetched and the build (asks; YES=1 does not)
+	@ops/local/clean.sh

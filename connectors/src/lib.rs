@@ -1,0 +1,1 @@
+//! The outside world: gateway, webhooks, OAuth, sync and platforms. `README.md` says what comes.

@@ -1,0 +1,191 @@
+//! Extraction: an answer out of the evidence's own sentences, for when no model is at hand.
+//!
+//! The score of a sentence is the sum of
+//! - the weight of the question's content words in it, as a share of the weight of all of them; a
+//!   word weighs more the fewer sentences have it, and half of the share of a question just before
+//!   the sentence counts too, because answers do not repeat their questions;
+//! - 0.1 / evidence number;
+//! - 0.15 if the question asks how much, when or who, and the sentence has a number or a name.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::answers::{Abstention, Answer, AnswerMethod, Claim};
+use super::evidence::Evidence;
+use super::sentence_index::{EvidenceSentence, EvidenceSentences, index_sentences};
+use crate::words::{WordKind, stems};
+
+const SENTENCES_MAX: usize = 3;
+
+/// A sentence below this share of the best score is left out.
+const SCORE_SHARE_MIN: f32 = 0.6;
+
+/// A sentence with fewer content words, and neither number nor name, is a back-channel.
+const CONTENT_WORDS_MIN: usize = 4;
+
+const CONFIDENCE_MAX: f32 = 0.9;
+const RANK_BONUS: f32 = 0.1;
+const KIND_BONUS: f32 = 0.15;
+const QUESTION_SHARE: f32 = 0.5;
+
+/// Gives the one to three sentences that fit the question best, in the order in which they were said.
+///
+/// Confidence is the weighted share of the question's words that the best sentence covers, at most 0.9.
+pub fn extract_answer(question: &str, evidence: &[Evidence]) -> Result<Answer, Abstention> {
+    let index = index_sentences(evidence);
+    let weights = WordWeights::new(question, &index);
+    if weights.is_zero() {
+        return Err(Abstention::NoMatch);
+    }
+    let mut candidates = score_sentences(question, &index, &weights);
+    candidates.sort_by(|left, right| right.score.total_cmp(&left.score));
+    let best = candidates.first().ok_or(Abstention::Unsupported)?;
+    let confidence = best.coverage.min(CONFIDENCE_MAX);
+    let score_min = best.score * SCORE_SHARE_MIN;
+
+    let mut texts = HashSet::new();
+    candidates.retain(|candidate| {
+        candidate.score >= score_min && texts.insert(candidate.sentence.text())
+    });
+    candidates.truncate(SENTENCES_MAX);
+    candidates.sort_by_key(|candidate| candidate.position);
+    let claims = candidates.iter().map(Candidate::claim).collect();
+    Ok(Answer {
+        method: AnswerMethod::Extractive,
+        claims,
+        confidence,
+    })
+}
+
+/// A sentence that could answer.
+struct Candidate<'s, 'e> {
+    sentence: &'s EvidenceSentence<'e>,
+    /// Order of the evidence, then of the sentence in it.
+    position: (usize, usize),
+    coverage: f32,
+    score: f32,
+}
+
+impl Candidate<'_, '_> {
+    fn claim(&self) -> Claim {
+        Claim {
+            text: self.sentence.text().to_owned(),
+            citations: vec![self.sentence.cite(1.0)],
+        }
+    }
+}
+
+fn score_sentences<'s, 'e>(
+    question: &str,
+    index: &'s [EvidenceSentences<'e>],
+    weights: &WordWeights,
+) -> Vec<Candidate<'s, 'e>> {
+    let asked_kinds = asked_kinds(question);
+    let mut candidates = Vec::new();
+    for (group_at, group) in index.iter().enumerate() {
+        let rank_bonus = RANK_BONUS / group.evidence.number.max(1) as f32;
+        let mut question_before = 0.0;
+        for (sentence_at, sentence) in group.sentences.iter().enumerate() {
+            let own = weights.coverage(&sentence.stems);
+            let coverage = (own + QUESTION_SHARE * question_before).min(1.0);
+            question_before = if sentence.is_question() { own } else { 0.0 };
+            if sentence.is_question() || is_back_channel(sentence) || coverage == 0.0 {
+                continue;
+            }
+            let has_kind = sentence
+                .words
+                .iter()
+                .any(|word| asked_kinds.contains(&word.kind));
+            let kind_bonus = if has_kind { KIND_BONUS } else { 0.0 };
+            let score = coverage + rank_bonus + kind_bonus;
+            candidates.push(Candidate {
+                sentence,
+                position: (group_at, sentence_at),
+                coverage,
+                score,
+            });
+        }
+    }
+    candidates
+}
+
+fn is_back_channel(sentence: &EvidenceSentence<'_>) -> bool {
+    let has_fact = |kind| sentence.words.iter().any(|word| word.kind == kind);
+    // The first word has a capital letter anyway.
+    let has_name = sentence
+        .words
+        .iter()
+        .skip(1)
+        .any(|word| word.kind == WordKind::Capitalised);
+    sentence.words.len() < CONTENT_WORDS_MIN && !has_fact(WordKind::Number) && !has_name
+}
+
+/// The kinds of words that an answer to this question has.
+fn asked_kinds(question: &str) -> Vec<WordKind> {
+    let question = format!(" {} ", question.to_lowercase());
+    let asks = |phrases: &[&str]| phrases.iter().any(|phrase| question.contains(phrase));
+    if asks(&[
+        "how much",
+        "how many",
+        "how long",
+        " when ",
+        "what date",
+        "what price",
+        " cost",
+    ]) {
+        vec![WordKind::Number]
+    } else if asks(&[" who ", " whom ", " whose "]) {
+        vec![WordKind::Capitalised]
+    } else {
+        Vec::new()
+    }
+}
+
+/// How much each content word of the question weighs; ordered, so that sums do not vary from run to run.
+struct WordWeights {
+    weights: BTreeMap<String, f32>,
+    sum: f32,
+}
+
+impl WordWeights {
+    /// Weight is ln(1 + sentences / sentences with the word); a word in none weighs as one in one does.
+    fn new(question: &str, index: &[EvidenceSentences<'_>]) -> Self {
+        let sentences = || index.iter().flat_map(|group| &group.sentences);
+        let sentence_count = sentences().count() as f32;
+        let mut weights = BTreeMap::new();
+        let mut sum = 0.0;
+        for stem in BTreeSet::from_iter(stems(question)) {
+            let count = sentences()
+                .filter(|sentence| sentence.stems.contains(&stem))
+                .count();
+            let weight = (1.0 + sentence_count / count.max(1) as f32).ln();
+            sum += weight;
+            if count > 0 {
+                weights.insert(stem, weight);
+            }
+        }
+        Self { weights, sum }
+    }
+
+    fn is_zero(&self) -> bool {
+        self.weights.is_empty()
+    }
+
+    /// The share of the question's weight that these words have.
+    fn coverage(&self, stems: &HashSet<String>) -> f32 {
+        let found: f32 = self
+            .weights
+            .iter()
+            .filter(|(stem, _)| stems.contains(*stem))
+            .map(|(_, weight)| weight)
+            .sum();
+        if self.sum > 0.0 {
+            found / self.sum
+        } else {
+            0.0
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "extraction_tests.rs"]
+mod tests;

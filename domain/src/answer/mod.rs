@@ -1,0 +1,19 @@
+//! Cited answers: what is shown to the model, and which of its words may reach the reader.
+//!
+//! **Invariant:** a claim leaves this module only with a quote that is word for word in its evidence.
+
+mod answers;
+mod citation;
+mod draft;
+mod evidence;
+mod extraction;
+mod prompt;
+mod sentence_index;
+mod verification;
+
+pub use answers::{Abstention, Answer, AnswerMethod, Claim};
+pub use citation::{Citation, locate_quote};
+pub use evidence::{Evidence, EvidenceSegment};
+pub use extraction::extract_answer;
+pub use prompt::{Prompt, build_prompt};
+pub use verification::{CLAIMS_MAX, judge_answer, verify_answer};

@@ -1,0 +1,206 @@
+//! Emails (RFC 5322 with MIME): who, when, which thread, and the text.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use mail_parser::{Address, HeaderName, HeaderValue, Message, MessageParser, PartType};
+
+pub use crate::error::EmailError;
+use crate::html_text::html_to_text;
+use crate::paragraphs::split_paragraphs_of;
+use crate::redacted::Redacted;
+use crate::segment::Segment;
+
+/// The largest message in bytes.
+pub const EMAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The MIME parser may look through the whole message once per multipart border; this bounds the sum.
+const SCAN_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
+
+/// Ids in `References` and addresses in `To` or `Cc` beyond this many are left out.
+const HEADER_ENTRIES_MAX: usize = 1000;
+
+/// One email, ready to be stored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Email {
+    /// `Message-ID` without its angle brackets.
+    pub message_id: Option<String>,
+    /// The message that this one answers.
+    pub in_reply_to: Option<String>,
+    /// The thread before this message, oldest first.
+    pub references: Vec<String>,
+    /// The subject, decoded.
+    pub subject: Option<String>,
+    /// The `Date` header in Unix milliseconds.
+    pub sent_at_ms: Option<i64>,
+    /// The first address of `From`.
+    pub from: Option<Mailbox>,
+    /// The addresses of `To`.
+    pub to: Vec<Mailbox>,
+    /// The addresses of `Cc`.
+    pub cc: Vec<Mailbox>,
+    /// The text of the message; HTML is turned into text where there is nothing else.
+    pub body: String,
+    /// The paragraphs of `body`, spoken by the sender.
+    pub segments: Vec<Segment>,
+}
+
+/// A name and its email address.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Mailbox {
+    /// The display name.
+    pub name: Option<String>,
+    /// The address as written.
+    pub address: String,
+}
+
+/// Reads one message.
+pub fn parse_email(raw: &[u8]) -> Result<Email, EmailError> {
+    check_size(raw)?;
+    let message = MessageParser::default()
+        .parse(raw)
+        .ok_or(EmailError::NotAMessage)?;
+    let email = read_message(&message);
+    dismantle(message);
+    email
+}
+
+fn check_size(raw: &[u8]) -> Result<(), EmailError> {
+    if raw.trim_ascii().is_empty() {
+        return Err(EmailError::Empty);
+    }
+    if raw.len() > EMAIL_BYTES_MAX {
+        return Err(EmailError::TooLong {
+            bytes: raw.len(),
+            bytes_max: EMAIL_BYTES_MAX,
+        });
+    }
+    let word = b"boundary";
+    let parts = raw
+        .windows(word.len())
+        .filter(|bytes| bytes.eq_ignore_ascii_case(word))
+        .count();
+    let parts_max = SCAN_BYTES_MAX / raw.len();
+    if parts > parts_max {
+        return Err(EmailError::TooManyParts { parts, parts_max });
+    }
+    Ok(())
+}
+
+fn read_message(message: &Message<'_>) -> Result<Email, EmailError> {
+    // The MIME parser takes a first line of prose for the name of an unknown header.
+    if message
+        .headers()
+        .iter()
+        .all(|header| matches!(header.name, HeaderName::Other(_)))
+    {
+        return Err(EmailError::NotAMessage);
+    }
+    let body = body_text(message);
+    if body.trim().is_empty() {
+        return Err(EmailError::NoText);
+    }
+    let from = mailboxes(message.from()).into_iter().next();
+    let writer = from
+        .as_ref()
+        .map(|mailbox| mailbox.name.as_deref().unwrap_or(&mailbox.address));
+    Ok(Email {
+        message_id: message.message_id().and_then(header_text),
+        in_reply_to: header_texts(message.in_reply_to()).into_iter().next(),
+        references: header_texts(message.references()),
+        subject: message.subject().and_then(header_text),
+        sent_at_ms: message
+            .date()
+            .filter(|date| date.is_valid())
+            .map(|date| date.to_timestamp() * 1000),
+        to: mailboxes(message.to()),
+        cc: mailboxes(message.cc()),
+        segments: split_paragraphs_of(&body, writer)?,
+        from,
+        body,
+    })
+}
+
+/// All inline text parts, with `\n` line ends and without NUL, which PostgreSQL cannot store.
+fn body_text(message: &Message<'_>) -> String {
+    let mut body = String::new();
+    for part in message.text_bodies() {
+        let text: Cow<'_, str> = match &part.body {
+            PartType::Text(text) => Cow::Borrowed(text),
+            PartType::Html(html) => Cow::Owned(html_to_text(html)),
+            _ => continue,
+        };
+        if !body.is_empty() {
+            body.push_str("\n\n");
+        }
+        body.push_str(&text.replace("\r\n", "\n").replace('\0', ""));
+    }
+    body
+}
+
+fn mailboxes(addresses: Option<&Address<'_>>) -> Vec<Mailbox> {
+    let Some(addresses) = addresses else {
+        return Vec::new();
+    };
+    let mailboxes = addresses.iter().filter_map(|entry| {
+        Some(Mailbox {
+            name: entry.name.as_deref().and_then(header_text),
+            address: entry.address.as_deref().and_then(header_text)?,
+        })
+    });
+    mailboxes.take(HEADER_ENTRIES_MAX).collect()
+}
+
+fn header_texts(value: &HeaderValue<'_>) -> Vec<String> {
+    match value {
+        HeaderValue::Text(text) => header_text(text).into_iter().collect(),
+        HeaderValue::TextList(texts) => texts
+            .iter()
+            .filter_map(|text| header_text(text))
+            .take(HEADER_ENTRIES_MAX)
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A header value on one line; `None` if nothing is left.
+fn header_text(text: &str) -> Option<String> {
+    let text = crate::markup::collapse_whitespace(text);
+    (!text.is_empty()).then_some(text)
+}
+
+/// Frees a message level by level: dropping messages nested a million deep would overflow the stack.
+fn dismantle(message: Message<'_>) {
+    let mut messages = vec![message];
+    while let Some(message) = messages.pop() {
+        for part in message.parts {
+            if let PartType::Message(nested) = part.body {
+                messages.push(nested);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Email {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Email")
+            .field("sent_at_ms", &self.sent_at_ms)
+            .field("body", &Redacted(&self.body))
+            .field("segments", &self.segments.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Mailbox")
+            .field("address", &Redacted(&self.address))
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "email_tests.rs"]
+mod tests;

@@ -1,0 +1,193 @@
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{EMAIL_BYTES_MAX, EmailError, Mailbox, parse_email};
+
+fn check_error(raw: &[u8], expected: EmailError) {
+    assert_eq!(parse_email(raw), Err(expected));
+}
+
+/// Goal: headers are decoded, the body is text with exact ranges, the sender speaks.
+#[test]
+fn plain_message() {
+    let raw = "Message-ID: <b@acme.example>\r\nIn-Reply-To: <a@acme.example>\r\n\
+               References: <z@acme.example> <a@acme.example>\r\n\
+               Subject: =?utf-8?q?Price_f=C3=BCr?= Acme\r\nDate: Thu, 2 Apr 2026 10:00:00 +0200\r\n\
+               From: =?utf-8?q?J=C3=BCrgen?= <j@acme.example>\r\nTo: A <a@b.example>, c@d.example\r\n\
+               Cc: Team: e@f.example, \"G, H\" <g@h.example>;\r\n\
+               Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
+               Hall=C3=B6chen,\r\n\r\nthe price=\r\n is 15%.=00\r\n";
+    let email = parse_email(raw.as_bytes()).unwrap();
+    let mailbox = |name: Option<&str>, address: &str| Mailbox {
+        name: name.map(str::to_owned),
+        address: address.to_owned(),
+    };
+    assert_eq!(email.message_id.as_deref(), Some("b@acme.example"));
+    assert_eq!(email.in_reply_to.as_deref(), Some("a@acme.example"));
+    assert_eq!(email.references, ["z@acme.example", "a@acme.example"]);
+    assert_eq!(email.subject.as_deref(), Some("Price für Acme"));
+    assert_eq!(email.sent_at_ms, Some(1_775_116_800_000));
+    assert_eq!(email.from, Some(mailbox(Some("Jürgen"), "j@acme.example")));
+    assert_eq!(
+        email.to,
+        [
+            mailbox(Some("A"), "a@b.example"),
+            mailbox(None, "c@d.example")
+        ]
+    );
+    assert_eq!(
+        email.cc,
+        [
+            mailbox(None, "e@f.example"),
+            mailbox(Some("G, H"), "g@h.example")
+        ]
+    );
+    assert_eq!(email.body, "Hallöchen,\n\nthe price is 15%.\n");
+    let found: Vec<_> = email
+        .segments
+        .iter()
+        .map(|s| {
+            (
+                s.speaker.as_deref(),
+                s.start_char,
+                s.end_char,
+                s.content.as_str(),
+            )
+        })
+        .collect();
+    let speaker = Some("Jürgen");
+    assert_eq!(
+        found,
+        [
+            (speaker, 0, 10, "Hallöchen,"),
+            (speaker, 12, 29, "the price is 15%.")
+        ]
+    );
+}
+
+/// Goal: an HTML-only body becomes text; where there is plain text, that is taken.
+#[test]
+fn html_bodies() {
+    let html = "From: a@b.example\nContent-Type: text/html\n\n<p>One</p><p>Two &amp; three</p>";
+    assert_eq!(
+        parse_email(html.as_bytes()).unwrap().body,
+        "One\n\nTwo & three"
+    );
+    let both = "From: a@b.example\nContent-Type: multipart/alternative; boundary=x\n\n\
+                --x\nContent-Type: text/plain\n\nplain\n--x\nContent-Type: text/html\n\n<b>html</b>\n--x--\n";
+    let email = parse_email(both.as_bytes()).unwrap();
+    assert_eq!(email.body.trim(), "plain");
+    assert_eq!(email.segments[0].speaker.as_deref(), Some("a@b.example"));
+}
+
+/// Goal: what is no message, or has nothing to read, is refused.
+#[test]
+fn refused_messages() {
+    check_error(b"", EmailError::Empty);
+    check_error(b" \r\n\t", EmailError::Empty);
+    check_error(b"just words and no header", EmailError::NotAMessage);
+    check_error(b"From: a@b.example\n\n \n", EmailError::NoText);
+    check_error(
+        b"From: a@b.example\nContent-Type: image/png\nContent-Transfer-Encoding: base64\n\nAAAA",
+        EmailError::NoText,
+    );
+    let long = vec![b'a'; EMAIL_BYTES_MAX + 1];
+    check_error(
+        &long,
+        EmailError::TooLong {
+            bytes: long.len(),
+            bytes_max: EMAIL_BYTES_MAX,
+        },
+    );
+}
+
+/// Goal: neither deep nesting nor endless parts overflow the stack or run for long.
+#[test]
+fn hostile_messages_are_bounded() {
+    for unit in [
+        "Content-Type: message/rfc822\n\n",
+        "Content-Type: multipart/mixed; boundary=a\n\n--a\n",
+        "Content-Type: multipart/mixed; boundary=z\n\n--a\n",
+        "Content-Type: multipart/digest; boundary=a\n\n--a\n\n",
+        "--a\n\n",
+        "Subject: =?utf-8?q?",
+        "To: \"",
+        "To: (((",
+        "References: <",
+        "a: b\n",
+        "<style>",
+    ] {
+        for head in [
+            "From: a@b.example\n",
+            "Content-Type: multipart/mixed; boundary=a\n\n--a\n",
+        ] {
+            let raw = format!("{head}{}", unit.repeat(2 * 1024 * 1024 / unit.len()));
+            let start = Instant::now();
+            let _ = parse_email(raw.as_bytes());
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "{unit:?}: {:?}",
+                start.elapsed()
+            );
+        }
+    }
+}
+
+/// Goal: no real or deliberately broken message makes the parser panic.
+#[test]
+fn real_messages_do_not_panic() {
+    let folder = Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../shared/data/mime_mail/stalwart"
+    ));
+    if !folder.is_dir() {
+        eprintln!("skipped: real messages are not at {}", folder.display());
+        return;
+    }
+    let files = message_files(folder);
+    let mut read_count = 0;
+    let mut state = 1_u64;
+    let mut random = |limit: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % limit
+    };
+    for file in &files {
+        let raw = std::fs::read(file).unwrap();
+        read_count += usize::from(parse_email(&raw).is_ok());
+        // Cutting a message at any place, or changing bytes of it, must do no harm either.
+        for part in 1..20 {
+            let _ = parse_email(&raw[..raw.len() * part / 20]);
+            let _ = parse_email(&raw[raw.len() * part / 20..]);
+        }
+        for _ in 0..100 {
+            let mut changed = raw.clone();
+            for _ in 0..5 {
+                let byte = b"\n\r-=: ;\0<\xff"[random(10)];
+                changed[random(raw.len())] = byte;
+            }
+            let _ = parse_email(&changed);
+        }
+    }
+    assert!(
+        read_count * 10 > files.len() * 7,
+        "{read_count} of {} read",
+        files.len()
+    );
+}
+
+fn message_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(message_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "eml") {
+            files.push(path);
+        }
+    }
+    files
+}

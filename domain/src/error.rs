@@ -1,0 +1,94 @@
+//! What can be wrong with a text that is handed over; no message repeats the customer's words.
+
+use thiserror::Error;
+
+/// Why a transcript could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TranscriptError {
+    /// There is nothing but white space.
+    #[error("transcript is empty")]
+    Empty,
+    /// The text is over the size limit.
+    #[error("transcript has {bytes} bytes, more than {bytes_max}")]
+    TooLong {
+        /// Size of the text.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The text has more utterances than one interaction may have.
+    #[error("transcript has more than {segments_max} segments")]
+    TooManySegments {
+        /// The limit.
+        segments_max: usize,
+    },
+    /// A line breaks the rules of the format.
+    #[error("transcript line {line} is malformed: {problem}")]
+    Malformed {
+        /// Line number from 1.
+        line: u32,
+        /// Which rule is broken.
+        problem: TranscriptProblem,
+    },
+    /// The named format is none of those known.
+    #[error("unknown transcript format \"{0}\"")]
+    UnknownFormat(String),
+    /// The text has the right shape and nobody says anything.
+    #[error("transcript has no segments")]
+    NoSegments,
+}
+
+/// Which rule a malformed line breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TranscriptProblem {
+    /// A VTT file must begin with `WEBVTT`.
+    #[error("the WEBVTT header is missing")]
+    MissingHeader,
+    /// A line with an arrow must have a time on both sides.
+    #[error("the cue times cannot be read")]
+    UnreadableTimes,
+}
+
+/// Why a text could not be split into paragraphs.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ParagraphError {
+    /// The text has more paragraphs than one interaction may have.
+    #[error("text has more than {segments_max} paragraphs")]
+    TooManySegments {
+        /// The limit.
+        segments_max: usize,
+    },
+}
+
+/// Why an email could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EmailError {
+    /// There is nothing but white space.
+    #[error("email is empty")]
+    Empty,
+    /// The message is over the size limit.
+    #[error("email has {bytes} bytes, more than {bytes_max}")]
+    TooLong {
+        /// Size of the message.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The message has more multipart borders than its size allows to search for.
+    #[error("email has {parts} multipart borders, more than {parts_max} for its size")]
+    TooManyParts {
+        /// Borders that the message declares.
+        parts: usize,
+        /// The limit for a message of this size.
+        parts_max: usize,
+    },
+    /// No header that emails have was found.
+    #[error("email has no known header")]
+    NotAMessage,
+    /// The message has no text body, or only white space in it.
+    #[error("email has no text")]
+    NoText,
+    /// The body has more paragraphs than one interaction may have.
+    #[error(transparent)]
+    Body(#[from] ParagraphError),
+}

@@ -1,0 +1,33 @@
+//! Sales rules in plain Rust: no Postgres, no network, no async.
+//!
+//! Reading what customers hand over:
+//! - [`transcript`]: calls as VTT, SRT or plain text;
+//! - [`email`]: RFC 5322 messages;
+//! - [`paragraphs`]: notes and mail bodies;
+//! - [`segment`]: the one shape all of them produce.
+//!
+//! Preparing text for the models:
+//! - [`sentences`]: sentence borders;
+//! - [`chunking`]: packing segments into model-sized ranges.
+//!
+//! Answering with proof:
+//! - [`answer`]: evidence, prompt, citations, and the rules that decide what may be said.
+
+pub mod answer;
+pub mod chunking;
+pub mod email;
+pub mod error;
+pub mod paragraphs;
+pub mod segment;
+pub mod sentences;
+pub mod transcript;
+
+mod char_offsets;
+mod html_text;
+mod markup;
+mod numbers;
+mod redacted;
+mod words;
+
+pub use error::{EmailError, ParagraphError, TranscriptError, TranscriptProblem};
+pub use segment::Segment;

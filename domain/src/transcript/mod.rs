@@ -1,0 +1,16 @@
+//! Call transcripts: VTT (Zoom, Teams), SRT and plain text, all to the same segments.
+
+mod cues;
+mod format;
+mod label;
+mod lines;
+mod parse;
+mod plain;
+mod srt;
+mod timestamps;
+mod vtt;
+
+pub use crate::error::{TranscriptError, TranscriptProblem};
+pub use crate::segment::{SEGMENTS_MAX, Segment};
+pub use format::{FormatChoice, TranscriptFormat};
+pub use parse::{TRANSCRIPT_BYTES_MAX, Transcript, parse_transcript};

@@ -1,0 +1,111 @@
+//! Everything that can go wrong, and the one place that turns it into a gRPC status.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proto::model::InvalidRequest;
+use thiserror::Error;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+/// Why a request or the start of the server failed. Texts of requests never appear in it.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error(transparent)]
+    InvalidRequest(#[from] InvalidRequest),
+    #[error(
+        "the prompt has {prompt_tokens} tokens and {completion_tokens} are to be made, \
+         the model takes {tokens_max} together"
+    )]
+    ContextExceeded { prompt_tokens: usize, completion_tokens: usize, tokens_max: usize },
+    #[error("the model's chat template refuses this order of messages")]
+    ConversationRefused,
+    #[error("\"tokens_max\" must be at most {tokens_max} for this model")]
+    ChunkBudget { tokens_max: usize },
+    #[error("there is no {kind} model \"{name}\"")]
+    ModelNotFound { kind: &'static str, name: String },
+    #[error("there is no adapter \"{name}\"")]
+    AdapterNotFound { name: String },
+    #[error("{operation} is not implemented by this version")]
+    Unimplemented { operation: &'static str },
+    #[error("the queue is full")]
+    QueueFull { retry_after: Duration },
+    #[error("the server is starting")]
+    Starting,
+    #[error("the server is stopping")]
+    Stopping,
+    #[error("the deadline passed")]
+    DeadlineExceeded,
+    #[error("the caller left")]
+    Cancelled,
+
+    #[error("could not read {path:?}")]
+    ReadFile { path: PathBuf, source: std::io::Error },
+    #[error("model file {path:?} is not usable: {reason}")]
+    ModelFile { path: PathBuf, reason: String },
+    #[error("weights {path:?} have SHA-256 {actual}, expected {expected}")]
+    WeightsChanged { path: PathBuf, actual: String, expected: String },
+    #[error("two models have the name \"{name}\"")]
+    DuplicateName { name: String },
+    #[error("another server answers on socket {path:?}")]
+    SocketInUse { path: PathBuf },
+    #[error("could not open socket {path:?}")]
+    Socket { path: PathBuf, source: std::io::Error },
+    #[error("could not serve on the socket")]
+    Transport(#[from] tonic::transport::Error),
+    #[error("could not set up {part}")]
+    Setup { part: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+
+    #[error("the model failed")]
+    Compute(#[from] candle_core::Error),
+    #[error("the model returned values that are not numbers")]
+    NotANumber,
+    #[error("the tokenizer failed")]
+    Tokenizer(#[source] tokenizers::Error),
+    #[error("a worker panicked")]
+    WorkerPanicked,
+}
+
+impl Error {
+    /// A model file that can be read but not used.
+    pub fn model_file(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Error::ModelFile { path: path.into(), reason: reason.into() }
+    }
+
+    /// The status code that the contract gives this failure.
+    fn code(&self) -> Code {
+        match self {
+            Error::InvalidRequest(_)
+            | Error::ContextExceeded { .. }
+            | Error::ConversationRefused
+            | Error::ChunkBudget { .. } => Code::InvalidArgument,
+            Error::ModelNotFound { .. } | Error::AdapterNotFound { .. } => Code::NotFound,
+            Error::Unimplemented { .. } => Code::Unimplemented,
+            Error::QueueFull { .. } => Code::ResourceExhausted,
+            Error::Starting | Error::Stopping => Code::Unavailable,
+            Error::DeadlineExceeded => Code::DeadlineExceeded,
+            Error::Cancelled => Code::Cancelled,
+            _ => Code::Internal,
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        match error.code() {
+            // The log has the cause; the client learns no paths or internals.
+            Code::Internal => {
+                tracing::error!(error = &error as &dyn std::error::Error, "request failed");
+                Status::internal("internal error, see the log of the sidecar")
+            }
+            code => {
+                let mut status = Status::new(code, error.to_string());
+                if let Error::QueueFull { retry_after } = error {
+                    let milliseconds = MetadataValue::from(retry_after.as_millis() as u64);
+                    status.metadata_mut().insert("retry-after-ms", milliseconds);
+                }
+                status
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The numbers that GetStatus reports, and the bound on waiting requests.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Counters of the whole server, shared by all queues and workers.
+pub struct Counters {
+    running: AtomicU32,
+    waiting: AtomicU32,
+    waiting_max: u32,
+    refused: AtomicU64,
+    generation_steps: AtomicU64,
+    cancelled: AtomicU64,
+    /// Moving average of a job's run time, the base of the retry hint.
+    job_ms: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    pub running: u32,
+    pub waiting: u32,
+    pub waiting_max: u32,
+    pub refused: u64,
+    pub generation_steps: u64,
+    pub cancelled: u64,
+}
+
+/// Counts a job as running until dropped.
+pub struct Running<'a> {
+    counters: &'a Counters,
+    since: std::time::Instant,
+}
+
+impl Counters {
+    pub fn new(waiting_max: u32) -> Self {
+        Self {
+            running: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            waiting_max,
+            refused: AtomicU64::new(0),
+            generation_steps: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
+            job_ms: AtomicU64::new(100),
+        }
+    }
+
+    pub fn load(&self) -> Load {
+        Load {
+            running: self.running.load(Relaxed),
+            waiting: self.waiting.load(Relaxed),
+            waiting_max: self.waiting_max,
+            refused: self.refused.load(Relaxed),
+            generation_steps: self.generation_steps.load(Relaxed),
+            cancelled: self.cancelled.load(Relaxed),
+        }
+    }
+
+    /// Takes a place in the queue if one is free.
+    pub fn try_wait(&self) -> bool {
+        let take = |waiting: u32| (waiting < self.waiting_max).then_some(waiting + 1);
+        self.waiting.fetch_update(Relaxed, Relaxed, take).is_ok()
+    }
+
+    /// Gives `places` in the queue back.
+    pub fn stop_waiting(&self, places: usize) {
+        self.waiting.fetch_sub(places as u32, Relaxed);
+    }
+
+    pub fn run(&self) -> Running<'_> {
+        self.running.fetch_add(1, Relaxed);
+        Running { counters: self, since: std::time::Instant::now() }
+    }
+
+    pub fn count_step(&self) {
+        self.generation_steps.fetch_add(1, Relaxed);
+    }
+
+    pub fn count_cancelled(&self) {
+        self.cancelled.fetch_add(1, Relaxed);
+    }
+
+    pub fn count_refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    /// When a refused caller may find a place: about when one more job has ended.
+    pub fn retry_after(&self) -> Duration {
+        Duration::from_millis(self.job_ms.load(Relaxed).clamp(50, 10_000))
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.counters.running.fetch_sub(1, Relaxed);
+        let last_ms = self.since.elapsed().as_millis() as u64;
+        let blend = |average: u64| Some((average * 7 + last_ms) / 8);
+        // The closure never refuses, so the update cannot fail.
+        let _ = self.counters.job_ms.fetch_update(Relaxed, Relaxed, blend);
+    }
+}

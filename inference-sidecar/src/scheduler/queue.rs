@@ -1,0 +1,126 @@
+//! A bounded queue in front of one worker: interactive before background, in order within each.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use proto::model::Priority;
+
+use crate::error::Error;
+use crate::scheduler::{Call, Counters};
+
+/// Work that can wait in a queue.
+pub trait Job: Send + 'static {
+    fn call(&self) -> &Call;
+    /// True when nobody waits for the result any more.
+    fn is_abandoned(&self) -> bool;
+    /// Tells the caller, if there still is one, that the job will not be done.
+    fn fail(&mut self, error: Error);
+}
+
+/// The queue of one model. The bound on waiting jobs is shared by all queues of the server.
+pub struct JobQueue<J> {
+    lanes: Mutex<Lanes<J>>,
+    changed: Condvar,
+    counters: Arc<Counters>,
+}
+
+struct Lanes<J> {
+    interactive: VecDeque<J>,
+    background: VecDeque<J>,
+    is_open: bool,
+}
+
+impl<J: Job> JobQueue<J> {
+    pub fn new(counters: Arc<Counters>) -> Self {
+        let lanes =
+            Lanes { interactive: VecDeque::new(), background: VecDeque::new(), is_open: true };
+        Self { lanes: Mutex::new(lanes), changed: Condvar::new(), counters }
+    }
+
+    /// Queues `job`, or says at once that there is no place.
+    pub fn push(&self, job: J) -> Result<(), Error> {
+        let mut lanes = self.lock();
+        if !lanes.is_open {
+            return Err(Error::Stopping);
+        }
+        // Jobs that nobody waits for must not keep others out.
+        if !self.counters.try_wait() && !(self.purge(&mut lanes) && self.counters.try_wait()) {
+            self.counters.count_refused();
+            return Err(Error::QueueFull { retry_after: self.counters.retry_after() });
+        }
+        match job.call().priority {
+            Priority::Interactive => lanes.interactive.push_back(job),
+            Priority::Background => lanes.background.push_back(job),
+        }
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Waits for the next job that somebody still wants; None once the queue is closed.
+    pub fn pop(&self) -> Option<J> {
+        let mut lanes = self.lock();
+        loop {
+            if !lanes.is_open {
+                return None;
+            }
+            let next = lanes.interactive.pop_front().or_else(|| lanes.background.pop_front());
+            match next {
+                Some(mut job) => {
+                    self.counters.stop_waiting(1);
+                    if !self.drop_unwanted(&mut job) {
+                        return Some(job);
+                    }
+                }
+                None => {
+                    lanes = self.changed.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Takes no more jobs and fails the waiting ones; a running one is not touched.
+    pub fn close(&self) {
+        let mut lanes = self.lock();
+        lanes.is_open = false;
+        let Lanes { interactive, background, .. } = &mut *lanes;
+        self.counters.stop_waiting(interactive.len() + background.len());
+        for mut job in interactive.drain(..).chain(background.drain(..)) {
+            job.fail(Error::Stopping);
+        }
+        self.changed.notify_all();
+    }
+
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Removes jobs that nobody waits for; true when there were some.
+    fn purge(&self, lanes: &mut Lanes<J>) -> bool {
+        let before = lanes.interactive.len() + lanes.background.len();
+        lanes.interactive.retain_mut(|job| !self.drop_unwanted(job));
+        lanes.background.retain_mut(|job| !self.drop_unwanted(job));
+        let removed = before - lanes.interactive.len() - lanes.background.len();
+        self.counters.stop_waiting(removed);
+        removed > 0
+    }
+
+    fn drop_unwanted(&self, job: &mut J) -> bool {
+        let is_expired = job.call().is_expired();
+        if is_expired {
+            job.fail(Error::DeadlineExceeded);
+        }
+        let is_unwanted = is_expired || job.is_abandoned();
+        if is_unwanted {
+            self.counters.count_cancelled();
+        }
+        is_unwanted
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lanes<J>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -1,0 +1,45 @@
+//! A named OS thread that owns one model and runs its jobs one after another.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::error::Error;
+use crate::scheduler::{Job, JobQueue};
+
+/// The thread behind a queue; ends when the queue is closed.
+pub struct Worker {
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts a thread that calls `run` for each job of `queue`.
+    pub fn start<J: Job>(
+        name: &str,
+        queue: Arc<JobQueue<J>>,
+        mut run: impl FnMut(&mut J) + Send + 'static,
+    ) -> Result<Self, Error> {
+        let body = move || {
+            while let Some(mut job) = queue.pop() {
+                let _running = queue.counters().run();
+                // One bad request must not take the model away from all others. What a panic may
+                // leave half-done is the job's own sequence, which is dropped.
+                if catch_unwind(AssertUnwindSafe(|| run(&mut job))).is_err() {
+                    job.fail(Error::WorkerPanicked);
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(body)
+            .map_err(|source| Error::Setup { part: "worker thread", source: source.into() })?;
+        Ok(Self { thread })
+    }
+
+    /// Waits for the running job to end. Its queue must be closed.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("a worker thread panicked outside of a job");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The life of the process: bind, answer status calls, load the models, serve, drain, leave.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::limits;
+use proto::wire::FILE_DESCRIPTOR_SET;
+use proto::wire::inference_service_server::InferenceServiceServer;
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::error::Error;
+use crate::scheduler::{Counters, Worker};
+use crate::service::Service;
+use crate::{shutdown, socket, startup};
+
+/// How long running requests may go on after SIGTERM.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the drain looks whether they have ended.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// How long clients may take to close their connections after that.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+const SERVICE_NAME: &str = "salesai.inference.v1.InferenceService";
+
+/// Serves until SIGTERM or SIGINT, or fails when a model cannot be loaded.
+pub async fn run(config: Config) -> Result<(), Error> {
+    let signals = shutdown::signals()?;
+    let (listener, _socket_file) = socket::bind(&config.socket)?;
+    let counters = Arc::new(Counters::new(config.queue_size));
+    let service = Service::new(counters.clone());
+    let health = HealthReporter::new();
+    set_health(&health, ServingStatus::NotServing).await;
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut transport = tokio::spawn(serve(listener, service.clone(), health.clone(), stopped));
+    let outcome = tokio::select! {
+        signal = signals => {
+            tracing::info!(signal, "stopping");
+            Ok(())
+        }
+        result = load_and_serve(config, counters, &service, &health) => result,
+        ended = &mut transport => flatten(ended),
+    };
+
+    service.readiness().set_stopping();
+    set_health(&health, ServingStatus::NotServing).await;
+    if let Some(catalog) = service.catalog() {
+        drain(catalog, service.counters()).await;
+    }
+    // A transport that has ended by itself has no receiver any more.
+    let _ = stop.send(());
+    if !transport.is_finished() && tokio::time::timeout(CLOSE_TIMEOUT, &mut transport).await.is_err() {
+        transport.abort();
+    }
+    tracing::info!("stopped");
+    outcome
+}
+
+/// Loads the models, declares the server ready and then waits for ever: only an error ends it.
+async fn load_and_serve(
+    config: Config,
+    counters: Arc<Counters>,
+    service: &Service,
+    health: &HealthReporter,
+) -> Result<(), Error> {
+    let (catalog, workers) = load_on_thread(config, counters).await?;
+    service.publish(catalog);
+    if service.readiness().set_ready() {
+        set_health(health, ServingStatus::Serving).await;
+        tracing::info!("ready");
+    }
+    let _workers = workers;
+    std::future::pending().await
+}
+
+async fn load_on_thread(
+    config: Config,
+    counters: Arc<Counters>,
+) -> Result<(Catalog, Vec<Worker>), Error> {
+    let (done, loaded) = oneshot::channel();
+    // Not a task of the runtime: a stopping server does not wait for it.
+    let load = move || {
+        // Nobody listens when the server stops while models load.
+        let _ = done.send(startup::load(&config, &counters));
+    };
+    std::thread::Builder::new()
+        .name("load models".into())
+        .spawn(load)
+        .map_err(|source| Error::Setup { part: "loading thread", source: source.into() })?;
+    loaded.await.map_err(|_| Error::WorkerPanicked)?
+}
+
+async fn serve(
+    listener: UnixListener,
+    service: Service,
+    health: HealthReporter,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), Error> {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|source| Error::Setup { part: "reflection", source: source.into() })?;
+    let health = tonic_health::server::HealthService::from_health_reporter(health);
+    let inference = InferenceServiceServer::new(service)
+        .max_decoding_message_size(limits::MESSAGE_SIZE_MAX)
+        .max_encoding_message_size(limits::MESSAGE_SIZE_MAX);
+    let stopped = async {
+        // Either sent or dropped: both mean stop.
+        let _ = stopped.await;
+    };
+    Server::builder()
+        .add_service(tonic_health::pb::health_server::HealthServer::new(health))
+        .add_service(reflection)
+        .add_service(inference)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped)
+        .await?;
+    Ok(())
+}
+
+/// Fails waiting requests and lets running ones end within the time limit.
+async fn drain(catalog: &Catalog, counters: &Counters) {
+    catalog.close_queues();
+    let idle = async {
+        while counters.load().running > 0 {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+    };
+    if tokio::time::timeout(DRAIN_TIMEOUT, idle).await.is_err() {
+        tracing::warn!(running = counters.load().running, "requests still running at the end");
+    }
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    health.set_service_status("", status).await;
+    health.set_service_status(SERVICE_NAME, status).await;
+}
+
+fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
+    ended.map_err(|_| Error::WorkerPanicked)?
+}

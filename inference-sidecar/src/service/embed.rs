@@ -1,0 +1,115 @@
+//! Embed: tokenises on the text pool, then waits for the model's worker.
+
+use std::sync::Arc;
+
+use proto::model::{EmbeddingRequest, TextBatch};
+use proto::wire;
+use tonic::Request;
+
+use crate::catalog::EmbeddingEntry;
+use crate::error::Error;
+use crate::scheduler::{EmbeddingJob, EmbeddingOutcome};
+use crate::service::{Service, request};
+use crate::text::TextTokenizer;
+
+/// A text as the model will see it.
+enum PreparedText {
+    Blank,
+    Tokens { tokens: Vec<u32>, token_count: u32, truncated: bool },
+}
+
+impl Service {
+    pub(super) async fn embed_texts(
+        &self,
+        request: Request<wire::EmbedRequest>,
+    ) -> Result<wire::EmbedResponse, Error> {
+        let (metadata, _, message) = request.into_parts();
+        let request = EmbeddingRequest::try_from(message)?;
+        let call = request::call(&metadata, request.priority);
+        let entry = self.open_catalog()?.embedding(&request.model)?;
+        let text_count = request.texts.as_slice().len();
+
+        let mut prepared = self.prepare(entry, request.texts).await?;
+        let sequences = prepared.iter_mut().filter_map(PreparedText::take_tokens).collect();
+        let request_id = call.request_id.clone();
+        let (job, outcome) = EmbeddingJob::new(call, sequences);
+        entry.queue.push(job)?;
+        let outcome = outcome.await.map_err(|_| Error::WorkerPanicked)??;
+
+        tracing::info!(
+            request_id = %request_id,
+            model = entry.card.name,
+            text_count,
+            queue_ms = outcome.queue_ms,
+            run_ms = outcome.compute_ms,
+            "embedding ended"
+        );
+        Ok(response(entry, prepared, outcome))
+    }
+
+    async fn prepare(
+        &self,
+        entry: &EmbeddingEntry,
+        texts: TextBatch,
+    ) -> Result<Vec<PreparedText>, Error> {
+        let tokenizer: Arc<TextTokenizer> = entry.tokenizer.clone();
+        let tokens_max = entry.card.tokens_max;
+        let work = move || {
+            let prepare = |text: &String| prepare_text(&tokenizer, text, tokens_max);
+            texts.as_slice().iter().map(prepare).collect()
+        };
+        self.shared.text_pool.run(work).await
+    }
+}
+
+impl PreparedText {
+    fn take_tokens(&mut self) -> Option<Vec<u32>> {
+        match self {
+            PreparedText::Blank => None,
+            PreparedText::Tokens { tokens, .. } => Some(std::mem::take(tokens)),
+        }
+    }
+}
+
+fn prepare_text(
+    tokenizer: &TextTokenizer,
+    text: &str,
+    tokens_max: usize,
+) -> Result<PreparedText, Error> {
+    let mut tokens = tokenizer.encode(text)?;
+    // Control characters and the like: nothing is left that has a meaning.
+    if tokens.is_empty() {
+        return Ok(PreparedText::Blank);
+    }
+    let token_count = (tokens.len() + tokenizer.special_token_count()) as u32;
+    let truncated = token_count as usize > tokens_max;
+    tokens.truncate(tokens_max.saturating_sub(tokenizer.special_token_count()));
+    let tokens = tokenizer.with_special_tokens(&tokens);
+    Ok(PreparedText::Tokens { tokens, token_count, truncated })
+}
+
+fn response(
+    entry: &EmbeddingEntry,
+    prepared: Vec<PreparedText>,
+    outcome: EmbeddingOutcome,
+) -> wire::EmbedResponse {
+    let mut vectors = outcome.vectors.into_iter();
+    let embeddings = prepared.into_iter().map(|text| match text {
+        PreparedText::Blank => {
+            wire::Embedding { error: "the text is empty".into(), ..Default::default() }
+        }
+        PreparedText::Tokens { token_count, truncated, .. } => wire::Embedding {
+            values: vectors.next().expect("one vector per text that is not blank"),
+            token_count,
+            truncated,
+            error: String::new(),
+        },
+    });
+    wire::EmbedResponse {
+        embeddings: embeddings.collect(),
+        model: entry.card.name.clone(),
+        model_sha256: entry.card.sha256.clone(),
+        queue_ms: outcome.queue_ms,
+        compute_ms: outcome.compute_ms,
+    }
+}

@@ -1,0 +1,144 @@
+//! gRPC in, domain out: parses requests once, finds the model, hands the work to the scheduler.
+
+mod embed;
+mod generate;
+mod request;
+mod status;
+mod texts;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use proto::wire;
+use proto::wire::inference_service_server::InferenceService;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::catalog::Catalog;
+use crate::error::Error;
+use crate::readiness::Readiness;
+use crate::scheduler::{Counters, TextPool};
+
+/// The state that all calls share.
+#[derive(Clone)]
+pub struct Service {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    started: Instant,
+    readiness: Readiness,
+    /// Empty while models load.
+    catalog: OnceLock<Catalog>,
+    counters: Arc<Counters>,
+    text_pool: TextPool,
+}
+
+impl Service {
+    /// A service without models: it answers GetStatus and refuses the rest.
+    pub fn new(counters: Arc<Counters>) -> Self {
+        let shared = Shared {
+            started: Instant::now(),
+            readiness: Readiness::starting(),
+            catalog: OnceLock::new(),
+            text_pool: TextPool::new(counters.clone()),
+            counters,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Makes the models known; done once.
+    pub fn publish(&self, catalog: Catalog) {
+        let published = self.shared.catalog.set(catalog);
+        assert!(published.is_ok(), "the catalog is published once");
+    }
+
+    pub fn readiness(&self) -> &Readiness {
+        &self.shared.readiness
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// The models, None while they load.
+    pub fn catalog(&self) -> Option<&Catalog> {
+        self.shared.catalog.get()
+    }
+
+    /// The models, if new work is taken now.
+    fn open_catalog(&self) -> Result<&Catalog, Error> {
+        match self.shared.readiness.state() {
+            wire::ServerState::Ready => self.catalog().ok_or(Error::Starting),
+            wire::ServerState::Stopping => Err(Error::Stopping),
+            wire::ServerState::Starting | wire::ServerState::Unspecified => Err(Error::Starting),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl InferenceService for Service {
+    async fn get_status(
+        &self,
+        _: Request<wire::GetStatusRequest>,
+    ) -> Result<Response<wire::GetStatusResponse>, Status> {
+        Ok(Response::new(self.status()))
+    }
+
+    async fn list_models(
+        &self,
+        _: Request<wire::ListModelsRequest>,
+    ) -> Result<Response<wire::ListModelsResponse>, Status> {
+        Ok(Response::new(self.models()?))
+    }
+
+    async fn tokenize(
+        &self,
+        request: Request<wire::TokenizeRequest>,
+    ) -> Result<Response<wire::TokenizeResponse>, Status> {
+        Ok(Response::new(self.tokenize_texts(request.into_inner()).await?))
+    }
+
+    async fn count_tokens(
+        &self,
+        request: Request<wire::CountTokensRequest>,
+    ) -> Result<Response<wire::CountTokensResponse>, Status> {
+        Ok(Response::new(self.count_text_tokens(request.into_inner()).await?))
+    }
+
+    async fn chunk(
+        &self,
+        request: Request<wire::ChunkRequest>,
+    ) -> Result<Response<wire::ChunkResponse>, Status> {
+        Ok(Response::new(self.chunk_text(request.into_inner()).await?))
+    }
+
+    async fn embed(
+        &self,
+        request: Request<wire::EmbedRequest>,
+    ) -> Result<Response<wire::EmbedResponse>, Status> {
+        Ok(Response::new(self.embed_texts(request).await?))
+    }
+
+    type GenerateStream = generate::Events;
+
+    async fn generate(
+        &self,
+        request: Request<wire::GenerateRequest>,
+    ) -> Result<Response<Self::GenerateStream>, Status> {
+        Ok(Response::new(self.start_generation(request).await?))
+    }
+
+    async fn load_adapter(
+        &self,
+        _: Request<Streaming<wire::LoadAdapterRequest>>,
+    ) -> Result<Response<wire::LoadAdapterResponse>, Status> {
+        Err(Error::Unimplemented { operation: "LoadAdapter" }.into())
+    }
+
+    async fn unload_adapter(
+        &self,
+        _: Request<wire::UnloadAdapterRequest>,
+    ) -> Result<Response<wire::UnloadAdapterResponse>, Status> {
+        Err(Error::Unimplemented { operation: "UnloadAdapter" }.into())
+    }
+}

@@ -1,0 +1,63 @@
+//! GetStatus and ListModels: never queued.
+
+use proto::wire;
+
+use crate::catalog::ModelCard;
+use crate::error::Error;
+use crate::service::Service;
+
+impl Service {
+    pub(super) fn status(&self) -> wire::GetStatusResponse {
+        let load = self.counters().load();
+        wire::GetStatusResponse {
+            state: self.readiness().state().into(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.shared.started.elapsed().as_secs(),
+            running_requests: load.running,
+            waiting_requests: load.waiting,
+            waiting_requests_max: load.waiting_max,
+            resident_bytes: resident_bytes().unwrap_or(0),
+            refused_requests: load.refused,
+            generation_steps: load.generation_steps,
+            cancelled_requests: load.cancelled,
+        }
+    }
+
+    pub(super) fn models(&self) -> Result<wire::ListModelsResponse, Error> {
+        let catalog = self.open_catalog()?;
+        let embedding = catalog.embedding_models().iter().enumerate().map(|(index, entry)| {
+            wire::Model {
+                kind: wire::ModelKind::Embedding.into(),
+                dimensions: entry.dimensions as u32,
+                is_default: index == 0,
+                ..card(&entry.card)
+            }
+        });
+        let language = catalog.language_models().iter().enumerate().map(|(index, entry)| {
+            wire::Model {
+                kind: wire::ModelKind::Language.into(),
+                is_default: index == 0,
+                ..card(&entry.card)
+            }
+        });
+        Ok(wire::ListModelsResponse { models: embedding.chain(language).collect() })
+    }
+}
+
+fn card(card: &ModelCard) -> wire::Model {
+    wire::Model {
+        name: card.name.clone(),
+        tokens_max: card.tokens_max as u32,
+        sha256: card.sha256.clone(),
+        weight_bytes: card.weight_bytes,
+        ..wire::Model::default()
+    }
+}
+
+/// Resident memory of this process, where Linux tells it.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

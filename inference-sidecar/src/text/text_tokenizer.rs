@@ -1,0 +1,57 @@
+//! Token ids of plain texts: what Tokenize, CountTokens, Chunk and Embed share.
+
+use std::path::Path;
+
+use tokenizers::Tokenizer;
+
+use crate::error::Error;
+
+/// A model's tokenizer without truncation and padding, and the special tokens around one text.
+pub struct TextTokenizer {
+    inner: Tokenizer,
+    /// Before the text: CLS for BERT, BOS for some Llamas.
+    prefix: Vec<u32>,
+    /// After the text: SEP for BERT.
+    suffix: Vec<u32>,
+}
+
+impl TextTokenizer {
+    /// Reads a `tokenizer.json` of Hugging Face.
+    pub fn from_file(path: &Path) -> Result<Self, Error> {
+        let mut inner = Tokenizer::from_file(path)
+            .map_err(|error| Error::model_file(path, format!("not a tokenizer: {error}")))?;
+        // The file's own limits are those of its training; the model's own are applied by the caller.
+        inner.with_truncation(None).map_err(Error::Tokenizer)?;
+        inner.with_padding(None);
+        // The frame of special tokens is what the tokenizer puts around any text.
+        let bare = inner.encode_fast("a", false).map_err(Error::Tokenizer)?;
+        let framed = inner.encode_fast("a", true).map_err(Error::Tokenizer)?;
+        let (bare, framed) = (bare.get_ids(), framed.get_ids());
+        let start = framed.windows(bare.len().max(1)).position(|window| window == bare);
+        let start = start
+            .ok_or_else(|| Error::model_file(path, "special tokens do not frame the text"))?;
+        let (prefix, suffix) = (framed[..start].to_vec(), framed[start + bare.len()..].to_vec());
+        Ok(Self { inner, prefix, suffix })
+    }
+
+    /// A tokenizer that is built already; `prefix` comes before each text.
+    pub(super) fn new(inner: Tokenizer, prefix: Vec<u32>) -> Self {
+        Self { inner, prefix, suffix: Vec::new() }
+    }
+
+    /// The tokens of `text` alone.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let encoding = self.inner.encode_fast(text, false).map_err(Error::Tokenizer)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// `tokens` as the model wants to see them.
+    pub fn with_special_tokens(&self, tokens: &[u32]) -> Vec<u32> {
+        [&self.prefix, tokens, &self.suffix].concat()
+    }
+
+    /// Special tokens that a text gets.
+    pub fn special_token_count(&self) -> usize {
+        self.prefix.len() + self.suffix.len()
+    }
+}

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Checks format and lints: `fmt`, `clippy`, `scripts`, or all of them.
+. "$(dirname "$0")/env.sh"
+
+fmt() { cargo fmt --all --check || die "some Rust files are not formatted" "Run: cargo fmt --all"; }
+
+# pg_salesai and tests apart, so that their features do not change how the rest is built.
+clippy() {
+    cargo clippy --all-targets -- -D warnings &&
+        PGRX_PG_CONFIG_PATH=$pg18/bin/pg_config cargo clippy -p pg_salesai --features pg18 -- -D warnings &&
+        cargo clippy -p tests --all-targets -- -D warnings ||
+        die "clippy has remarks; they are above"
+}
+
+scripts() {
+    if command -v shellcheck >/dev/null; then
+        shellcheck -S warning -x -P "$here" "$here"/*.sh .ci/run || die "shellcheck has remarks; they are above"
+    else
+        say "shellcheck is not installed; the shell scripts were not checked (apt-get install shellcheck)"
+    fi
+}
+
+for check in "${@:-all}"; do
+    case $check in
+    fmt | clippy | scripts) $check ;;
+    all) fmt && clippy && scripts ;;
+    *) die "lint.sh does not know '$check'" "It checks: fmt clippy scripts" ;;
+    esac
+done

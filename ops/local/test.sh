@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Runs every test layer. It needs no running server and leaves the one of `make up` alone.
+. "$(dirname "$0")/env.sh"
+
+main() {
+    passed=0 failed=0 ignored=0 results=() last_result=''
+    if build; then
+        layer "formatting" "$here/lint.sh" fmt
+        layer "clippy" "$here/lint.sh" clippy
+        layer "unit tests" unit_tests
+        layer "whole system" system_tests
+    else
+        failed=1
+        results+=("build: failed")
+    fi
+    summary
+    [ "$failed" -eq 0 ]
+}
+
+build() { "$here/packages.sh" && "$here/fetch.sh" && "$here/build.sh" sidecar 18 16; }
+
+unit_tests() { cargo test --no-fail-fast -p domain -p proto -p inference-sidecar -p connectors; }
+
+# --show-output, because a test that cannot run here passes and prints why: `skipped: <name>: <reason>`.
+system_tests() {
+    [ "$(id -u)" -ne 0 ] || export SALESAI_RUN_USER=$run_user
+    SALESAI_PG18=$pg18 SALESAI_PG16=$pg16 SALESAI_SIDECAR=$sidecar_bin \
+        SALESAI_EMBEDDING_MODEL=$embedding_dir SALESAI_LANGUAGE_MODEL=$language_file \
+        SALESAI_RUN_USER=${SALESAI_RUN_USER:-} \
+        cargo test --no-fail-fast -p tests --test main -- --test-threads=1 --show-output
+}
+
+# layer <name> <command>: the runner's result line of the last layer is held back for the end of the output.
+layer() {
+    local name=$1 log="$logs/$1" status=0 start=$SECONDS
+    shift
+    last_result=''
+    printf '\n==> %s\n' "$name"
+    if [ "$1" = system_tests ]; then
+        "$@" 2>&1 | tee "$log" | sed -u '/^test result:/d' || status=$?
+        last_result=$(grep '^test result:' "$log" || true)
+    else
+        "$@" 2>&1 | tee "$log" || status=$?
+    fi
+    count "$log" "$status" "$1"
+    if [ "$status" -eq 0 ]; then
+        results+=("$name: ok, $((SECONDS - start)) s")
+    else
+        results+=("$name: failed, $((SECONDS - start)) s")
+    fi
+    say "${results[-1]}"
+}
+
+# A layer that fails without a failed test, or that should have tests and ran none, counts as one failure.
+count() {
+    local log=$1 layer_passed layer_failed layer_ignored
+    read -r layer_passed layer_failed layer_ignored < <(awk '/^test result:/ {
+            for (i = 2; i <= NF; i++) {
+                if ($i == "passed;") p += $(i - 1)
+                if ($i == "failed;") f += $(i - 1)
+                if ($i == "ignored;") g += $(i - 1)
+            }
+        } END { print p + 0, f + 0, g + 0 }' "$log")
+    case $3 in
+    *_tests)
+        if [ $((layer_passed + layer_failed)) -eq 0 ]; then
+            say "no test ran"
+            status=1
+        fi
+        ;;
+    esac
+    [ "$status" -eq 0 ] || [ "$layer_failed" -gt 0 ] || layer_failed=1
+    passed=$((passed + layer_passed)) failed=$((failed + layer_failed)) ignored=$((ignored + layer_ignored))
+}
+
+summary() {
+    local skipped
+    skipped=$(cat "$logs"/* 2>/dev/null | sed -n 's/^test .* \.\.\. \(skipped: \)/\1/; /^skipped: /p' | sort -u)
+    printf '\n==> summary\n'
+    [ -z "$skipped" ] || printf '%s\n' "$skipped"
+    cat "$logs"/* 2>/dev/null | sed -n 's/^test \(.*\) \.\.\. ignored\(, \)\?/skipped: \1: /p'
+    printf '%s\n' "${results[@]}"
+    skipped=$(grep -c . <<<"$skipped" || true)
+    [ -z "$last_result" ] || printf '%s\n' "$last_result"
+    # A test that prints `skipped:` is among the runner's passed ones.
+    echo "$((passed - skipped)) passed, $failed failed, $((ignored + skipped)) skipped"
+}
+
+"$here/home.sh"
+state=$(realpath -m "$root/.salesai")
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+main 2>&1 | tee "$state/test.log" || exit 1

@@ -1,0 +1,172 @@
+//! Every setting (GUC) of the extension, with one typed getter each. None holds a secret.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+/// Unix socket of the inference sidecar.
+static SIDECAR_SOCKET: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"/run/salesai/sidecar.sock"));
+/// Longest wait for a connection to the sidecar.
+static CONNECT_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(1_000);
+/// Longest interactive call.
+static TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+/// File with the master key.
+static MASTER_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// Databases that get a background worker.
+static WORKER_DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// How often an idle worker looks at the queue without having been woken.
+static WORKER_POLL_MS: GucSetting<i32> = GucSetting::<i32>::new(1_000);
+/// Jobs that a worker leases at a time.
+static WORKER_BATCH_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8);
+/// Longest model call of a job; a lease lasts twice as long for each job of a batch.
+static JOB_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(120_000);
+
+const DAY_MS: i32 = 86_400_000;
+
+/// Declares the settings and reserves their prefix.
+pub fn register() {
+    register_paths();
+    register_limits();
+    register_worker();
+    // SAFETY: called once while the library loads, with a literal that outlives the server.
+    #[allow(unsafe_code)]
+    unsafe {
+        pgrx::pg_sys::MarkGUCPrefixReserved(c"salesai".as_ptr());
+    }
+}
+
+fn register_paths() {
+    GucRegistry::define_string_guc(
+        c"salesai.sidecar_socket",
+        c"Unix socket of the inference sidecar.",
+        c"Absolute path. Change it when the sidecar was started with another --socket.",
+        &SIDECAR_SOCKET,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"salesai.master_key_file",
+        c"File with the master key that wraps the keys of originals.",
+        c"Absolute path of a file with 64 hex digits that only the server's user can read. Ingestion needs it.",
+        &MASTER_KEY_FILE,
+        GucContext::Suset,
+        GucFlags::SUPERUSER_ONLY,
+    );
+}
+
+fn register_limits() {
+    GucRegistry::define_int_guc(
+        c"salesai.connect_timeout_ms",
+        c"Longest wait for a connection to the sidecar.",
+        c"Milliseconds, 10 to 60000. After it a call fails with SQLSTATE 58000.",
+        &CONNECT_TIMEOUT_MS,
+        10,
+        60_000,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"salesai.timeout_ms",
+        c"Longest model call of a query.",
+        c"Milliseconds, 1 to 86400000. After it a call fails with SQLSTATE 57014. Raise it for long answers on slow machines.",
+        &TIMEOUT_MS,
+        1,
+        DAY_MS,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+}
+
+fn register_worker() {
+    GucRegistry::define_string_guc(
+        c"salesai.worker_databases",
+        c"Databases whose queue a background worker drains.",
+        c"Names separated by commas, at most 8; needs pg_salesai in shared_preload_libraries and a restart.",
+        &WORKER_DATABASES,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"salesai.worker_poll_ms",
+        c"How often an idle worker looks at the queue without having been woken.",
+        c"Milliseconds, 50 to 60000. Commits wake it at once; this finds retries and expired leases.",
+        &WORKER_POLL_MS,
+        50,
+        60_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"salesai.worker_batch_size",
+        c"Jobs that a worker leases at a time.",
+        c"1 to 256.",
+        &WORKER_BATCH_SIZE,
+        1,
+        256,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"salesai.job_timeout_ms",
+        c"Longest model call of a job.",
+        c"Milliseconds, 100 to 86400000. After it the job goes back to the queue without losing an attempt.",
+        &JOB_TIMEOUT_MS,
+        100,
+        DAY_MS,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+}
+
+/// Path of the sidecar's socket; empty when unset.
+pub fn sidecar_socket() -> PathBuf {
+    path(&SIDECAR_SOCKET).unwrap_or_default()
+}
+
+/// Path of the master key, if one is set.
+pub fn master_key_file() -> Option<PathBuf> {
+    path(&MASTER_KEY_FILE).filter(|path| !path.as_os_str().is_empty())
+}
+
+pub fn connect_timeout() -> Duration {
+    milliseconds(&CONNECT_TIMEOUT_MS)
+}
+
+pub fn timeout() -> Duration {
+    milliseconds(&TIMEOUT_MS)
+}
+
+/// Names in `salesai.worker_databases`, in order, without duplicates.
+pub fn worker_databases() -> Vec<String> {
+    let list = WORKER_DATABASES.get().map(|list| list.to_string_lossy().into_owned());
+    let mut names: Vec<String> = Vec::new();
+    for name in list.unwrap_or_default().split(',').map(|name| name.trim().trim_matches('"')) {
+        if !name.is_empty() && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+pub fn worker_poll() -> Duration {
+    milliseconds(&WORKER_POLL_MS)
+}
+
+pub fn worker_batch_size() -> i32 {
+    WORKER_BATCH_SIZE.get()
+}
+
+pub fn job_timeout() -> Duration {
+    milliseconds(&JOB_TIMEOUT_MS)
+}
+
+fn milliseconds(setting: &GucSetting<i32>) -> Duration {
+    Duration::from_millis(u64::try_from(setting.get()).unwrap_or(0))
+}
+
+fn path(setting: &GucSetting<Option<CString>>) -> Option<PathBuf> {
+    setting.get().map(|value| PathBuf::from(value.to_string_lossy().into_owned()))
+}

@@ -1,0 +1,176 @@
+//! What can go wrong, and the one place that says it in PostgreSQL's terms.
+
+use domain::{EmailError, ParagraphError, TranscriptError};
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
+use proto::client::ClientError;
+use proto::model::InvalidRequest;
+use thiserror::Error as ThisError;
+
+use crate::config;
+use crate::vault::VaultError;
+
+/// Errors of the extension; every variant is something a caller can act on.
+#[derive(Debug, ThisError)]
+pub enum Error {
+    #[error("{message}")]
+    Argument { message: String, hint: Option<&'static str> },
+    #[error(transparent)]
+    Transcript(#[from] TranscriptError),
+    #[error(transparent)]
+    Email(#[from] EmailError),
+    #[error(transparent)]
+    Note(#[from] ParagraphError),
+    #[error(transparent)]
+    Sidecar(#[from] ClientError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The sidecar could not embed one of the texts.
+    #[error("text {position} cannot be embedded")]
+    Embedding { position: usize, reason: String },
+    #[error("the inference sidecar serves no {kind} model")]
+    NoModel { kind: &'static str },
+    #[error("could not start a call to the inference sidecar")]
+    Runtime(#[from] std::io::Error),
+    #[error("a query of the extension failed")]
+    Spi(#[from] pgrx::spi::SpiError),
+    /// JSON that the extension's own SQL wrote does not have the expected shape.
+    #[error("unexpected JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Error {
+    /// A bad argument; SQLSTATE 22023.
+    pub fn argument(message: impl Into<String>) -> Self {
+        Self::Argument { message: message.into(), hint: None }
+    }
+}
+
+impl From<InvalidRequest> for Error {
+    fn from(error: InvalidRequest) -> Self {
+        Self::argument(error.to_string())
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Argument { hint, .. } => {
+                let report =
+                    report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message);
+                hint.into_iter().fold(report, |report, hint| report.set_hint(hint))
+            }
+            Error::Transcript(error) => transcript_report(&error, message),
+            Error::Email(error) => email_report(&error, message),
+            Error::Note(ParagraphError::TooManySegments { .. }) => too_large(message),
+            Error::Sidecar(error) => sidecar_report(error, message),
+            Error::Vault(error) => vault_report(&error, message),
+            Error::Embedding { reason, .. } => {
+                report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+                    .set_detail(format!("The sidecar says: {reason}."))
+            }
+            Error::NoModel { .. } => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message)
+                .set_hint("Start the sidecar with such a model; salesai.sidecar_status lists what it has."),
+            Error::Runtime(error) => report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, message)
+                .set_detail(format!("{error}.")),
+            Error::Spi(error) => {
+                report(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message).set_detail(error.to_string())
+            }
+            Error::Json(error) => {
+                report(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message).set_detail(error.to_string())
+            }
+        }
+    }
+}
+
+fn report(code: PgSqlErrorCode, message: String) -> ErrorReport {
+    ErrorReport::new(code, message, pgrx::function_name!())
+}
+
+fn too_large(message: String) -> ErrorReport {
+    report(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
+        .set_hint("Split it and ingest the parts under external ids of their own.")
+}
+
+fn transcript_report(error: &TranscriptError, message: String) -> ErrorReport {
+    match error {
+        TranscriptError::TooLong { .. } | TranscriptError::TooManySegments { .. } => {
+            too_large(message)
+        }
+        TranscriptError::Malformed { .. } => {
+            report(PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION, message)
+                .set_hint("Export the transcript again, or pass format => 'plain' to take its lines as they are.")
+        }
+        TranscriptError::UnknownFormat(_) => {
+            report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+                .set_hint("Use auto, vtt, srt or plain.")
+        }
+        TranscriptError::Empty | TranscriptError::NoSegments => {
+            report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+        }
+    }
+}
+
+fn email_report(error: &EmailError, message: String) -> ErrorReport {
+    match error {
+        EmailError::TooLong { .. } | EmailError::TooManyParts { .. } | EmailError::Body(_) => {
+            too_large(message)
+        }
+        EmailError::NotAMessage => {
+            report(PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION, message)
+                .set_hint("Pass the message as it was sent: headers, an empty line, the body (RFC 5322).")
+        }
+        EmailError::Empty | EmailError::NoText => {
+            report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+        }
+    }
+}
+
+fn sidecar_report(error: ClientError, message: String) -> ErrorReport {
+    match error {
+        ClientError::Unavailable { detail } => report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, message)
+            .set_detail(format!(
+                "Socket \"{}\": {detail}",
+                config::sidecar_socket().display()
+            ))
+            .set_hint("Start inference-sidecar or set salesai.sidecar_socket; salesai.doctor() checks all pieces."),
+        ClientError::DeadlineExceeded => report(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, message)
+            .set_hint("Raise timeout_ms or salesai.timeout_ms, or ask for less."),
+        ClientError::Overloaded { retry_after_ms } => {
+            let report = report(PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, message);
+            let report = match retry_after_ms {
+                Some(ms) => report.set_detail(format!("Its queue is full; it asks to wait {ms} ms.")),
+                None => report.set_detail("Its queue is full."),
+            };
+            report.set_hint("Try again later, or start the sidecar with a longer queue.")
+        }
+        ClientError::NotFound(_) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message)
+            .set_hint("salesai.sidecar_status lists the models that it serves."),
+        ClientError::InvalidRequest(_) => {
+            report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+        }
+        ClientError::Failed { detail } => {
+            report(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message).set_detail(detail)
+        }
+    }
+}
+
+fn vault_report(error: &VaultError, message: String) -> ErrorReport {
+    const KEY_HINT: &str = "Put 64 hex digits into a file that only the server's user can read, and name it in salesai.master_key_file.";
+    match error {
+        VaultError::NoKeyFile | VaultError::KeyFormat | VaultError::KeyPermissions => {
+            report(PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR, message).set_hint(KEY_HINT)
+        }
+        VaultError::KeyUnreadable(cause) => report(PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR, message)
+            .set_detail(format!("{cause}."))
+            .set_hint(KEY_HINT),
+        VaultError::OtherMasterKey => report(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, message)
+            .set_hint("Restore the master key that was in use when the original arrived."),
+        VaultError::Corrupted => report(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, message)
+            .set_detail("The ciphertext, its key or the row it belongs to was changed."),
+        VaultError::Compression(cause) => {
+            report(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message).set_detail(format!("{cause}."))
+        }
+    }
+}

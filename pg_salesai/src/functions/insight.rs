@@ -1,0 +1,226 @@
+//! An answer from given evidence: one model call, then every claim is checked against the evidence.
+
+use domain::answer::{self, Abstention, Answer, Evidence, EvidenceSegment};
+use pgrx::JsonB;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use proto::client::{ClientError, SidecarClient};
+use proto::model::{ChatMessage, GenerationRequest, ModelChoice, Priority, Role, Sampling};
+use proto::wire::generate_response::Event;
+use proto::wire::{GenerateFinished, GenerateStarted};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::sidecar::{self, Deadline};
+
+/// Options of one answer, as `salesai.insight` gives them.
+#[derive(Deserialize)]
+struct Options {
+    model: Option<String>,
+    adapter: Option<String>,
+    timeout_ms: Option<i32>,
+    max_tokens: Option<i32>,
+    #[serde(default)]
+    seed: i64,
+}
+
+/// Evidence as `salesai.evidence` writes it.
+#[derive(Deserialize)]
+struct EvidenceRow {
+    number: u32,
+    interaction_id: i64,
+    title: String,
+    occurred_on: String,
+    segments: Option<Vec<SegmentRow>>,
+}
+
+#[derive(Deserialize)]
+struct SegmentRow {
+    segment_id: i64,
+    speaker: Option<String>,
+    start_ms: Option<i64>,
+    end_ms: Option<i64>,
+    start_char: u32,
+    end_char: u32,
+    content: String,
+}
+
+/// What the model wrote, and what it cost.
+#[derive(Default)]
+struct Draft {
+    text: String,
+    started: GenerateStarted,
+    finished: GenerateFinished,
+}
+
+#[pg_extern(sql = "")]
+fn answer_question(question: &str, evidence: JsonB, options: JsonB) -> Result<JsonB, ErrorReport> {
+    Ok(JsonB(answered(question, evidence.0, options.0)?))
+}
+
+fn answered(question: &str, evidence: Value, options: Value) -> Result<Value, Error> {
+    let rows: Vec<EvidenceRow> = serde_json::from_value(evidence)?;
+    let options: Options = serde_json::from_value(options)?;
+    let evidence: Vec<Evidence> = rows.into_iter().map(Evidence::from).collect();
+    if evidence.is_empty() {
+        return Ok(outcome_json(Err(Abstention::NoMatch), &evidence, &Draft::default()));
+    }
+    let adapter = options.adapter.clone();
+    let draft = generate(question, &evidence, options)?;
+    let outcome = answer::judge_answer(&draft.text, question, &evidence)
+        .or_else(|_| answer::extract_answer(question, &evidence));
+    let mut json = outcome_json(outcome, &evidence, &draft);
+    json["adapter"] = adapter.into();
+    Ok(json)
+}
+
+fn generate(question: &str, evidence: &[Evidence], options: Options) -> Result<Draft, Error> {
+    let deadline = Deadline::from_argument(options.timeout_ms)?;
+    let request = generation_request(question, evidence, options)?;
+    sidecar::call(deadline, async |client| collect(client, request, deadline).await)
+}
+
+fn generation_request(
+    question: &str,
+    evidence: &[Evidence],
+    options: Options,
+) -> Result<GenerationRequest, Error> {
+    let tokens_max = options.max_tokens.unwrap_or(96);
+    let tokens_max = u32::try_from(tokens_max).ok().filter(|&tokens| tokens > 0);
+    let prompt = answer::build_prompt(question, evidence);
+    Ok(GenerationRequest {
+        model: options.model.map_or(ModelChoice::Default, ModelChoice::Named),
+        adapter: options.adapter,
+        messages: vec![
+            ChatMessage { role: Role::System, content: prompt.system },
+            ChatMessage { role: Role::User, content: prompt.user },
+        ],
+        tokens_max: tokens_max
+            .ok_or_else(|| Error::argument("max_tokens must be at least 1"))?,
+        // Facts are asked for, not ideas: the likeliest text, reproducible. The seed is kept with the
+        // answer for models that sample.
+        sampling: match options.seed {
+            0 => Sampling::Greedy,
+            seed => Sampling::Nucleus { temperature: 0.7, top_p: 0.9, seed: seed.unsigned_abs() },
+        },
+        stop: Vec::new(),
+        priority: Priority::Interactive,
+    })
+}
+
+async fn collect(
+    client: &mut SidecarClient,
+    request: GenerationRequest,
+    deadline: Deadline,
+) -> Result<Draft, ClientError> {
+    let mut generation = client.generate(request, deadline.remaining()).await?;
+    let mut draft = Draft::default();
+    while let Some(event) = generation.next().await? {
+        match event {
+            Event::Started(started) => draft.started = started,
+            Event::Text(text) => draft.text.push_str(&text),
+            Event::Finished(finished) => draft.finished = finished,
+        }
+    }
+    Ok(draft)
+}
+
+/// The fields of `salesai.insight_result`, and the digest of the weights.
+fn outcome_json(
+    outcome: Result<Answer, Abstention>,
+    evidence: &[Evidence],
+    draft: &Draft,
+) -> Value {
+    let mut json = match outcome {
+        Ok(answer) => answer_json(&answer, evidence),
+        Err(abstention) => json!({ "method": "abstained", "reason": abstention.name() }),
+    };
+    if !draft.started.model.is_empty() {
+        json["model"] = draft.started.model.clone().into();
+        json["model_sha256"] = draft.started.model_sha256.clone().into();
+        json["prompt_tokens"] = draft.started.prompt_tokens.into();
+        json["completion_tokens"] = draft.finished.completion_tokens.into();
+    }
+    json
+}
+
+/// Citations are numbered in the order of the answer; each claim ends with its numbers.
+fn answer_json(answer: &Answer, evidence: &[Evidence]) -> Value {
+    let mut citations = Vec::new();
+    let mut sentences = Vec::new();
+    for claim in &answer.claims {
+        let mut sentence = claim.text.trim().to_owned();
+        for citation in &claim.citations {
+            let Some(segment) = find_segment(evidence, citation.interaction_id, citation.segment_id)
+            else {
+                continue;
+            };
+            let number = citations.len() + 1;
+            sentence.push_str(&format!(" [{number}]"));
+            citations.push(json!({
+                "number": number,
+                "claim": claim.text,
+                "interaction_id": citation.interaction_id,
+                "segment_id": citation.segment_id,
+                "speaker": segment.speaker,
+                "start_ms": segment.start_ms,
+                "end_ms": segment.end_ms,
+                "start_char": segment.start_char,
+                "end_char": segment.end_char,
+                "quote": citation.quote,
+                "similarity": citation.similarity,
+            }));
+        }
+        sentences.push(sentence);
+    }
+    json!({
+        "answer": sentences.join(" "),
+        "method": answer.method.name(),
+        "confidence": answer.confidence,
+        "citations": citations,
+    })
+}
+
+fn find_segment(
+    evidence: &[Evidence],
+    interaction_id: i64,
+    segment_id: i64,
+) -> Option<&EvidenceSegment> {
+    evidence
+        .iter()
+        .filter(|item| item.interaction_id == interaction_id)
+        .flat_map(|item| &item.segments)
+        .find(|segment| segment.segment_id == segment_id)
+}
+
+impl From<EvidenceRow> for Evidence {
+    fn from(row: EvidenceRow) -> Self {
+        Self {
+            number: row.number,
+            interaction_id: row.interaction_id,
+            segments: row
+                .segments
+                .unwrap_or_default()
+                .into_iter()
+                .map(EvidenceSegment::from)
+                .collect(),
+            occurred_on: row.occurred_on,
+            title: row.title,
+        }
+    }
+}
+
+impl From<SegmentRow> for EvidenceSegment {
+    fn from(row: SegmentRow) -> Self {
+        Self {
+            segment_id: row.segment_id,
+            speaker: row.speaker,
+            start_ms: row.start_ms,
+            end_ms: row.end_ms,
+            start_char: row.start_char,
+            end_char: row.end_char,
+            content: row.content,
+        }
+    }
+}

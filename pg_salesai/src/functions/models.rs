@@ -1,0 +1,154 @@
+//! Embeddings, token counts and chunks, straight from the sidecar.
+
+use pgrx::JsonB;
+use pgrx::iter::{SetOfIterator, TableIterator};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use proto::limits;
+use proto::model::{ChunkingRequest, ModelChoice, Priority, TextBatch};
+use proto::wire::{GetStatusResponse, Model, ModelKind, ServerState};
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::pipeline::embedding;
+use crate::sidecar::{self, Deadline};
+
+type ChunkRow = (i32, i32, i32, i32, String);
+
+#[pg_extern(sql = "")]
+fn embedding_values(
+    texts: Option<Vec<Option<String>>>,
+    timeout_ms: Option<i32>,
+) -> Result<SetOfIterator<'static, Vec<f32>>, ErrorReport> {
+    let texts = not_null(texts.unwrap_or_default())?;
+    let deadline = Deadline::from_argument(timeout_ms)?;
+    let vectors = embedding::embed(&texts, Priority::Interactive, || deadline)?.vectors;
+    Ok(SetOfIterator::new(vectors))
+}
+
+#[pg_extern(sql = "")]
+fn token_count(content: &str) -> Result<i32, ErrorReport> {
+    let texts = TextBatch::new(vec![content.to_owned()], limits::COUNT_TEXTS_MAX)
+        .map_err(Error::from)?;
+    let deadline = Deadline::from_argument(None)?;
+    let counts = sidecar::call(deadline, async |client| {
+        client.count_tokens(ModelChoice::Default, texts, deadline.remaining()).await
+    })?;
+    Ok(counts.first().map_or(0, |&count| integer(count)))
+}
+
+#[pg_extern(sql = "")]
+fn chunk(
+    content: Option<&str>,
+    max_tokens: Option<i32>,
+    overlap_tokens: Option<i32>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(position, i32),
+            name!(start_char, i32),
+            name!(end_char, i32),
+            name!(token_count, i32),
+            name!(content, String),
+        ),
+    >,
+    ErrorReport,
+> {
+    let rows = chunk_rows(content.unwrap_or_default(), max_tokens, overlap_tokens)?;
+    Ok(TableIterator::new(rows))
+}
+
+#[pg_extern(sql = "")]
+fn sidecar_state() -> Result<JsonB, ErrorReport> {
+    let deadline = Deadline::from_argument(None)?;
+    let answer = sidecar::call(deadline, async |client| {
+        let status = client.status(deadline.remaining()).await?;
+        let models = client.models(deadline.remaining()).await?;
+        Ok((status, models))
+    });
+    Ok(JsonB(match answer {
+        Ok((status, models)) => state_json(&status, &models),
+        Err(error) => json!({ "error": error.to_string() }),
+    }))
+}
+
+fn not_null(texts: Vec<Option<String>>) -> Result<Vec<String>, Error> {
+    texts
+        .into_iter()
+        .collect::<Option<Vec<String>>>()
+        .ok_or_else(|| Error::argument("texts must not contain NULL"))
+}
+
+fn chunk_rows(
+    content: &str,
+    max_tokens: Option<i32>,
+    overlap_tokens: Option<i32>,
+) -> Result<Vec<ChunkRow>, Error> {
+    let positive = |value: i32| {
+        u32::try_from(value).map_err(|_| Error::argument("token counts must not be negative"))
+    };
+    let message = proto::wire::ChunkRequest {
+        model: String::new(),
+        text: content.to_owned(),
+        tokens_max: max_tokens.map(positive).transpose()?.unwrap_or(0),
+        overlap_tokens: positive(overlap_tokens.unwrap_or(0))?,
+    };
+    let request = ChunkingRequest::try_from(message)?;
+    let deadline = Deadline::from_argument(None)?;
+    let chunks = sidecar::call(deadline, async |client| {
+        client.chunk(request, deadline.remaining()).await
+    })?;
+    let characters: Vec<char> = content.chars().collect();
+    Ok(chunks
+        .iter()
+        .enumerate()
+        .map(|(position, chunk)| {
+            let range = chunk.start_char as usize..chunk.end_char as usize;
+            let piece = characters.get(range).unwrap_or_default().iter().collect();
+            let position = i32::try_from(position).unwrap_or(i32::MAX);
+            let (start, end) = (integer(chunk.start_char), integer(chunk.end_char));
+            (position, start, end, integer(chunk.token_count), piece)
+        })
+        .collect())
+}
+
+fn state_json(status: &GetStatusResponse, models: &[Model]) -> Value {
+    json!({
+        "state": match status.state() {
+            ServerState::Ready => "ready",
+            ServerState::Stopping => "stopping",
+            ServerState::Starting | ServerState::Unspecified => "starting",
+        },
+        "version": status.version,
+        "uptime_seconds": status.uptime_seconds,
+        "running_requests": status.running_requests,
+        "waiting_requests": status.waiting_requests,
+        "waiting_requests_max": status.waiting_requests_max,
+        "resident_bytes": status.resident_bytes,
+        "refused_requests": status.refused_requests,
+        "generation_steps": status.generation_steps,
+        "cancelled_requests": status.cancelled_requests,
+        "models": models.iter().map(model_json).collect::<Vec<_>>(),
+    })
+}
+
+fn model_json(model: &Model) -> Value {
+    json!({
+        "name": model.name,
+        "kind": match model.kind() {
+            ModelKind::Embedding => "embedding",
+            ModelKind::Language => "language",
+            ModelKind::Unspecified => "unknown",
+        },
+        "dimensions": model.dimensions,
+        "tokens_max": model.tokens_max,
+        "sha256": model.sha256,
+        "weight_bytes": model.weight_bytes,
+        "is_default": model.is_default,
+    })
+}
+
+fn integer(value: u32) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,43 @@
+//! Sealing and opening originals.
+
+use pgrx::prelude::*;
+use pgrx::pg_sys::panic::ErrorReport;
+
+use crate::error::Error;
+use crate::vault::{MasterKey, Row, VaultError};
+
+#[pg_extern(sql = "")]
+fn new_data_key(interaction_id: i64) -> Result<Vec<u8>, ErrorReport> {
+    Ok(master_key()?.new_data_key(interaction_id).map_err(Error::from)?)
+}
+
+#[pg_extern(sql = "")]
+fn seal(
+    payload: &[u8],
+    wrapped_key: &[u8],
+    interaction_id: i64,
+    version: i32,
+) -> Result<Vec<u8>, ErrorReport> {
+    let row = Row { interaction_id, version };
+    Ok(master_key()?.seal(payload, wrapped_key, row).map_err(Error::from)?)
+}
+
+#[pg_extern(sql = "")]
+fn unseal(
+    ciphertext: &[u8],
+    wrapped_key: &[u8],
+    interaction_id: i64,
+    version: i32,
+) -> Result<Vec<u8>, ErrorReport> {
+    let row = Row { interaction_id, version };
+    Ok(master_key()?.unseal(ciphertext, wrapped_key, row).map_err(Error::from)?)
+}
+
+#[pg_extern(sql = "")]
+fn master_key_state() -> Option<String> {
+    MasterKey::load().err().map(|error: VaultError| error.to_string())
+}
+
+fn master_key() -> Result<MasterKey, Error> {
+    Ok(MasterKey::load()?)
+}

@@ -1,0 +1,30 @@
+//! `pg_salesai`: the door from SQL to the sales rules and the inference sidecar.
+//!
+//! - [`config`]: every setting
+//! - [`error`]: what went wrong, as SQLSTATE, detail and hint
+//! - [`functions`]: one thin function per C function that `sql/schema` declares
+//! - [`sidecar`]: the only place that opens a socket or runs async code
+//! - [`vault`]: encryption of originals
+//! - [`pipeline`]: from a leased job to chunks and embeddings
+//! - [`worker`]: the background worker that drains the queue
+//!
+//! The schema itself is in `sql/schema`, readable without Rust.
+
+use pgrx::prelude::*;
+
+mod config;
+mod error;
+mod functions;
+mod pipeline;
+mod sidecar;
+mod vault;
+mod worker;
+
+pg_module_magic!(name, version);
+
+/// Runs when the library is loaded: by the postmaster when preloaded, else by the first call.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    config::register();
+    worker::register();
+}

@@ -1,0 +1,65 @@
+//! Embedding any number of texts, in requests that keep the contract's limits.
+
+use proto::client::ClientError;
+use proto::limits;
+use proto::model::{EmbeddingRequest, ModelChoice, Priority, TextBatch};
+use proto::wire::{EmbedResponse, ServerState};
+
+use crate::error::Error;
+use crate::sidecar::{self, Deadline};
+
+/// Texts of one request: enough to fill the model's batches, few enough to be done in seconds.
+const TEXTS_PER_REQUEST: usize = 64;
+
+/// Embeddings in the order of the texts, and what made them.
+#[derive(Debug, Default)]
+pub struct Embedded {
+    pub vectors: Vec<Vec<f32>>,
+    pub model: String,
+    pub model_sha256: String,
+}
+
+/// Embeds all texts or fails with the first that cannot be; each request gets its own deadline.
+pub fn embed(
+    texts: &[String],
+    priority: Priority,
+    deadline: impl Fn() -> Deadline,
+) -> Result<Embedded, Error> {
+    let mut embedded = Embedded::default();
+    for range in limits::batches(texts, TEXTS_PER_REQUEST) {
+        let start = range.start;
+        let texts = TextBatch::new(texts[range].to_vec(), limits::EMBED_TEXTS_MAX)?;
+        let request = EmbeddingRequest { model: ModelChoice::Default, texts, priority };
+        let deadline = deadline();
+        let response = sidecar::call(deadline, async |client| {
+            client.embed(request, deadline.remaining()).await
+        })?;
+        take(&mut embedded, response, start)?;
+    }
+    Ok(embedded)
+}
+
+/// Fails with the reason when the sidecar cannot take work now.
+pub fn check_ready(deadline: Deadline) -> Result<(), Error> {
+    let status =
+        sidecar::call(deadline, async |client| client.status(deadline.remaining()).await)?;
+    match status.state() {
+        ServerState::Ready => Ok(()),
+        _ => Err(Error::Sidecar(ClientError::Unavailable {
+            detail: "The sidecar is starting or stopping.".to_owned(),
+        })),
+    }
+}
+
+fn take(embedded: &mut Embedded, response: EmbedResponse, start: usize) -> Result<(), Error> {
+    for (offset, embedding) in response.embeddings.into_iter().enumerate() {
+        if !embedding.error.is_empty() {
+            let position = start + offset + 1;
+            return Err(Error::Embedding { position, reason: embedding.error });
+        }
+        embedded.vectors.push(embedding.values);
+    }
+    embedded.model = response.model;
+    embedded.model_sha256 = response.model_sha256;
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! From a leased job to chunks and embeddings. Database work comes in short transactions; between them,
+//! while a model runs, nothing is open.
+
+pub mod embedding;
+mod indexing;
+mod job_queue;
+
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use pgrx::{PgSqlErrorCode, warning};
+use proto::client::ClientError;
+use proto::model::Priority;
+
+use crate::config;
+use crate::error::Error;
+use crate::sidecar::Deadline;
+use job_queue::Job;
+
+/// How long a job waits after the sidecar could not take it.
+const RETRY_MS: i32 = 1_000;
+
+/// Where the database work of a job runs.
+pub trait Transactions {
+    /// Runs `body` in a transaction; an error inside has rolled it back.
+    fn run<R>(
+        &self,
+        body: impl FnOnce() -> R + UnwindSafe + RefUnwindSafe,
+    ) -> Result<R, DatabaseError>;
+}
+
+/// An error that PostgreSQL raised inside a transaction of the worker.
+#[derive(Debug)]
+pub struct DatabaseError {
+    pub code: PgSqlErrorCode,
+    pub message: String,
+}
+
+/// All work in the transaction of the statement that asks; an error ends that statement.
+pub struct CallersTransaction;
+
+impl Transactions for CallersTransaction {
+    fn run<R>(
+        &self,
+        body: impl FnOnce() -> R + UnwindSafe + RefUnwindSafe,
+    ) -> Result<R, DatabaseError> {
+        Ok(body())
+    }
+}
+
+/// How a batch ended.
+pub struct Batch {
+    pub claimed: usize,
+    pub finished: i32,
+    /// The sidecar could not take work; the jobs went back to the queue.
+    pub sidecar_busy: bool,
+}
+
+/// Drains up to `max_jobs` jobs in the caller's session.
+pub fn process_here(
+    transactions: &CallersTransaction,
+    max_jobs: i32,
+    timeout_ms: Option<i32>,
+) -> Result<i32, Error> {
+    let mut finished = 0;
+    while finished < max_jobs {
+        let limit = config::worker_batch_size().min(max_jobs - finished);
+        let batch = run_batch(transactions, limit, Priority::Interactive, &|| {
+            // Checked by the caller already.
+            Deadline::from_argument(timeout_ms)
+                .unwrap_or_else(|_| Deadline::after(config::timeout()))
+        });
+        finished += batch.finished;
+        if batch.sidecar_busy {
+            // What was done stays done; with nothing done the caller wants to know why.
+            if finished == 0 {
+                embedding::check_ready(Deadline::after(config::timeout()))?;
+            }
+            break;
+        }
+        if batch.claimed == 0 {
+            break;
+        }
+    }
+    Ok(finished)
+}
+
+/// Leases up to `limit` jobs and works on them one by one.
+pub fn run_batch(
+    transactions: &impl Transactions,
+    limit: i32,
+    priority: Priority,
+    deadline: &impl Fn() -> Deadline,
+) -> Batch {
+    let lease_ms = lease_ms(limit);
+    let jobs = match transactions.run(|| job_queue::claim(limit, lease_ms)) {
+        Ok(Ok(jobs)) => jobs,
+        Ok(Err(error)) => return no_jobs(&error.to_string()),
+        Err(error) => return no_jobs(&error.message),
+    };
+    let mut batch = Batch { claimed: jobs.len(), finished: 0, sidecar_busy: false };
+    for job in &jobs {
+        if batch.sidecar_busy {
+            settle(transactions, job, &Outcome::Postponed);
+            continue;
+        }
+        let outcome = run_job(transactions, job, priority, deadline);
+        batch.sidecar_busy = matches!(outcome, Outcome::Postponed);
+        batch.finished += i32::from(settle(transactions, job, &outcome));
+    }
+    batch
+}
+
+fn no_jobs(message: &str) -> Batch {
+    warning!("could not lease jobs: {message}");
+    Batch { claimed: 0, finished: 0, sidecar_busy: false }
+}
+
+/// What became of a job, before it is written down.
+enum Outcome {
+    Indexed(indexing::Index),
+    /// Overload, or a sidecar that is away: no attempt is consumed.
+    Postponed,
+    Failed { class: &'static str, step: &'static str, message: String },
+}
+
+fn run_job(
+    transactions: &impl Transactions,
+    job: &Job,
+    priority: Priority,
+    deadline: &impl Fn() -> Deadline,
+) -> Outcome {
+    let segments = match transactions.run(|| job_queue::segments(job)) {
+        Ok(Ok(segments)) => segments,
+        Ok(Err(error)) => return failed("record_temporary", "load", error.to_string()),
+        Err(error) => return failed("record_temporary", "load", error.message),
+    };
+    match indexing::index(&segments, priority, deadline) {
+        Ok(index) => Outcome::Indexed(index),
+        Err(Error::Sidecar(
+            ClientError::Unavailable { .. }
+            | ClientError::DeadlineExceeded
+            | ClientError::Overloaded { .. },
+        )) => Outcome::Postponed,
+        Err(error @ Error::Embedding { .. }) => {
+            failed("record_permanent", "embed", error.to_string())
+        }
+        Err(error) => failed("record_temporary", "embed", error.to_string()),
+    }
+}
+
+fn failed(class: &'static str, step: &'static str, message: String) -> Outcome {
+    Outcome::Failed { class, step, message }
+}
+
+/// Writes the outcome down; true when the job is done by this lease.
+fn settle(transactions: &impl Transactions, job: &Job, outcome: &Outcome) -> bool {
+    let written = transactions.run(|| match outcome {
+        Outcome::Indexed(index) => job_queue::finish(job, index),
+        Outcome::Postponed => job_queue::release(job, RETRY_MS).map(|()| false),
+        Outcome::Failed { class, step, message } => {
+            job_queue::fail(job, class, step, message).map(|()| false)
+        }
+    });
+    match written {
+        Ok(Ok(done)) => done,
+        Ok(Err(error)) => {
+            warning!("could not write the outcome of job {}: {error}", job.id);
+            false
+        }
+        Err(error) => {
+            settle_database_error(transactions, job, &error);
+            false
+        }
+    }
+}
+
+/// Writing failed and was rolled back. A fault of the data fails the job; a fault of the server (a full
+/// disk, say) leaves it in the queue.
+fn settle_database_error(transactions: &impl Transactions, job: &Job, error: &DatabaseError) {
+    warning!("could not write the outcome of job {}: {}", job.id, error.message);
+    let is_data_fault = matches!(
+        error.code,
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED
+            | PgSqlErrorCode::ERRCODE_DATA_EXCEPTION
+            | PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION
+            | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
+    );
+    let settled = transactions.run(|| {
+        if is_data_fault {
+            job_queue::fail(job, "record_permanent", "store", "the result could not be stored")
+        } else {
+            job_queue::release(job, RETRY_MS)
+        }
+    });
+    if !matches!(settled, Ok(Ok(()))) {
+        warning!("job {} keeps its lease until it runs out", job.id);
+    }
+}
+
+/// A lease outlasts two model calls for each job of its batch.
+fn lease_ms(limit: i32) -> i32 {
+    let call_ms = i32::try_from(config::job_timeout().as_millis()).unwrap_or(i32::MAX);
+    call_ms.saturating_mul(2).saturating_mul(limit)
+}

@@ -1,0 +1,67 @@
+//! One call to the sidecar: connect, ask, disconnect.
+//!
+//! Runtime and connection live for one call only. A Unix socket connects in well under a millisecond,
+//! and nothing stale is left after a cancel, a fork or a restart of the sidecar: closing the socket is
+//! what tells the sidecar to stop.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use pgrx::check_for_interrupts;
+use proto::client::{ClientError, SidecarClient};
+
+use super::interrupts::{self, Waited};
+use crate::config;
+use crate::error::Error;
+
+/// When a call must have its answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// `timeout` from now.
+    pub fn after(timeout: Duration) -> Self {
+        Self(Instant::now() + timeout)
+    }
+
+    /// `timeout_ms` from now, or what `salesai.timeout_ms` says.
+    pub fn from_argument(timeout_ms: Option<i32>) -> Result<Self, Error> {
+        match timeout_ms {
+            None => Ok(Self::after(config::timeout())),
+            Some(ms) if ms > 0 => Ok(Self::after(Duration::from_millis(ms.unsigned_abs().into()))),
+            Some(_) => Err(Error::argument("timeout_ms must be at least 1")),
+        }
+    }
+
+    /// Time left; zero when it has passed.
+    pub fn remaining(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+}
+
+/// Connects to the sidecar and runs `ask` with the connection. Returns within a few milliseconds of a
+/// cancel or terminate by raising PostgreSQL's own error; the sidecar sees the closed connection.
+pub fn call<T>(
+    deadline: Deadline,
+    ask: impl AsyncFnOnce(&mut SidecarClient) -> Result<T, ClientError>,
+) -> Result<T, Error> {
+    let socket = config::sidecar_socket();
+    let connect_timeout = config::connect_timeout().min(deadline.remaining());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut answer = pin!(async {
+        let mut client = SidecarClient::connect(&socket, connect_timeout).await?;
+        match tokio::time::timeout(deadline.remaining(), ask(&mut client)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ClientError::DeadlineExceeded),
+        }
+    });
+    loop {
+        match runtime.block_on(interrupts::wait(answer.as_mut())) {
+            Waited::Answered(answer) => return Ok(answer?),
+            // The runtime is not on the stack here, so unwinding (cancel) drops connection and runtime.
+            Waited::Interrupted => {
+                check_for_interrupts!();
+            }
+        }
+    }
+}

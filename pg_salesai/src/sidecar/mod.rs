@@ -1,0 +1,6 @@
+//! The one async door of a backend: the only code that opens a socket or runs a future.
+
+mod call;
+mod interrupts;
+
+pub use call::{Deadline, call};

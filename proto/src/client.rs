@@ -1,0 +1,188 @@
+//! Typed client of the sidecar. Every call has a deadline; dropping a call's future cancels it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use thiserror::Error;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use crate::wire::generate_response::Event;
+use crate::wire::inference_service_client::InferenceServiceClient;
+use crate::{limits, model, wire};
+
+/// Why a call failed, as far as a caller can act on it.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Nobody answers on the socket, or the server is starting or stopping.
+    #[error("could not reach the inference sidecar")]
+    Unavailable { detail: String },
+    /// The deadline passed.
+    #[error("the inference sidecar did not answer in time")]
+    DeadlineExceeded,
+    /// The queue is full.
+    #[error("the inference sidecar is busy")]
+    Overloaded { retry_after_ms: Option<u64> },
+    /// No such model or adapter.
+    #[error("{0}")]
+    NotFound(String),
+    /// A limit of the contract is broken.
+    #[error("{0}")]
+    InvalidRequest(String),
+    /// Anything else: a bug on one of the two sides.
+    #[error("the inference sidecar failed")]
+    Failed { detail: String },
+}
+
+/// A connection to one sidecar. Cheap to make; not shared between threads of a backend.
+pub struct SidecarClient {
+    inner: InferenceServiceClient<Channel>,
+}
+
+/// What a generation sends, in this order: one `Started`, texts, one `Finished`.
+pub struct Generation {
+    stream: tonic::Streaming<wire::GenerateResponse>,
+}
+
+impl SidecarClient {
+    /// Connects to the Unix socket at `socket`, within `connect_timeout`.
+    pub async fn connect(socket: &Path, connect_timeout: Duration) -> Result<Self, ClientError> {
+        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))
+            .map_err(|error| ClientError::Unavailable { detail: error.to_string() })?;
+        let channel = tokio::time::timeout(connect_timeout, endpoint.connect())
+            .await
+            .map_err(|_| ClientError::Unavailable {
+                detail: format!("No answer within {} ms.", connect_timeout.as_millis()),
+            })?
+            .map_err(|error| ClientError::Unavailable { detail: root_cause(&error) })?;
+        let inner = InferenceServiceClient::new(channel)
+            .max_decoding_message_size(limits::MESSAGE_SIZE_MAX)
+            .max_encoding_message_size(limits::MESSAGE_SIZE_MAX);
+        Ok(Self { inner })
+    }
+
+    /// State and load of the server.
+    pub async fn status(
+        &mut self,
+        deadline: Duration,
+    ) -> Result<wire::GetStatusResponse, ClientError> {
+        let request = with_deadline(wire::GetStatusRequest {}, deadline);
+        answer(deadline, self.inner.get_status(request)).await
+    }
+
+    /// The models it serves.
+    pub async fn models(&mut self, deadline: Duration) -> Result<Vec<wire::Model>, ClientError> {
+        let request = with_deadline(wire::ListModelsRequest {}, deadline);
+        Ok(answer(deadline, self.inner.list_models(request)).await?.models)
+    }
+
+    /// Tokens of each text, special tokens not counted.
+    pub async fn count_tokens(
+        &mut self,
+        model: model::ModelChoice,
+        texts: model::TextBatch,
+        deadline: Duration,
+    ) -> Result<Vec<u32>, ClientError> {
+        let request =
+            wire::CountTokensRequest { model: model.into(), texts: texts.into_inner() };
+        let request = with_deadline(request, deadline);
+        Ok(answer(deadline, self.inner.count_tokens(request)).await?.token_counts)
+    }
+
+    /// Pieces of a text that fit a token budget.
+    pub async fn chunk(
+        &mut self,
+        request: model::ChunkingRequest,
+        deadline: Duration,
+    ) -> Result<Vec<wire::Chunk>, ClientError> {
+        let request = with_deadline(request.into(), deadline);
+        Ok(answer(deadline, self.inner.chunk(request)).await?.chunks)
+    }
+
+    /// One embedding or one error per text.
+    pub async fn embed(
+        &mut self,
+        request: model::EmbeddingRequest,
+        deadline: Duration,
+    ) -> Result<wire::EmbedResponse, ClientError> {
+        let text_count = request.texts.as_slice().len();
+        let request = with_deadline(request.into(), deadline);
+        let response: wire::EmbedResponse =
+            answer(deadline, self.inner.embed(request)).await?;
+        if response.embeddings.len() != text_count {
+            let detail =
+                format!("Got {} embeddings for {text_count} texts.", response.embeddings.len());
+            return Err(ClientError::Failed { detail });
+        }
+        Ok(response)
+    }
+
+    /// Starts a generation; `deadline` covers the whole stream.
+    pub async fn generate(
+        &mut self,
+        request: model::GenerationRequest,
+        deadline: Duration,
+    ) -> Result<Generation, ClientError> {
+        let request = with_deadline(request.into(), deadline);
+        let stream = answer(deadline, self.inner.generate(request)).await?;
+        Ok(Generation { stream })
+    }
+}
+
+impl Generation {
+    /// The next event, or None after the last.
+    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+        Ok(self.stream.message().await?.and_then(|response| response.event))
+    }
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        let detail = status.message().to_owned();
+        match status.code() {
+            Code::Unavailable => ClientError::Unavailable { detail },
+            Code::DeadlineExceeded => ClientError::DeadlineExceeded,
+            // tonic reports a passed `grpc-timeout` of its own as CANCELLED.
+            Code::Cancelled => ClientError::DeadlineExceeded,
+            Code::ResourceExhausted => {
+                let retry_after_ms = status
+                    .metadata()
+                    .get("retry-after-ms")
+                    .and_then(|value| value.to_str().ok()?.parse().ok());
+                ClientError::Overloaded { retry_after_ms }
+            }
+            Code::NotFound => ClientError::NotFound(detail),
+            Code::InvalidArgument => ClientError::InvalidRequest(detail),
+            // A connection that breaks in the middle of a call arrives as UNKNOWN with a transport error.
+            Code::Unknown if std::error::Error::source(&status).is_some() => {
+                ClientError::Unavailable { detail: root_cause(&status) }
+            }
+            code => ClientError::Failed { detail: format!("{code:?}: {detail}") },
+        }
+    }
+}
+
+fn with_deadline<T>(message: T, deadline: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(deadline);
+    request
+}
+
+async fn answer<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, ClientError> {
+    match tokio::time::timeout(deadline, call).await {
+        Ok(response) => Ok(response?.into_inner()),
+        Err(_) => Err(ClientError::DeadlineExceeded),
+    }
+}
+
+/// The innermost cause, as a sentence for an error's detail.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    format!("{cause}.")
+}

@@ -1,0 +1,45 @@
+//! Bounds of the contract, each stated beside its field in the `.proto` file.
+
+use std::ops::Range;
+
+/// Texts in one embedding request.
+pub const EMBED_TEXTS_MAX: usize = 512;
+/// Texts in one tokenise or count request.
+pub const COUNT_TEXTS_MAX: usize = 4096;
+/// Bytes of all texts of one request together.
+pub const TEXT_BYTES_MAX: usize = 4 << 20;
+/// Smallest chunk budget, in tokens.
+pub const CHUNK_TOKENS_MIN: u32 = 8;
+/// Messages of one conversation.
+pub const MESSAGES_MAX: usize = 64;
+/// Bytes of all messages of one conversation together.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Tokens a generation makes when the request does not say.
+pub const COMPLETION_TOKENS_DEFAULT: u32 = 256;
+/// Stop strings of one request.
+pub const STOP_STRINGS_MAX: usize = 8;
+/// Bytes of one stop string.
+pub const STOP_BYTES_MAX: usize = 64;
+/// Highest temperature.
+pub const TEMPERATURE_MAX: f32 = 2.0;
+/// Bytes of one gRPC message either way: a full batch of texts or vectors, with room to spare.
+pub const MESSAGE_SIZE_MAX: usize = 16 << 20;
+
+/// Cuts texts into ranges that one request may hold. A text that is too large alone gets a range of its
+/// own and is left to the contract's check.
+pub fn batches(texts: &[String], texts_max: usize) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (position, text) in texts.iter().enumerate() {
+        let is_full = position - start == texts_max || bytes + text.len() > TEXT_BYTES_MAX;
+        if is_full && position > start {
+            ranges.push(start..position);
+            (start, bytes) = (position, 0);
+        }
+        bytes += text.len();
+    }
+    if start < texts.len() {
+        ranges.push(start..texts.len());
+    }
+    ranges
+}

@@ -1,0 +1,45 @@
+-- Index units and the registry of embedding sets. The vectors of a set live in a table of their own,
+-- salesai.embedding_<set id>, made at run time by salesai.create_embedding_set.
+
+create table salesai.chunk (
+    id bigint generated always as identity primary key,
+    interaction_id bigint not null references salesai.interaction on delete cascade,
+    version integer not null,
+    position integer not null,
+    first_position integer not null,
+    last_position integer not null,
+    start_char integer not null,
+    end_char integer not null,
+    token_count integer not null,
+    heading text not null,
+    content text not null,
+    content_hash bytea not null,
+    lexemes tsvector generated always as (
+        pg_catalog.setweight(pg_catalog.to_tsvector('pg_catalog.english', heading), 'B')
+        || pg_catalog.setweight(pg_catalog.to_tsvector('pg_catalog.english', content), 'A')) stored,
+    kind text not null,
+    occurred_at timestamptz not null,
+    account_id bigint,
+    opportunity_id bigint,
+    owner_rep_id bigint,
+    team_id bigint,
+    unique (interaction_id, position)
+);
+create index chunk_lexemes_index on salesai.chunk using gin (lexemes);
+create index chunk_account_index on salesai.chunk (account_id, occurred_at);
+create index chunk_opportunity_index on salesai.chunk (opportunity_id);
+comment on column salesai.chunk.content_hash is 'SHA-256 of what is embedded: heading, line feed, content';
+comment on table salesai.chunk is
+    'Index units: consecutive segments that fit the embedding model, of the present version only. heading says what and with whom; it is embedded and indexed with the content';
+
+create table salesai.embedding_set (
+    id bigint generated always as identity primary key,
+    model text not null,
+    model_sha256 text not null,
+    dimensions integer not null check (dimensions between 1 and 2000),
+    template text not null default '{heading}\n{content}',
+    state text not null default 'building' check (state in ('building', 'active', 'retired')),
+    created_at timestamptz not null default now()
+);
+create unique index embedding_set_active_index on salesai.embedding_set ((true)) where state = 'active';
+comment on table salesai.embedding_set is 'A version of all embeddings: model, weights, dimensions, template. One set is active; its vectors are in salesai.embedding_<id>';

@@ -1,0 +1,210 @@
+-- Ingestion: each function parses, stores payload and segments in one transaction, queues the model
+-- work and returns. The same (source, external_id) with the same payload changes nothing.
+
+create function salesai.normalise_name(name text) returns text
+language sql immutable strict parallel safe
+as $$ select lower(btrim(regexp_replace(regexp_replace(name, '\s*[\[(].*[\])]\s*$', ''), '\s+', ' ', 'g'))) $$;
+comment on function salesai.normalise_name(text) is 'A speaker name without bracketed additions, in lower case, for matching';
+
+-- Adds participants and matches them to reps and contacts: by e-mail first, then by name.
+create function salesai.store_participants(interaction_id bigint, people jsonb) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    insert into salesai.participant as known (interaction_id, name, email, side, role, rep_id, contact_id)
+    select distinct on (person.name) $1, person.name, person.email,
+        coalesce(person.side,
+                 case when rep.id is not null then 'internal' when contact.id is not null then 'external' end,
+                 case when person.domain in (select split_part(lower(r.email), '@', 2) from salesai.rep r) then 'internal'
+                      when person.domain <> '' then 'external' end,
+                 'unknown'),
+        person.role, rep.id, contact.id
+    from (select coalesce(nullif(p ->> 'name', ''), p ->> 'email') as name, p ->> 'email' as email,
+                 case when p ->> 'side' in ('internal', 'external') then p ->> 'side' end as side,
+                 p ->> 'role' as role, split_part(lower(coalesce(p ->> 'email', '')), '@', 2) as domain
+          from jsonb_array_elements(people) p) person
+    left join lateral (
+        select r.id from salesai.rep r
+        where lower(r.email) = lower(person.email) or lower(r.name) = salesai.normalise_name(person.name)
+        order by (lower(r.email) = lower(person.email)) desc nulls last, r.id limit 1) rep on true
+    left join lateral (
+        select c.id from salesai.contact c, salesai.interaction i
+        where rep.id is null and i.id = $1
+          and (lower(c.email) = lower(person.email)
+               or lower(c.name) = salesai.normalise_name(person.name)
+                  and (i.account_id is null or c.account_id = i.account_id))
+        order by (lower(c.email) = lower(person.email)) desc nulls last, c.id limit 1) contact on true
+    where person.name is not null
+    order by person.name, person.email nulls last
+    on conflict on constraint participant_interaction_id_name_key do update
+        set email = coalesce(excluded.email, known.email),
+            side = case when excluded.side = 'unknown' then known.side else excluded.side end,
+            role = coalesce(excluded.role, known.role),
+            rep_id = coalesce(excluded.rep_id, known.rep_id),
+            contact_id = coalesce(excluded.contact_id, known.contact_id)
+$$;
+comment on function salesai.store_participants(bigint, jsonb) is 'Adds participants ([{name, email, side, role}]) of an interaction and matches them to reps and contacts';
+
+-- The one place that writes an interaction. item: kind, source, external_id, account, opportunity,
+-- occurred_at, duration_ms, subject, thread_key, properties, media_type, participants, segments.
+create function salesai.store_interaction(item jsonb, payload bytea) returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    known salesai.interaction;
+    account_id bigint := salesai.resolve_account(nullif(item ->> 'account', ''));
+    opportunity_id bigint := salesai.resolve_opportunity(nullif(item ->> 'opportunity', ''));
+    payload_hash bytea := sha256(payload);
+    owner_id bigint;
+    owner_team_id bigint;
+    data_key bytea;
+begin
+    if coalesce(item ->> 'source', '') = '' or coalesce(item ->> 'external_id', '') = '' then
+        raise exception 'source and external_id must not be empty' using
+            errcode = '22023', hint = 'They name the interaction where it comes from, and make a repeated call harmless.';
+    end if;
+    if account_id is null and opportunity_id is not null then
+        select o.account_id into account_id from salesai.opportunity o where o.id = opportunity_id;
+    end if;
+    select a.owner_rep_id, a.team_id into owner_id, owner_team_id from salesai.account a where a.id = account_id;
+
+    -- The insert takes the row's lock even when it changes nothing, so two writers of one key take turns.
+    insert into salesai.interaction as i (source, external_id, kind, account_id, opportunity_id, owner_rep_id,
+        team_id, occurred_at, duration_ms, subject, thread_key, content_hash, properties)
+    values (item ->> 'source', item ->> 'external_id', item ->> 'kind', account_id, opportunity_id,
+        case when account_id is null then salesai.reader_rep_id() else owner_id end, owner_team_id,
+        (item ->> 'occurred_at')::timestamptz, (item ->> 'duration_ms')::bigint,
+        item ->> 'subject', item ->> 'thread_key', payload_hash, coalesce(item -> 'properties', '{}'))
+    on conflict (source, external_id) do update set updated_at = i.updated_at
+    returning * into known;
+
+    if exists (select from salesai.raw_payload r where r.interaction_id = known.id) then
+        if known.content_hash = payload_hash then
+            return known.id;
+        end if;
+        update salesai.interaction i
+        set version = i.version + 1, content_hash = payload_hash, state = 'pending', updated_at = now(),
+            duration_ms = (item ->> 'duration_ms')::bigint,
+            subject = coalesce(item ->> 'subject', i.subject),
+            properties = i.properties || coalesce(item -> 'properties', '{}')
+        where i.id = known.id
+        returning * into known;
+        select d.wrapped_key into data_key from salesai.data_key d where d.interaction_id = known.id;
+    else
+        data_key := salesai.new_data_key(known.id);
+        insert into salesai.data_key (interaction_id, wrapped_key) values (known.id, data_key);
+    end if;
+
+    insert into salesai.raw_payload (interaction_id, version, media_type, byte_count, ciphertext)
+    values (known.id, known.version, item ->> 'media_type', octet_length(payload),
+            salesai.seal(payload, data_key, known.id, known.version));
+    perform salesai.store_participants(known.id,
+        coalesce(item -> 'participants', '[]')
+        || (select coalesce(jsonb_agg(distinct jsonb_build_object('name', s ->> 'speaker')), '[]')
+            from jsonb_array_elements(item -> 'segments') s where s ->> 'speaker' is not null));
+    insert into salesai.segment (interaction_id, version, position, turn, participant_id,
+        start_char, end_char, start_ms, end_ms, content)
+    select known.id, known.version, s.position - 1, (s.value ->> 'turn')::integer, p.id,
+        (s.value ->> 'start_char')::integer, (s.value ->> 'end_char')::integer,
+        (s.value ->> 'start_ms')::bigint, (s.value ->> 'end_ms')::bigint, s.value ->> 'content'
+    from jsonb_array_elements(item -> 'segments') with ordinality s (value, position)
+    left join salesai.participant p on p.interaction_id = known.id and p.name = s.value ->> 'speaker';
+    perform salesai.enqueue(known.id, known.version);
+    return known.id;
+end
+$$;
+comment on function salesai.store_interaction(jsonb, bytea) is
+    'Stores an interaction with its sealed payload, participants and segments, and queues it. Unchanged payload: returns the known id';
+
+create function salesai.ingest_call(
+    source text, external_id text, transcript text, format text default 'auto',
+    account text default null, opportunity text default null, started_at timestamptz default now(),
+    participants jsonb default null, metadata jsonb default '{}', subject text default null)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parsed jsonb := salesai.parse_transcript(coalesce(transcript, ''), coalesce(format, 'auto'));
+begin
+    return salesai.store_interaction(
+        jsonb_build_object(
+            'kind', 'call', 'source', source, 'external_id', external_id, 'account', account,
+            'opportunity', opportunity, 'occurred_at', started_at, 'duration_ms', parsed -> 'duration_ms',
+            'subject', subject, 'properties', metadata, 'participants', coalesce(participants, '[]'),
+            'media_type', case parsed ->> 'format' when 'vtt' then 'text/vtt' when 'srt' then 'application/x-subrip' else 'text/plain' end,
+            'segments', parsed -> 'segments'),
+        convert_to(transcript, 'UTF8'));
+end
+$$;
+comment on function salesai.ingest_call(text, text, text, text, text, text, timestamptz, jsonb, jsonb, text) is
+    'Stores a call transcript (WebVTT of Zoom and Teams, SRT, plain "Speaker: text"; format auto, vtt, srt or plain) and queues it; returns the interaction id. participants: [{name, email, side, role}]';
+
+create function salesai.ingest_note(
+    source text, external_id text, body text, account text default null, opportunity text default null,
+    occurred_at timestamptz default now(), metadata jsonb default '{}', subject text default null)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    segments jsonb := salesai.parse_note(coalesce(body, ''));
+begin
+    return salesai.store_interaction(
+        jsonb_build_object(
+            'kind', 'note', 'source', source, 'external_id', external_id, 'account', account,
+            'opportunity', opportunity, 'occurred_at', occurred_at, 'subject', subject,
+            'properties', metadata, 'media_type', 'text/plain', 'segments', segments),
+        convert_to(body, 'UTF8'));
+end
+$$;
+comment on function salesai.ingest_note(text, text, text, text, text, timestamptz, jsonb, text) is
+    'Stores a note and queues it; returns the interaction id';
+
+create function salesai.ingest_email(
+    source text, external_id text, message bytea, account text default null, opportunity text default null,
+    metadata jsonb default '{}')
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parsed jsonb := salesai.parse_email(coalesce(message, ''));
+    correspondents text[];
+begin
+    if account is null and opportunity is null then
+        -- The account is the only known one among the correspondents' domains.
+        select array_agg(distinct a.id::text) into correspondents
+        from salesai.account a
+        where lower(a.domain) in (
+            select split_part(lower(p ->> 'email'), '@', 2) from jsonb_array_elements(parsed -> 'participants') p);
+        if cardinality(correspondents) = 1 then
+            account := correspondents[1];
+        end if;
+    end if;
+    return salesai.store_interaction(
+        jsonb_build_object(
+            'kind', 'email', 'source', source, 'external_id', external_id, 'account', account,
+            'opportunity', opportunity, 'occurred_at', coalesce(to_timestamp((parsed ->> 'sent_at_ms')::double precision / 1000), now()),
+            'subject', parsed -> 'subject', 'thread_key', parsed -> 'thread_key',
+            'properties', metadata || jsonb_build_object('message_id', parsed -> 'message_id'),
+            'participants', parsed -> 'participants', 'media_type', 'message/rfc822',
+            'segments', parsed -> 'segments'),
+        message);
+end
+$$;
+comment on function salesai.ingest_email(text, text, bytea, text, text, jsonb) is
+    'Stores an RFC 5322 message and queues it; returns the interaction id. Without account and opportunity the account comes from the correspondents'' domains. Segment offsets count characters of the decoded body';
+
+create function salesai.original(interaction_id bigint, version integer default null) returns bytea
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.unseal(r.ciphertext, d.wrapped_key, r.interaction_id, r.version)
+    from salesai.raw_payload r
+    join salesai.data_key d using (interaction_id)
+    where r.interaction_id = $1 and ($2 is null or r.version = $2)
+    order by r.version desc limit 1
+$$;
+comment on function salesai.original(bigint, integer) is 'What arrived, byte for byte, of the latest or a given version; NULL when the caller may not see it';

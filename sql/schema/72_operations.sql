@@ -1,0 +1,84 @@
+-- What an operator looks at.
+
+create view salesai.queue_status with (security_invoker) as
+with rate as (
+    select count(*) / 300.0 as per_second from salesai.interaction i where i.processed_at > now() - interval '5 minutes'
+)
+select count(*) filter (where j.state = 'pending') as pending,
+    count(*) filter (where j.state = 'running') as running,
+    count(*) filter (where j.state = 'failed') as failed,
+    min(j.created_at) filter (where j.state <> 'failed') as oldest_created_at,
+    coalesce(extract(epoch from clock_timestamp() - min(j.created_at) filter (where j.state <> 'failed')), 0)::numeric(12, 3) as lag_s,
+    (count(*) filter (where j.state <> 'failed') / nullif((select per_second from rate), 0))::numeric(12, 1) as eta_s
+from salesai.job j;
+comment on view salesai.queue_status is
+    'Exact counts of the jobs that the caller may see. lag_s: age of the oldest job that is not done; eta_s: from the rate of the last 5 minutes, NULL when nothing was finished in them';
+
+create view salesai.pipeline_errors with (security_invoker) as
+select e.occurred_at, e.interaction_id, i.source, i.external_id, e.kind, e.class, e.step, e.message, e.attempt, j.state as job_state
+from salesai.job_error e
+join salesai.interaction i on i.id = e.interaction_id
+left join salesai.job j on j.interaction_id = e.interaction_id and j.kind = e.kind;
+comment on view salesai.pipeline_errors is 'Failures of jobs, newest and old; job_state failed: waits for salesai.retry_errors(); NULL: done since';
+
+create view salesai.sidecar_status with (security_invoker) as
+select s.state ->> 'error' is null as reachable, coalesce(s.state ->> 'state', 'unreachable') as state,
+    s.state ->> 'version' as version, (s.state ->> 'uptime_seconds')::bigint as uptime_s,
+    (s.state ->> 'running_requests')::integer as running_requests,
+    (s.state ->> 'waiting_requests')::integer as waiting_requests,
+    (s.state ->> 'waiting_requests_max')::integer as waiting_requests_max,
+    (s.state ->> 'refused_requests')::bigint as refused_requests,
+    (s.state ->> 'cancelled_requests')::bigint as cancelled_requests,
+    (s.state ->> 'generation_steps')::bigint as generation_steps,
+    (s.state ->> 'resident_bytes')::bigint as resident_bytes,
+    s.state -> 'models' as models, s.state ->> 'error' as error
+from (select salesai.sidecar_state() as state) s;
+comment on view salesai.sidecar_status is 'The inference sidecar as it is now; one row, also when it cannot be reached';
+
+create function salesai.doctor() returns table (piece text, ok boolean, state text, remedy text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    sidecar jsonb := salesai.sidecar_state();
+    embedding_model jsonb;
+    active salesai.embedding_set;
+    failed bigint;
+    installed_version text := (select e.extversion from pg_extension e where e.extname = 'pg_salesai');
+    vector_version text := (select e.extversion from pg_extension e where e.extname = 'vector');
+    key_problem text := salesai.master_key_state();
+begin
+    return query values
+        ('server_encoding', current_setting('server_encoding') = 'UTF8', current_setting('server_encoding'),
+         'Create the database with encoding UTF8.'),
+        ('extension', installed_version = salesai.library_version(),
+         format('schema %s, library %s', installed_version, salesai.library_version()),
+         'Run alter extension pg_salesai update, and restart the server after installing a new library.'),
+        ('vector', string_to_array(vector_version, '.')::int[] >= array[0, 8, 4], vector_version,
+         'Install pgvector 0.8.4 or later: older versions can corrupt HNSW indexes on vacuum.'),
+        ('preload', 'pg_salesai' = any (string_to_array(replace(current_setting('shared_preload_libraries'), ' ', ''), ',')),
+         current_setting('shared_preload_libraries'),
+         'Add pg_salesai to shared_preload_libraries and restart; without it call salesai.process() yourself.'),
+        ('worker', exists (select from salesai.live_backends() b where b.is_worker),
+         (select coalesce(string_agg('pid ' || b.pid, ', '), 'not running') from salesai.live_backends() b where b.is_worker),
+         'Name this database in salesai.worker_databases and restart the server.'),
+        ('master_key', key_problem is null, coalesce(key_problem, 'readable'),
+         'Put 32 random bytes as 64 hex digits into the file that salesai.master_key_file names; only the server''s user may read it. Keep a copy elsewhere: without it no original can be read.'),
+        ('sidecar', sidecar ->> 'error' is null and sidecar ->> 'state' = 'ready',
+         coalesce(sidecar ->> 'error', sidecar ->> 'state'),
+         'Start inference-sidecar on the socket that salesai.sidecar_socket names; its log says why it does not become ready.');
+    select m into embedding_model from jsonb_array_elements(sidecar -> 'models') m
+    where m ->> 'kind' = 'embedding' and (m ->> 'is_default')::boolean;
+    select * into active from salesai.embedding_set s where s.state = 'active';
+    return query values
+        ('embedding_set', active.id is not null and (embedding_model is null or embedding_model ->> 'sha256' = active.model_sha256),
+         case when active.id is null then 'none yet'
+              when embedding_model ->> 'sha256' <> active.model_sha256 then format('made by other weights of "%s"', active.model)
+              else format('%s, %s dimensions', active.model, active.dimensions) end,
+         'It is made by the first processed interaction; the sidecar must run the weights that made it.');
+    select count(*) into failed from salesai.job j where j.state = 'failed';
+    return query values
+        ('failed_jobs', failed = 0, failed::text, 'See salesai.pipeline_errors, mend the cause, then select salesai.retry_errors().');
+end
+$$;
+comment on function salesai.doctor() is 'Each piece that the system needs, whether it works, and how to mend it when it does not';

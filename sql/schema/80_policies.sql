@@ -1,0 +1,38 @@
+-- Row-level security, forced on every table with customer data. Rows that carry owner and team are
+-- visible by scope; all others follow the row they belong to.
+
+do $do$
+declare
+    item record;
+begin
+    for item in
+        select * from (values
+            ('account', null), ('opportunity', null), ('interaction', null), ('chunk', null),
+            ('contact', 'account a where a.id = account_id'),
+            ('opportunity_stage_history', 'opportunity o where o.id = opportunity_id'),
+            ('raw_payload', 'interaction i where i.id = interaction_id'),
+            ('data_key', 'interaction i where i.id = interaction_id'),
+            ('participant', 'interaction i where i.id = interaction_id'),
+            ('segment', 'interaction i where i.id = interaction_id'),
+            ('job', 'interaction i where i.id = interaction_id'),
+            ('job_error', 'interaction i where i.id = interaction_id'),
+            ('citation', 'insight i where i.id = insight_id')) t (table_name, belongs_to)
+    loop
+        execute pg_catalog.format('alter table salesai.%I enable row level security, force row level security', item.table_name);
+        execute pg_catalog.format(
+            'create policy visible on salesai.%I using (%2$s) with check ((%2$s) and %3$s)', item.table_name,
+            case when item.belongs_to is not null
+                then 'exists (select from salesai.' || item.belongs_to || ')'
+                else '(select salesai.reads_all())
+                      or owner_rep_id = (select salesai.reader_rep_id())
+                      or team_id = any ((select salesai.reader_team_ids())::bigint[])' end,
+            -- Answers are kept for readers too.
+            case when item.table_name = 'citation' then 'true' else '(select salesai.writes())' end);
+    end loop;
+end
+$do$;
+
+alter table salesai.insight enable row level security, force row level security;
+create policy own on salesai.insight
+    using (created_by = salesai.current_role_name() or (select salesai.reads_all() and salesai.writes()))
+    with check (created_by = salesai.current_role_name());

@@ -1,0 +1,36 @@
+-- Rights of the roles. What a row-level policy then leaves visible depends on salesai.principal.
+
+revoke all on all functions in schema salesai from public;
+revoke all on all tables in schema salesai from public;
+grant usage on schema salesai to
+    salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+grant execute on all functions in schema salesai to
+    salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+revoke execute on function salesai.create_embedding_set(text, text, integer), salesai.activate_embedding_set(bigint)
+    from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
+
+-- Readers: everything but originals and their keys; answers are kept for everyone who asks.
+grant select on
+    salesai.team, salesai.rep, salesai.team_member, salesai.principal, salesai.account, salesai.contact,
+    salesai.opportunity, salesai.opportunity_stage_history, salesai.interaction, salesai.participant,
+    salesai.segment, salesai.chunk, salesai.embedding_set, salesai.job, salesai.job_error, salesai.insight,
+    salesai.citation, salesai.call_metrics, salesai.queue_status, salesai.pipeline_errors, salesai.sidecar_status
+    to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+grant insert on salesai.insight, salesai.citation
+    to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
+
+-- Writers: ingestion of interactions, and originals of what they can see.
+grant select, insert on salesai.raw_payload, salesai.data_key
+    to salesai_admin, salesai_manager, salesai_rep, salesai_gateway;
+grant insert, update on salesai.interaction, salesai.participant, salesai.segment, salesai.job
+    to salesai_admin, salesai_manager, salesai_rep, salesai_gateway;
+
+-- CRM data comes from the gateway and from administrators.
+grant insert, update on salesai.team, salesai.rep, salesai.account, salesai.contact, salesai.opportunity,
+    salesai.opportunity_stage_history, salesai.chunk to salesai_admin, salesai_gateway;
+grant insert, update, delete on salesai.team_member to salesai_admin, salesai_gateway;
+grant insert, update, delete on salesai.principal to salesai_admin;
+
+grant select, insert, update, delete on salesai.job, salesai.chunk to salesai_worker;
+grant select, insert on salesai.job_error to salesai_worker;
+grant update on salesai.interaction to salesai_worker;
