@@ -1,21 +1,17 @@
 //! Emails (RFC 5322 with MIME): who, when, which thread, and the text.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use mail_parser::{Address, HeaderName, HeaderValue, Message, MessageParser, PartType};
+use mail_parser::{Address, HeaderName, HeaderValue, Message, MessageParser};
 
 pub use crate::error::EmailError;
-use crate::html_text::html_to_text;
+use crate::mime_text::readable_text;
 use crate::paragraphs::split_paragraphs_of;
 use crate::redacted::Redacted;
 use crate::segment::Segment;
 
 /// The largest message in bytes.
 pub const EMAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// The MIME parser may look through the whole message once per multipart border; this bounds the sum.
-const SCAN_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
 
 /// Ids in `References` and addresses in `To` or `Cc` beyond this many are left out.
 const HEADER_ENTRIES_MAX: usize = 1000;
@@ -57,12 +53,23 @@ pub struct Mailbox {
 /// Reads one message.
 pub fn parse_email(raw: &[u8]) -> Result<Email, EmailError> {
     check_size(raw)?;
-    let message = MessageParser::default()
-        .parse(raw)
+    let head = MessageParser::default()
+        .parse_headers(raw)
         .ok_or(EmailError::NotAMessage)?;
-    let email = read_message(&message);
-    dismantle(message);
-    email
+    // The MIME library takes a first line of prose for the name of an unknown header.
+    if head
+        .headers()
+        .iter()
+        .all(|header| matches!(header.name, HeaderName::Other(_)))
+    {
+        return Err(EmailError::NotAMessage);
+    }
+    // PostgreSQL cannot store NUL.
+    let body = readable_text(raw).replace("\r\n", "\n").replace('\0', "");
+    if body.trim().is_empty() {
+        return Err(EmailError::NoText);
+    }
+    read_message(&head, body)
 }
 
 fn check_size(raw: &[u8]) -> Result<(), EmailError> {
@@ -75,31 +82,10 @@ fn check_size(raw: &[u8]) -> Result<(), EmailError> {
             bytes_max: EMAIL_BYTES_MAX,
         });
     }
-    let word = b"boundary";
-    let parts = raw
-        .windows(word.len())
-        .filter(|bytes| bytes.eq_ignore_ascii_case(word))
-        .count();
-    let parts_max = SCAN_BYTES_MAX / raw.len();
-    if parts > parts_max {
-        return Err(EmailError::TooManyParts { parts, parts_max });
-    }
     Ok(())
 }
 
-fn read_message(message: &Message<'_>) -> Result<Email, EmailError> {
-    // The MIME parser takes a first line of prose for the name of an unknown header.
-    if message
-        .headers()
-        .iter()
-        .all(|header| matches!(header.name, HeaderName::Other(_)))
-    {
-        return Err(EmailError::NotAMessage);
-    }
-    let body = body_text(message);
-    if body.trim().is_empty() {
-        return Err(EmailError::NoText);
-    }
+fn read_message(message: &Message<'_>, body: String) -> Result<Email, EmailError> {
     let from = mailboxes(message.from()).into_iter().next();
     let writer = from
         .as_ref()
@@ -119,23 +105,6 @@ fn read_message(message: &Message<'_>) -> Result<Email, EmailError> {
         from,
         body,
     })
-}
-
-/// All inline text parts, with `\n` line ends and without NUL, which PostgreSQL cannot store.
-fn body_text(message: &Message<'_>) -> String {
-    let mut body = String::new();
-    for part in message.text_bodies() {
-        let text: Cow<'_, str> = match &part.body {
-            PartType::Text(text) => Cow::Borrowed(text),
-            PartType::Html(html) => Cow::Owned(html_to_text(html)),
-            _ => continue,
-        };
-        if !body.is_empty() {
-            body.push_str("\n\n");
-        }
-        body.push_str(&text.replace("\r\n", "\n").replace('\0', ""));
-    }
-    body
 }
 
 fn mailboxes(addresses: Option<&Address<'_>>) -> Vec<Mailbox> {
@@ -167,18 +136,6 @@ fn header_texts(value: &HeaderValue<'_>) -> Vec<String> {
 fn header_text(text: &str) -> Option<String> {
     let text = crate::markup::collapse_whitespace(text);
     (!text.is_empty()).then_some(text)
-}
-
-/// Frees a message level by level: dropping messages nested a million deep would overflow the stack.
-fn dismantle(message: Message<'_>) {
-    let mut messages = vec![message];
-    while let Some(message) = messages.pop() {
-        for part in message.parts {
-            if let PartType::Message(nested) = part.body {
-                messages.push(nested);
-            }
-        }
-    }
 }
 
 impl fmt::Debug for Email {

@@ -135,6 +135,40 @@ fn hostile_messages_are_bounded() {
     }
 }
 
+/// Goal: messages attached inside an encoded message, however deep, cannot overflow the stack.
+#[test]
+fn encoded_nesting_is_not_followed() {
+    // "Content-Type: message/rfc822\n\n" has 30 bytes, so that its base64 repeats without padding.
+    let level = "Q29udGVudC1UeXBlOiBtZXNzYWdlL3JmYzgyMgoK\n";
+    let attachment = "Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n";
+    let levels = level.repeat(500_000);
+    let raw = format!(
+        "From: a@b.example\nContent-Type: multipart/mixed; boundary=x\n\n\
+         --x\n\nHello\n--x\n{attachment}{levels}--x--\n"
+    );
+    assert_eq!(parse_email(raw.as_bytes()).unwrap().body.trim(), "Hello");
+    let raw = format!("From: a@b.example\n{attachment}{levels}");
+    check_error(raw.as_bytes(), EmailError::NoText);
+}
+
+/// Goal: attachments are not read, inline parts are, and a multipart without borders is read as it is.
+#[test]
+fn parts_of_a_message() {
+    let raw = "From: a@b.example\nContent-Type: multipart/mixed; boundary=\"x y\"\n\nlost\n--x y\n\
+               Content-Type: multipart/alternative; boundary=z\n\n--z\nContent-Type: text/html\n\n<b>h</b>\n--z--\n\
+               --x y\nContent-Type: text/plain; name=a.txt\n\nfile\n--x y \n\
+               Content-Disposition: attachment\n\nfile\n--x yz\n--x y\n\ninline\n--x y--\nlost\n";
+    assert_eq!(
+        parse_email(raw.as_bytes()).unwrap().body.trim(),
+        "h\n\n\ninline"
+    );
+    let raw = "From: a@b.example\nContent-Type: multipart/mixed; boundary=x\n\nno border";
+    assert_eq!(
+        parse_email(raw.as_bytes()).unwrap().body.trim(),
+        "no border"
+    );
+}
+
 /// Goal: no real or deliberately broken message makes the parser panic.
 #[test]
 fn real_messages_do_not_panic() {

@@ -74,14 +74,6 @@ pub enum EmailError {
         /// The limit.
         bytes_max: usize,
     },
-    /// The message has more multipart borders than its size allows to search for.
-    #[error("email has {parts} multipart borders, more than {parts_max} for its size")]
-    TooManyParts {
-        /// Borders that the message declares.
-        parts: usize,
-        /// The limit for a message of this size.
-        parts_max: usize,
-    },
     /// No header that emails have was found.
     #[error("email has no known header")]
     NotAMessage,

@@ -53,7 +53,7 @@ fn hostile_html_takes_linear_time() {
         let start = Instant::now();
         let _ = html_to_text(&html);
         assert!(
-            start.elapsed() < Duration::from_secs(5),
+            start.elapsed() < Duration::from_secs(20),
             "{unit:?}: {:?}",
             start.elapsed()
         );

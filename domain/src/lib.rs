@@ -25,6 +25,7 @@ pub mod transcript;
 mod char_offsets;
 mod html_text;
 mod markup;
+mod mime_text;
 mod numbers;
 mod redacted;
 mod words;

@@ -68,6 +68,8 @@ log_line_prefix = '%m [%p] %q%u@%d '
 shared_buffers = '256MB'
 maintenance_work_mem = '256MB'
 shared_preload_libraries = 'pg_salesai'
+# Statements carry customer text, which must not reach a log.
+log_min_error_statement = fatal
 salesai.sidecar_socket = $(quoted "$sidecar_socket")
 salesai.worker_databases = 'salesai'
 salesai.master_key_file = $(quoted "$master_key")

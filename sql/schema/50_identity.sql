@@ -75,7 +75,7 @@ insert into salesai.principal (role_name, read_scope, can_write, builtin) values
 
 -- Objects can be named by id, external id, name or (accounts) domain.
 create function salesai.resolve_account(reference text) returns bigint
-language plpgsql stable parallel safe
+language plpgsql stable strict parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -91,7 +91,7 @@ $$;
 comment on function salesai.resolve_account(text) is 'Id of the account with this id, external id, name or domain; P0002 when there is none';
 
 create function salesai.resolve_opportunity(reference text) returns bigint
-language plpgsql stable parallel safe
+language plpgsql stable strict parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 declare

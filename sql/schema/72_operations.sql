@@ -62,6 +62,11 @@ begin
         ('worker', exists (select from salesai.live_backends() b where b.is_worker),
          (select coalesce(string_agg('pid ' || b.pid, ', '), 'not running') from salesai.live_backends() b where b.is_worker),
          'Name this database in salesai.worker_databases and restart the server.'),
+        ('statement_log', current_setting('log_statement') = 'none' and current_setting('log_min_duration_statement') = '-1'
+            and current_setting('log_min_error_statement') in ('fatal', 'panic'),
+         format('log_statement %s, log_min_duration_statement %s, log_min_error_statement %s', current_setting('log_statement'),
+                current_setting('log_min_duration_statement'), current_setting('log_min_error_statement')),
+         'Set log_statement = none, log_min_duration_statement = -1 and log_min_error_statement = fatal: statements carry customer text.'),
         ('master_key', key_problem is null, coalesce(key_problem, 'readable'),
          'Put 32 random bytes as 64 hex digits into the file that salesai.master_key_file names; only the server''s user may read it. Keep a copy elsewhere: without it no original can be read.'),
         ('sidecar', sidecar ->> 'error' is null and sidecar ->> 'state' = 'ready',

@@ -20,8 +20,8 @@ pub(super) fn split_label(line: &str) -> Option<(&str, usize)> {
 }
 
 fn find_label_colon(line: &str) -> Option<usize> {
-    let mut characters = line.char_indices().take(LABEL_CHARS_MAX + 1).peekable();
-    while let Some((at, character)) = characters.next() {
+    let characters = line.char_indices().take(LABEL_CHARS_MAX + 1);
+    for (at, character) in characters {
         if character == ':' {
             let next = line[at + 1..].chars().next();
             if next.is_none_or(char::is_whitespace) {

@@ -84,7 +84,7 @@ fn hostile_texts_take_linear_time() {
         let start = Instant::now();
         let _ = parse_transcript(&text, FormatChoice::Auto);
         assert!(
-            start.elapsed() < Duration::from_secs(5),
+            start.elapsed() < Duration::from_secs(20),
             "{unit:?}: {:?}",
             start.elapsed()
         );

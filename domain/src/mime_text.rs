@@ -1,0 +1,145 @@
+//! The readable text of a MIME message.
+//!
+//! Parts are found here, and only single text parts go to the MIME library to be decoded: given a
+//! whole message, it recurses without limit into attached messages and searches the rest of the
+//! message anew for each unfinished multipart, so that a crafted email could take a server down.
+
+use mail_parser::{Message, MessageParser, MimeHeaders, PartType};
+
+use crate::html_text::html_to_text;
+
+/// Multiparts nested deeper than this are not read.
+const DEPTH_MAX: usize = 8;
+
+/// All readable parts of a message, with a blank line between them.
+pub(crate) fn readable_text(raw: &[u8]) -> String {
+    let mut parts = text_parts(raw, 0);
+    parts.retain(|part| !part.text.trim().is_empty());
+    parts
+        .into_iter()
+        .map(|part| part.text)
+        .collect::<Vec<_>>()
+        .join("\n\n")
+}
+
+struct TextPart {
+    kind: TextKind,
+    text: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TextKind {
+    Plain,
+    Html,
+}
+
+fn text_parts(part: &[u8], depth: usize) -> Vec<TextPart> {
+    let Some(head) = MessageParser::default().parse_headers(part) else {
+        return vec![undecoded_text(part)];
+    };
+    if depth > 0 && is_attachment(&head) {
+        return Vec::new();
+    }
+    let (main_type, sub_type) = match head.content_type() {
+        Some(content_type) => (content_type.ctype(), content_type.subtype()),
+        None => ("text", Some("plain")),
+    };
+    match (main_type, sub_type) {
+        ("multipart", _) if depth >= DEPTH_MAX => Vec::new(),
+        ("multipart", Some("alternative")) => best_alternative(children(part, &head, depth)),
+        ("multipart", _) => children(part, &head, depth).into_iter().flatten().collect(),
+        ("text", None | Some("plain" | "html")) => decode_text(part).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The texts of each part between the borders; the bare body where no border is found.
+fn children(part: &[u8], head: &Message<'_>, depth: usize) -> Vec<Vec<TextPart>> {
+    let body_start = head
+        .headers()
+        .iter()
+        .map(|header| header.offset_end as usize)
+        .max();
+    let body = part.get(body_start.unwrap_or(0)..).unwrap_or_default();
+    let boundary = head
+        .content_type()
+        .and_then(|content_type| content_type.attribute("boundary"));
+    let parts = boundary.map(|boundary| split_parts(body, boundary.trim().as_bytes()));
+    match parts {
+        Some(parts) if !parts.is_empty() => parts
+            .into_iter()
+            .map(|child| text_parts(child, depth + 1))
+            .collect(),
+        _ => vec![vec![undecoded_text(body)]],
+    }
+}
+
+/// What stands between the lines `--boundary`, up to `--boundary--` or the end.
+fn split_parts<'a>(body: &'a [u8], boundary: &[u8]) -> Vec<&'a [u8]> {
+    let mut parts = Vec::new();
+    let mut part_start = None;
+    let mut at = 0;
+    for line in body.split_inclusive(|&byte| byte == b'\n') {
+        let line_start = at;
+        at += line.len();
+        let border = line
+            .strip_prefix(b"--")
+            .and_then(|rest| rest.strip_prefix(boundary));
+        let Some(rest) = border.map(<[u8]>::trim_ascii) else {
+            continue;
+        };
+        if rest.is_empty() || rest == b"--" {
+            parts.extend(part_start.map(|start| &body[start..line_start]));
+            part_start = rest.is_empty().then_some(at);
+        }
+    }
+    parts.extend(part_start.map(|start| &body[start..]));
+    parts
+}
+
+/// Plain text if there is some, else the last part that can be read, which is the richest.
+fn best_alternative(children: Vec<Vec<TextPart>>) -> Vec<TextPart> {
+    let is_plain = |parts: &Vec<TextPart>| {
+        parts
+            .iter()
+            .any(|part| part.kind == TextKind::Plain && !part.text.trim().is_empty())
+    };
+    let plain = children.iter().position(is_plain);
+    let best = plain.or_else(|| children.iter().rposition(|parts| !parts.is_empty()));
+    best.and_then(|at| children.into_iter().nth(at))
+        .unwrap_or_default()
+}
+
+/// Decodes a part whose type is text, and which therefore has no parts of its own.
+fn decode_text(part: &[u8]) -> Option<TextPart> {
+    let message = MessageParser::default().parse(part)?;
+    match &message.parts.first()?.body {
+        PartType::Text(text) => Some(TextPart {
+            kind: TextKind::Plain,
+            text: text.to_string(),
+        }),
+        PartType::Html(html) => Some(TextPart {
+            kind: TextKind::Html,
+            text: html_to_text(html),
+        }),
+        _ => None,
+    }
+}
+
+fn undecoded_text(part: &[u8]) -> TextPart {
+    TextPart {
+        kind: TextKind::Plain,
+        text: String::from_utf8_lossy(part).into_owned(),
+    }
+}
+
+/// A part that is declared as one, or has a file name and is not declared as inline.
+fn is_attachment(head: &Message<'_>) -> bool {
+    let is_named = head
+        .content_type()
+        .is_some_and(|content_type| content_type.has_attribute("name"));
+    match head.content_disposition() {
+        Some(disposition) => disposition.is_attachment(),
+        None => is_named,
+    }
+}
