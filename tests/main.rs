@@ -1,1 +1,19 @@
+//! The whole system: what only several real processes together can show. One module per topic.
+//! Run by `make test`; each test takes turns (`--test-threads=1`), because some count what a server does.
 
+mod bad_input;
+mod cancel;
+mod crash;
+mod doctor;
+mod dump_restore;
+mod end_to_end;
+mod golden;
+mod ingestion;
+mod insight;
+mod memory;
+mod metrics;
+mod no_snapshot;
+mod real_input;
+mod rights;
+mod search;
+mod sidecar_down;

@@ -27,8 +27,10 @@ mod html_text;
 mod markup;
 mod mime_text;
 mod numbers;
+mod pieces;
 mod redacted;
 mod words;
 
 pub use error::{EmailError, ParagraphError, TranscriptError, TranscriptProblem};
+pub use pieces::SEGMENT_CHARS_MAX;
 pub use segment::Segment;

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use super::{PARAGRAPH_CHARS_MAX, split_paragraphs};
+use super::split_paragraphs;
 use crate::error::ParagraphError;
 
 fn originals(text: &str) -> Vec<String> {
@@ -29,33 +29,6 @@ fn blank_lines_part_paragraphs() {
         .collect();
     assert_eq!(contents, ["Ünder one two", "three four"]);
     assert!(originals(" \n\n").is_empty());
-}
-
-/// Goal: a long paragraph is cut between sentences, a long sentence between words, a long word anywhere.
-#[test]
-fn long_paragraphs_are_cut() {
-    let sentence = "Żaba is a frog in Polish. ";
-    let text = sentence.repeat(400);
-    let pieces = originals(&text);
-    assert_eq!(pieces.len(), 3);
-    assert!(
-        pieces
-            .iter()
-            .all(|p| p.ends_with('.') && p.chars().count() <= PARAGRAPH_CHARS_MAX)
-    );
-    assert_eq!(pieces.join(" "), text.trim());
-
-    let text = "żaba ".repeat(2000);
-    assert!(
-        originals(&text)
-            .iter()
-            .all(|p| p.chars().count() <= PARAGRAPH_CHARS_MAX)
-    );
-    assert_eq!(originals(&text).join(" "), text.trim());
-
-    let text = "ż".repeat(9000);
-    assert_eq!(originals(&text).concat(), text);
-    assert_eq!(originals(&text).len(), 3);
 }
 
 /// Goal: the number of paragraphs has a limit.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::char_offsets::CharOffsets;
+use crate::markup::collapse_whitespace;
+use crate::pieces::{fits, piece_ranges};
 use crate::redacted::Redacted;
 
 /// The most segments that one interaction may have.
@@ -37,8 +39,9 @@ pub(crate) struct RawSegment {
     pub(crate) content: String,
 }
 
-/// Collects segments in the order of the original; it counts characters and turns.
+/// Collects segments in the order of the original; it cuts long ones and counts characters and turns.
 pub(crate) struct SegmentList<'a> {
+    original: &'a str,
     offsets: CharOffsets<'a>,
     segments: Vec<Segment>,
 }
@@ -46,6 +49,7 @@ pub(crate) struct SegmentList<'a> {
 impl<'a> SegmentList<'a> {
     pub(crate) fn new(original: &'a str) -> Self {
         Self {
+            original,
             offsets: CharOffsets::new(original),
             segments: Vec::new(),
         }
@@ -57,6 +61,40 @@ impl<'a> SegmentList<'a> {
         if raw.content.is_empty() {
             return Some(());
         }
+        if fits(&raw.content) {
+            let chars = self.chars(raw.bytes.clone());
+            return self.add(raw, chars);
+        }
+        let stretch = self.original.get(raw.bytes.clone()).unwrap_or_default();
+        if collapse_whitespace(stretch) == raw.content {
+            self.push_pieces(&raw)
+        } else {
+            self.push_content_pieces(&raw)
+        }
+    }
+
+    /// A long stretch without markup: every piece has its exact range.
+    fn push_pieces(&mut self, raw: &RawSegment) -> Option<()> {
+        for bytes in piece_ranges(self.original, raw.bytes.clone()) {
+            let content = collapse_whitespace(&self.original[bytes.clone()]);
+            let chars = self.chars(bytes.clone());
+            self.add(raw.piece(content, &bytes, &raw.bytes), chars)?;
+        }
+        Some(())
+    }
+
+    /// A long stretch with markup inside: its pieces share the range of the whole.
+    fn push_content_pieces(&mut self, raw: &RawSegment) -> Option<()> {
+        let chars = self.chars(raw.bytes.clone());
+        let whole = 0..raw.content.len();
+        for bytes in piece_ranges(&raw.content, whole.clone()) {
+            let content = raw.content[bytes.clone()].to_owned();
+            self.add(raw.piece(content, &bytes, &whole), chars.clone())?;
+        }
+        Some(())
+    }
+
+    fn add(&mut self, raw: RawSegment, chars: Range<u32>) -> Option<()> {
         if self.segments.len() >= SEGMENTS_MAX {
             return None;
         }
@@ -65,12 +103,11 @@ impl<'a> SegmentList<'a> {
             Some(last) if last.speaker == raw.speaker => last.turn,
             Some(last) => last.turn + 1,
         };
-        let start_char = self.offsets.at(raw.bytes.start);
         self.segments.push(Segment {
             speaker: raw.speaker,
             turn,
-            start_char,
-            end_char: self.offsets.at(raw.bytes.end),
+            start_char: chars.start,
+            end_char: chars.end,
             start_ms: raw.start_ms,
             end_ms: raw.end_ms,
             content: raw.content,
@@ -78,8 +115,31 @@ impl<'a> SegmentList<'a> {
         Some(())
     }
 
+    fn chars(&mut self, bytes: Range<usize>) -> Range<u32> {
+        let start = self.offsets.at(bytes.start);
+        start..self.offsets.at(bytes.end)
+    }
+
     pub(crate) fn into_segments(self) -> Vec<Segment> {
         self.segments
+    }
+}
+
+impl RawSegment {
+    /// A piece of a long segment; its share of the time is its share of the text.
+    fn piece(&self, content: String, bytes: &Range<usize>, whole: &Range<usize>) -> Self {
+        let time_at = |byte: usize| {
+            let (start, end) = (self.start_ms?, self.end_ms?);
+            let done = byte.saturating_sub(whole.start) as f64 / whole.len().max(1) as f64;
+            Some(start + ((end - start) as f64 * done) as i64)
+        };
+        Self {
+            speaker: self.speaker.clone(),
+            bytes: bytes.clone(),
+            start_ms: time_at(bytes.start).or(self.start_ms),
+            end_ms: time_at(bytes.end).or(self.end_ms),
+            content,
+        }
     }
 }
 

@@ -22,7 +22,10 @@ fn main() -> anyhow::Result<()> {
         anyhow::bail!("usage: teacher_forced MODEL.gguf JOB.json OUT.f32 [quantized]");
     };
     let dequantize_below_bytes = if mode.is_empty() { u64::MAX } else { 0 };
-    let options = LlamaOptions { tokens_max: 8192, dequantize_below_bytes };
+    let options = LlamaOptions {
+        tokens_max: 8192,
+        dequantize_below_bytes,
+    };
     let llama = Llama::load(&mut GgufFile::open(Path::new(model))?, options)?;
     let job: Job = serde_json::from_str(&std::fs::read_to_string(job)?)?;
 
@@ -41,5 +44,6 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn write_row(out: &mut impl Write, row: &[f32]) -> std::io::Result<()> {
-    row.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
+    row.iter()
+        .try_for_each(|value| out.write_all(&value.to_le_bytes()))
 }

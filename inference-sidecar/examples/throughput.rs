@@ -23,7 +23,10 @@ fn main() -> anyhow::Result<()> {
     };
     for (name, dequantize_below_bytes) in [("unpacked f32", u64::MAX), ("quantised", 0)] {
         let start = Instant::now();
-        let options = LlamaOptions { tokens_max: 2048, dequantize_below_bytes };
+        let options = LlamaOptions {
+            tokens_max: 2048,
+            dequantize_below_bytes,
+        };
         let llama = Llama::load(&mut GgufFile::open(Path::new(language))?, options)?;
         println!("{name}: load {:.2} s", start.elapsed().as_secs_f64());
         measure_language(name, &llama)?;
@@ -37,11 +40,21 @@ fn measure_language(name: &str, llama: &Llama) -> anyhow::Result<()> {
     let mut decode = Vec::new();
     for _ in 0..=RUNS {
         let mut sequence = llama.new_sequence()?;
-        prefill.push(rate(PROMPT_TOKENS, || read(sequence.as_mut(), &prompt, 64))?);
-        decode.push(rate(DECODE_TOKENS, || read(sequence.as_mut(), &prompt[..DECODE_TOKENS], 1))?);
+        prefill.push(rate(PROMPT_TOKENS, || {
+            read(sequence.as_mut(), &prompt, 64)
+        })?);
+        decode.push(rate(DECODE_TOKENS, || {
+            read(sequence.as_mut(), &prompt[..DECODE_TOKENS], 1)
+        })?);
     }
-    println!("{name}: prefill {PROMPT_TOKENS}: {:.1} tokens/s", median(&mut prefill));
-    println!("{name}: decode after {PROMPT_TOKENS}: {:.1} tokens/s", median(&mut decode));
+    println!(
+        "{name}: prefill {PROMPT_TOKENS}: {:.1} tokens/s",
+        median(&mut prefill)
+    );
+    println!(
+        "{name}: decode after {PROMPT_TOKENS}: {:.1} tokens/s",
+        median(&mut decode)
+    );
     Ok(())
 }
 
@@ -53,13 +66,18 @@ fn measure_embedding(model: &BertEmbedder) -> anyhow::Result<()> {
         for _ in 0..=RUNS {
             rates.push(rate(texts, || model.embed(&batch).map(drop))?);
         }
-        println!("embeddings of {tokens} tokens, batch {texts}: {:.1} texts/s", median(&mut rates));
+        println!(
+            "embeddings of {tokens} tokens, batch {texts}: {:.1} texts/s",
+            median(&mut rates)
+        );
     }
     Ok(())
 }
 
 fn read(sequence: &mut dyn Sequence, tokens: &[u32], step: usize) -> Result<(), Error> {
-    tokens.chunks(step).try_for_each(|chunk| sequence.append(chunk).map(drop))
+    tokens
+        .chunks(step)
+        .try_for_each(|chunk| sequence.append(chunk).map(drop))
 }
 
 fn rate(count: usize, work: impl FnOnce() -> Result<(), Error>) -> Result<f64, Error> {

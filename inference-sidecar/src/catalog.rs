@@ -47,7 +47,10 @@ pub enum Entry<'a> {
 
 impl Catalog {
     pub fn new(embedding: Vec<EmbeddingEntry>, language: Vec<LanguageEntry>) -> Self {
-        Self { embedding, language }
+        Self {
+            embedding,
+            language,
+        }
     }
 
     pub fn embedding_models(&self) -> &[EmbeddingEntry] {
@@ -79,7 +82,10 @@ impl Catalog {
         match self.embedding(choice) {
             Ok(entry) => Ok(Entry::Embedding(entry)),
             Err(error) if *choice == ModelChoice::Default => Err(error),
-            Err(_) => Ok(Entry::Language(self.language(choice).map_err(|_| not_found("embedding or language", choice))?)),
+            Err(_) => Ok(Entry::Language(
+                self.language(choice)
+                    .map_err(|_| not_found("embedding or language", choice))?,
+            )),
         }
     }
 
@@ -122,5 +128,8 @@ impl EntryTokenizer {
 }
 
 fn not_found(kind: &'static str, choice: &ModelChoice) -> Error {
-    Error::ModelNotFound { kind, name: choice.name().unwrap_or("(default)").to_owned() }
+    Error::ModelNotFound {
+        kind,
+        name: choice.name().unwrap_or("(default)").to_owned(),
+    }
 }

@@ -62,7 +62,10 @@ pub struct Named<T> {
 impl Config {
     /// The SHA-256 that the weights of `model` must have, if the command line says one.
     pub fn expected_sha256(&self, model: &str) -> Option<&str> {
-        self.expected_sha256.iter().find(|e| e.name == model).map(|e| e.value.as_str())
+        self.expected_sha256
+            .iter()
+            .find(|e| e.name == model)
+            .map(|e| e.value.as_str())
     }
 }
 
@@ -75,8 +78,13 @@ impl<T: FromStr> FromStr for Named<T> {
         if name.is_empty() || name.len() > 128 || !name.chars().all(is_plain) || value.is_empty() {
             return Err("NAME must be 1 to 128 letters, digits, \".\", \"_\" or \"-\"".into());
         }
-        let value = value.parse().map_err(|_| "the value after \"=\" is not valid")?;
-        Ok(Self { name: name.to_owned(), value })
+        let value = value
+            .parse()
+            .map_err(|_| "the value after \"=\" is not valid")?;
+        Ok(Self {
+            name: name.to_owned(),
+            value,
+        })
     }
 }
 
@@ -89,7 +97,9 @@ mod tests {
     #[test]
     fn command_line() {
         let check = |arguments: &str| {
-            let words = ["sidecar", "--socket", "/run/s"].into_iter().chain(arguments.split(' '));
+            let words = ["sidecar", "--socket", "/run/s"]
+                .into_iter()
+                .chain(arguments.split(' '));
             Config::try_parse_from(words.filter(|word| !word.is_empty())).map_err(|e| e.to_string())
         };
         assert!(check("").is_err());
@@ -97,7 +107,10 @@ mod tests {
         assert!(check("--embedding-model /models/a").is_err());
         assert!(check("--embedding-model a=/x --queue-size 0").is_err());
         let config = check("--language-model m=/x/y=z.gguf --expect-sha256 m=00ff").unwrap();
-        assert_eq!(config.language_models[0].value, PathBuf::from("/x/y=z.gguf"));
+        assert_eq!(
+            config.language_models[0].value,
+            PathBuf::from("/x/y=z.gguf")
+        );
         assert_eq!(config.expected_sha256("m"), Some("00ff"));
         assert_eq!(config.expected_sha256("n"), None);
     }

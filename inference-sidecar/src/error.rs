@@ -17,7 +17,11 @@ pub enum Error {
         "the prompt has {prompt_tokens} tokens and {completion_tokens} are to be made, \
          the model takes {tokens_max} together"
     )]
-    ContextExceeded { prompt_tokens: usize, completion_tokens: usize, tokens_max: usize },
+    ContextExceeded {
+        prompt_tokens: usize,
+        completion_tokens: usize,
+        tokens_max: usize,
+    },
     #[error("the model's chat template refuses this order of messages")]
     ConversationRefused,
     #[error("\"tokens_max\" must be at most {tokens_max} for this model")]
@@ -40,21 +44,34 @@ pub enum Error {
     Cancelled,
 
     #[error("could not read {path:?}")]
-    ReadFile { path: PathBuf, source: std::io::Error },
+    ReadFile {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("model file {path:?} is not usable: {reason}")]
     ModelFile { path: PathBuf, reason: String },
     #[error("weights {path:?} have SHA-256 {actual}, expected {expected}")]
-    WeightsChanged { path: PathBuf, actual: String, expected: String },
+    WeightsChanged {
+        path: PathBuf,
+        actual: String,
+        expected: String,
+    },
     #[error("two models have the name \"{name}\"")]
     DuplicateName { name: String },
     #[error("another server answers on socket {path:?}")]
     SocketInUse { path: PathBuf },
     #[error("could not open socket {path:?}")]
-    Socket { path: PathBuf, source: std::io::Error },
+    Socket {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("could not serve on the socket")]
     Transport(#[from] tonic::transport::Error),
     #[error("could not set up {part}")]
-    Setup { part: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    Setup {
+        part: &'static str,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 
     #[error("the model failed")]
     Compute(#[from] candle_core::Error),
@@ -69,7 +86,10 @@ pub enum Error {
 impl Error {
     /// A model file that can be read but not used.
     pub fn model_file(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
-        Error::ModelFile { path: path.into(), reason: reason.into() }
+        Error::ModelFile {
+            path: path.into(),
+            reason: reason.into(),
+        }
     }
 
     /// The status code that the contract gives this failure.

@@ -20,12 +20,18 @@ pub struct GgufFile {
 impl GgufFile {
     /// Reads the header of the file at `path`.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path)
-            .map_err(|source| Error::ReadFile { path: path.to_owned(), source })?;
+        let file = File::open(path).map_err(|source| Error::ReadFile {
+            path: path.to_owned(),
+            source,
+        })?;
         let mut reader = BufReader::new(file);
         let content = Content::read(&mut reader)
             .map_err(|error| Error::model_file(path, format!("not a GGUF file: {error}")))?;
-        Ok(Self { path: path.to_owned(), reader, content })
+        Ok(Self {
+            path: path.to_owned(),
+            reader,
+            content,
+        })
     }
 
     /// An error about this file.
@@ -34,7 +40,11 @@ impl GgufFile {
     }
 
     pub fn count(&self, key: &str) -> Result<usize, Error> {
-        let count = self.required(key)?.to_u64().ok().and_then(|value| usize::try_from(value).ok());
+        let count = self
+            .required(key)?
+            .to_u64()
+            .ok()
+            .and_then(|value| usize::try_from(value).ok());
         count.ok_or_else(|| self.refuse(format!("\"{key}\" is not a count")))
     }
 
@@ -62,7 +72,8 @@ impl GgufFile {
 
     pub fn text(&self, key: &str) -> Result<&str, Error> {
         let text = self.required(key)?.to_string();
-        text.map(String::as_str).map_err(|_| self.refuse(format!("\"{key}\" is not a text")))
+        text.map(String::as_str)
+            .map_err(|_| self.refuse(format!("\"{key}\" is not a text")))
     }
 
     pub fn texts(&self, key: &str) -> Result<Vec<&str>, Error> {
@@ -70,7 +81,12 @@ impl GgufFile {
         let values = self.required(key)?.to_vec().map_err(|_| not_texts())?;
         values
             .iter()
-            .map(|value| value.to_string().map(String::as_str).map_err(|_| not_texts()))
+            .map(|value| {
+                value
+                    .to_string()
+                    .map(String::as_str)
+                    .map_err(|_| not_texts())
+            })
             .collect()
     }
 
@@ -79,7 +95,11 @@ impl GgufFile {
         let not_codes = || self.refuse(format!("\"{key}\" is not a list of integers"));
         let code = |value: &Value| match value {
             Value::I32(code) => Ok(i64::from(*code)),
-            other => other.to_u64().ok().and_then(|c| i64::try_from(c).ok()).ok_or_else(not_codes),
+            other => other
+                .to_u64()
+                .ok()
+                .and_then(|c| i64::try_from(c).ok())
+                .ok_or_else(not_codes),
         };
         let values = self.required(key)?.to_vec().map_err(|_| not_codes())?;
         values.iter().map(code).collect()
@@ -103,7 +123,12 @@ impl GgufFile {
         self.content
             .tensor_infos
             .values()
-            .flat_map(|info| info.shape.dims().iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64)))
+            .flat_map(|info| {
+                info.shape
+                    .dims()
+                    .iter()
+                    .try_fold(1u64, |n, &d| n.checked_mul(d as u64))
+            })
             .fold(0, u64::saturating_add)
     }
 

@@ -19,10 +19,14 @@ fn main() -> anyhow::Result<()> {
         .build()
         .context("start the async runtime")?;
     let outcome = if config.check {
-        runtime.block_on(readiness::check(&config.socket)).map_err(anyhow::Error::msg)
+        runtime
+            .block_on(readiness::check(&config.socket))
+            .map_err(anyhow::Error::msg)
     } else {
         telemetry::start(&config.log)?;
-        runtime.block_on(server::run(config)).context("run the inference sidecar")
+        runtime
+            .block_on(server::run(config))
+            .context("run the inference sidecar")
     };
     // Tokenising cannot be interrupted; a stopping server does not wait for it.
     runtime.shutdown_timeout(Duration::from_secs(1));

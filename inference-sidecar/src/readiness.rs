@@ -17,7 +17,9 @@ pub struct Readiness {
 
 impl Readiness {
     pub fn starting() -> Self {
-        Self { state: Mutex::new(ServerState::Starting) }
+        Self {
+            state: Mutex::new(ServerState::Starting),
+        }
     }
 
     pub fn state(&self) -> ServerState {
@@ -38,14 +40,19 @@ impl Readiness {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, ServerState> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 /// Asks the server on `socket` for its state; the error is a line for the operator.
 pub async fn check(socket: &Path) -> Result<(), String> {
     let status = async {
-        SidecarClient::connect(socket, CHECK_TIMEOUT).await?.status(CHECK_TIMEOUT).await
+        SidecarClient::connect(socket, CHECK_TIMEOUT)
+            .await?
+            .status(CHECK_TIMEOUT)
+            .await
     };
     match status.await {
         Ok(status) if status.state() == ServerState::Ready => Ok(()),

@@ -56,7 +56,11 @@ pub async fn run(config: Config) -> Result<(), Error> {
     }
     // A transport that has ended by itself has no receiver any more.
     let _ = stop.send(());
-    if !transport.is_finished() && tokio::time::timeout(CLOSE_TIMEOUT, &mut transport).await.is_err() {
+    if !transport.is_finished()
+        && tokio::time::timeout(CLOSE_TIMEOUT, &mut transport)
+            .await
+            .is_err()
+    {
         transport.abort();
     }
     tracing::info!("stopped");
@@ -93,7 +97,10 @@ async fn load_on_thread(
     std::thread::Builder::new()
         .name("load models".into())
         .spawn(load)
-        .map_err(|source| Error::Setup { part: "loading thread", source: source.into() })?;
+        .map_err(|source| Error::Setup {
+            part: "loading thread",
+            source: source.into(),
+        })?;
     loaded.await.map_err(|_| Error::WorkerPanicked)?
 }
 
@@ -107,7 +114,10 @@ async fn serve(
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
-        .map_err(|source| Error::Setup { part: "reflection", source: source.into() })?;
+        .map_err(|source| Error::Setup {
+            part: "reflection",
+            source: source.into(),
+        })?;
     let health = tonic_health::server::HealthService::from_health_reporter(health);
     let inference = InferenceServiceServer::new(service)
         .max_decoding_message_size(limits::MESSAGE_SIZE_MAX)
@@ -134,7 +144,10 @@ async fn drain(catalog: &Catalog, counters: &Counters) {
         }
     };
     if tokio::time::timeout(DRAIN_TIMEOUT, idle).await.is_err() {
-        tracing::warn!(running = counters.load().running, "requests still running at the end");
+        tracing::warn!(
+            running = counters.load().running,
+            "requests still running at the end"
+        );
     }
 }
 

@@ -41,9 +41,15 @@ pub fn load(config: &Config, counters: &Arc<Counters>) -> Result<(Catalog, Vec<W
 
 fn check_names(config: &Config) -> Result<(), Error> {
     let mut names = BTreeSet::new();
-    for model in config.embedding_models.iter().chain(&config.language_models) {
+    for model in config
+        .embedding_models
+        .iter()
+        .chain(&config.language_models)
+    {
         if !names.insert(&model.name) {
-            return Err(Error::DuplicateName { name: model.name.clone() });
+            return Err(Error::DuplicateName {
+                name: model.name.clone(),
+            });
         }
     }
     Ok(())
@@ -81,7 +87,15 @@ fn load_embedding(
         move |job| crate::scheduler::EmbeddingJob::run(job, &embedder, &counters)
     })?;
     log_loaded(&card, start);
-    Ok((EmbeddingEntry { card, dimensions, tokenizer: Arc::new(tokenizer), queue }, worker))
+    Ok((
+        EmbeddingEntry {
+            card,
+            dimensions,
+            tokenizer: Arc::new(tokenizer),
+            queue,
+        },
+        worker,
+    ))
 }
 
 fn load_language(
@@ -116,7 +130,14 @@ fn load_language(
         move |job| crate::scheduler::GenerationJob::run(job, &llama, &counters)
     })?;
     log_loaded(&card, start);
-    Ok((LanguageEntry { card, tokenizer: Arc::new(tokenizer), queue }, worker))
+    Ok((
+        LanguageEntry {
+            card,
+            tokenizer: Arc::new(tokenizer),
+            queue,
+        },
+        worker,
+    ))
 }
 
 fn log_loaded(card: &ModelCard, start: Instant) {

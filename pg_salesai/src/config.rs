@@ -141,9 +141,15 @@ pub fn timeout() -> Duration {
 
 /// Names in `salesai.worker_databases`, in order, without duplicates.
 pub fn worker_databases() -> Vec<String> {
-    let list = WORKER_DATABASES.get().map(|list| list.to_string_lossy().into_owned());
+    let list = WORKER_DATABASES
+        .get()
+        .map(|list| list.to_string_lossy().into_owned());
     let mut names: Vec<String> = Vec::new();
-    for name in list.unwrap_or_default().split(',').map(|name| name.trim().trim_matches('"')) {
+    for name in list
+        .unwrap_or_default()
+        .split(',')
+        .map(|name| name.trim().trim_matches('"'))
+    {
         if !name.is_empty() && !names.iter().any(|known| known == name) {
             names.push(name.to_owned());
         }
@@ -168,5 +174,7 @@ fn milliseconds(setting: &GucSetting<i32>) -> Duration {
 }
 
 fn path(setting: &GucSetting<Option<CString>>) -> Option<PathBuf> {
-    setting.get().map(|value| PathBuf::from(value.to_string_lossy().into_owned()))
+    setting
+        .get()
+        .map(|value| PathBuf::from(value.to_string_lossy().into_owned()))
 }

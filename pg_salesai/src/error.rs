@@ -14,7 +14,10 @@ use crate::vault::VaultError;
 #[derive(Debug, ThisError)]
 pub enum Error {
     #[error("{message}")]
-    Argument { message: String, hint: Option<&'static str> },
+    Argument {
+        message: String,
+        hint: Option<&'static str>,
+    },
     #[error(transparent)]
     Transcript(#[from] TranscriptError),
     #[error(transparent)]
@@ -42,7 +45,10 @@ pub enum Error {
 impl Error {
     /// A bad argument; SQLSTATE 22023.
     pub fn argument(message: impl Into<String>) -> Self {
-        Self::Argument { message: message.into(), hint: None }
+        Self::Argument {
+            message: message.into(),
+            hint: None,
+        }
     }
 }
 
@@ -98,10 +104,13 @@ fn transcript_report(error: &TranscriptError, message: String) -> ErrorReport {
         TranscriptError::TooLong { .. } | TranscriptError::TooManySegments { .. } => {
             too_large(message)
         }
-        TranscriptError::Malformed { .. } => {
-            report(PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION, message)
-                .set_hint("Export the transcript again, or pass format => 'plain' to take its lines as they are.")
-        }
+        TranscriptError::Malformed { .. } => report(
+            PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION,
+            message,
+        )
+        .set_hint(
+            "Export the transcript again, or pass format => 'plain' to take its lines as they are.",
+        ),
         TranscriptError::UnknownFormat(_) => {
             report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
                 .set_hint("Use auto, vtt, srt or plain.")
@@ -114,12 +123,11 @@ fn transcript_report(error: &TranscriptError, message: String) -> ErrorReport {
 
 fn email_report(error: &EmailError, message: String) -> ErrorReport {
     match error {
-        EmailError::TooLong { .. } | EmailError::TooManyParts { .. } | EmailError::Body(_) => {
-            too_large(message)
-        }
+        EmailError::TooLong { .. } | EmailError::Body(_) => too_large(message),
         EmailError::NotAMessage => {
-            report(PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION, message)
-                .set_hint("Pass the message as it was sent: headers, an empty line, the body (RFC 5322).")
+            report(PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION, message).set_hint(
+                "Pass the message as it was sent: headers, an empty line, the body (RFC 5322).",
+            )
         }
         EmailError::Empty | EmailError::NoText => {
             report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
@@ -162,9 +170,11 @@ fn vault_report(error: &VaultError, message: String) -> ErrorReport {
         VaultError::NoKeyFile | VaultError::KeyFormat | VaultError::KeyPermissions => {
             report(PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR, message).set_hint(KEY_HINT)
         }
-        VaultError::KeyUnreadable(cause) => report(PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR, message)
-            .set_detail(format!("{cause}."))
-            .set_hint(KEY_HINT),
+        VaultError::KeyUnreadable(cause) => {
+            report(PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR, message)
+                .set_detail(format!("{cause}."))
+                .set_hint(KEY_HINT)
+        }
         VaultError::OtherMasterKey => report(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, message)
             .set_hint("Restore the master key that was in use when the original arrived."),
         VaultError::Corrupted => report(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, message)

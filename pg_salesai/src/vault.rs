@@ -49,13 +49,19 @@ impl MasterKey {
     pub fn load() -> Result<Self, VaultError> {
         let path = config::master_key_file().ok_or(VaultError::NoKeyFile)?;
         let file = std::fs::File::open(path).map_err(VaultError::KeyUnreadable)?;
-        let mode = file.metadata().map_err(VaultError::KeyUnreadable)?.permissions().mode();
+        let mode = file
+            .metadata()
+            .map_err(VaultError::KeyUnreadable)?
+            .permissions()
+            .mode();
         if mode & 0o077 != 0 {
             return Err(VaultError::KeyPermissions);
         }
         let mut text = Zeroizing::new(String::new());
         // A key file is 65 bytes; a device or a huge file is not read to its end.
-        file.take(1024).read_to_string(&mut text).map_err(VaultError::KeyUnreadable)?;
+        file.take(1024)
+            .read_to_string(&mut text)
+            .map_err(VaultError::KeyUnreadable)?;
         Ok(Self(parse_hex(text.trim()).ok_or(VaultError::KeyFormat)?))
     }
 
@@ -65,16 +71,27 @@ impl MasterKey {
         OsRng.fill_bytes(data_key.as_mut());
         let mut wrapped = vec![FORMAT];
         wrapped.extend(self.id());
-        wrapped.extend(encrypt(&self.0, data_key.as_ref(), &key_context(interaction_id))?);
+        wrapped.extend(encrypt(
+            &self.0,
+            data_key.as_ref(),
+            &key_context(interaction_id),
+        )?);
         Ok(wrapped)
     }
 
     /// Deflates and encrypts a payload.
-    pub fn seal(&self, payload: &[u8], wrapped_key: &[u8], row: Row) -> Result<Vec<u8>, VaultError> {
+    pub fn seal(
+        &self,
+        payload: &[u8],
+        wrapped_key: &[u8],
+        row: Row,
+    ) -> Result<Vec<u8>, VaultError> {
         let data_key = self.unwrap_key(wrapped_key, row.interaction_id)?;
         let mut encoder =
             flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
-        encoder.write_all(payload).map_err(VaultError::Compression)?;
+        encoder
+            .write_all(payload)
+            .map_err(VaultError::Compression)?;
         let deflated = encoder.finish().map_err(VaultError::Compression)?;
         let mut sealed = vec![FORMAT];
         sealed.extend(encrypt(&data_key, &deflated, &row.context())?);
@@ -82,7 +99,12 @@ impl MasterKey {
     }
 
     /// Reverses [`MasterKey::seal`].
-    pub fn unseal(&self, sealed: &[u8], wrapped_key: &[u8], row: Row) -> Result<Vec<u8>, VaultError> {
+    pub fn unseal(
+        &self,
+        sealed: &[u8],
+        wrapped_key: &[u8],
+        row: Row,
+    ) -> Result<Vec<u8>, VaultError> {
         let data_key = self.unwrap_key(wrapped_key, row.interaction_id)?;
         let Some((&FORMAT, body)) = sealed.split_first() else {
             return Err(VaultError::Corrupted);
@@ -103,18 +125,26 @@ impl MasterKey {
         let Some((&FORMAT, rest)) = wrapped.split_first() else {
             return Err(VaultError::Corrupted);
         };
-        let (id, body) = rest.split_at_checked(KEY_ID_BYTES).ok_or(VaultError::Corrupted)?;
+        let (id, body) = rest
+            .split_at_checked(KEY_ID_BYTES)
+            .ok_or(VaultError::Corrupted)?;
         if id != self.id() {
             return Err(VaultError::OtherMasterKey);
         }
         let plain = Zeroizing::new(decrypt(&self.0, body, &key_context(interaction_id))?);
-        let key = plain.as_slice().try_into().map_err(|_| VaultError::Corrupted)?;
+        let key = plain
+            .as_slice()
+            .try_into()
+            .map_err(|_| VaultError::Corrupted)?;
         Ok(Zeroizing::new(key))
     }
 
     /// Names the key without giving it away.
     fn id(&self) -> [u8; KEY_ID_BYTES] {
-        let digest = Sha256::new().chain_update(b"salesai master key id").chain_update(*self.0).finalize();
+        let digest = Sha256::new()
+            .chain_update(b"salesai master key id")
+            .chain_update(*self.0)
+            .finalize();
         let mut id = [0; KEY_ID_BYTES];
         id.copy_from_slice(&digest[..KEY_ID_BYTES]);
         id
@@ -143,15 +173,29 @@ fn encrypt(key: &[u8; KEY_BYTES], plain: &[u8], context: &[u8]) -> Result<Vec<u8
     OsRng.fill_bytes(&mut nonce);
     let cipher = Aes256GcmSiv::new(Key::<Aes256GcmSiv>::from_slice(key));
     let encrypted = cipher
-        .encrypt(Nonce::from_slice(&nonce), Payload { msg: plain, aad: context })
+        .encrypt(
+            Nonce::from_slice(&nonce),
+            Payload {
+                msg: plain,
+                aad: context,
+            },
+        )
         .map_err(|_| VaultError::Corrupted)?;
     Ok([nonce.as_slice(), &encrypted].concat())
 }
 
 fn decrypt(key: &[u8; KEY_BYTES], body: &[u8], context: &[u8]) -> Result<Vec<u8>, VaultError> {
-    let (nonce, encrypted) = body.split_at_checked(NONCE_BYTES).ok_or(VaultError::Corrupted)?;
+    let (nonce, encrypted) = body
+        .split_at_checked(NONCE_BYTES)
+        .ok_or(VaultError::Corrupted)?;
     Aes256GcmSiv::new(Key::<Aes256GcmSiv>::from_slice(key))
-        .decrypt(Nonce::from_slice(nonce), Payload { msg: encrypted, aad: context })
+        .decrypt(
+            Nonce::from_slice(nonce),
+            Payload {
+                msg: encrypted,
+                aad: context,
+            },
+        )
         .map_err(|_| VaultError::Corrupted)
 }
 

@@ -47,14 +47,20 @@ pub struct Generation {
 impl SidecarClient {
     /// Connects to the Unix socket at `socket`, within `connect_timeout`.
     pub async fn connect(socket: &Path, connect_timeout: Duration) -> Result<Self, ClientError> {
-        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))
-            .map_err(|error| ClientError::Unavailable { detail: error.to_string() })?;
+        let endpoint =
+            Endpoint::from_shared(format!("unix://{}", socket.display())).map_err(|error| {
+                ClientError::Unavailable {
+                    detail: error.to_string(),
+                }
+            })?;
         let channel = tokio::time::timeout(connect_timeout, endpoint.connect())
             .await
             .map_err(|_| ClientError::Unavailable {
                 detail: format!("No answer within {} ms.", connect_timeout.as_millis()),
             })?
-            .map_err(|error| ClientError::Unavailable { detail: root_cause(&error) })?;
+            .map_err(|error| ClientError::Unavailable {
+                detail: root_cause(&error),
+            })?;
         let inner = InferenceServiceClient::new(channel)
             .max_decoding_message_size(limits::MESSAGE_SIZE_MAX)
             .max_encoding_message_size(limits::MESSAGE_SIZE_MAX);
@@ -73,7 +79,9 @@ impl SidecarClient {
     /// The models it serves.
     pub async fn models(&mut self, deadline: Duration) -> Result<Vec<wire::Model>, ClientError> {
         let request = with_deadline(wire::ListModelsRequest {}, deadline);
-        Ok(answer(deadline, self.inner.list_models(request)).await?.models)
+        Ok(answer(deadline, self.inner.list_models(request))
+            .await?
+            .models)
     }
 
     /// Tokens of each text, special tokens not counted.
@@ -83,10 +91,14 @@ impl SidecarClient {
         texts: model::TextBatch,
         deadline: Duration,
     ) -> Result<Vec<u32>, ClientError> {
-        let request =
-            wire::CountTokensRequest { model: model.into(), texts: texts.into_inner() };
+        let request = wire::CountTokensRequest {
+            model: model.into(),
+            texts: texts.into_inner(),
+        };
         let request = with_deadline(request, deadline);
-        Ok(answer(deadline, self.inner.count_tokens(request)).await?.token_counts)
+        Ok(answer(deadline, self.inner.count_tokens(request))
+            .await?
+            .token_counts)
     }
 
     /// Pieces of a text that fit a token budget.
@@ -107,11 +119,12 @@ impl SidecarClient {
     ) -> Result<wire::EmbedResponse, ClientError> {
         let text_count = request.texts.as_slice().len();
         let request = with_deadline(request.into(), deadline);
-        let response: wire::EmbedResponse =
-            answer(deadline, self.inner.embed(request)).await?;
+        let response: wire::EmbedResponse = answer(deadline, self.inner.embed(request)).await?;
         if response.embeddings.len() != text_count {
-            let detail =
-                format!("Got {} embeddings for {text_count} texts.", response.embeddings.len());
+            let detail = format!(
+                "Got {} embeddings for {text_count} texts.",
+                response.embeddings.len()
+            );
             return Err(ClientError::Failed { detail });
         }
         Ok(response)
@@ -132,7 +145,11 @@ impl SidecarClient {
 impl Generation {
     /// The next event, or None after the last.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
-        Ok(self.stream.message().await?.and_then(|response| response.event))
+        Ok(self
+            .stream
+            .message()
+            .await?
+            .and_then(|response| response.event))
     }
 }
 
@@ -155,9 +172,13 @@ impl From<Status> for ClientError {
             Code::InvalidArgument => ClientError::InvalidRequest(detail),
             // A connection that breaks in the middle of a call arrives as UNKNOWN with a transport error.
             Code::Unknown if std::error::Error::source(&status).is_some() => {
-                ClientError::Unavailable { detail: root_cause(&status) }
+                ClientError::Unavailable {
+                    detail: root_cause(&status),
+                }
             }
-            code => ClientError::Failed { detail: format!("{code:?}: {detail}") },
+            code => ClientError::Failed {
+                detail: format!("{code:?}: {detail}"),
+            },
         }
     }
 }

@@ -8,11 +8,22 @@ use crate::{limits, wire};
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidRequest {
     #[error("\"{field}\" must hold 1 to {max} entries, got {count}")]
-    Count { field: &'static str, max: usize, count: usize },
+    Count {
+        field: &'static str,
+        max: usize,
+        count: usize,
+    },
     #[error("\"{field}\" holds {bytes} bytes, at most {max} are allowed")]
-    Size { field: &'static str, max: usize, bytes: usize },
+    Size {
+        field: &'static str,
+        max: usize,
+        bytes: usize,
+    },
     #[error("\"{field}\" must be {expected}")]
-    Value { field: &'static str, expected: &'static str },
+    Value {
+        field: &'static str,
+        expected: &'static str,
+    },
     #[error("\"{field}\" is not supported by this version")]
     Unsupported { field: &'static str },
 }
@@ -74,7 +85,11 @@ pub enum Sampling {
     /// Always the likeliest token.
     Greedy,
     /// Temperature in (0, 2], nucleus mass in (0, 1], reproducible by seed.
-    Nucleus { temperature: f32, top_p: f32, seed: u64 },
+    Nucleus {
+        temperature: f32,
+        top_p: f32,
+        seed: u64,
+    },
 }
 
 /// A conversation to continue.
@@ -115,7 +130,11 @@ impl TextBatch {
     /// Checks number and size against the contract.
     pub fn new(texts: Vec<String>, texts_max: usize) -> Result<Self, InvalidRequest> {
         check_count("texts", texts.len(), texts_max)?;
-        check_size("texts", texts.iter().map(String::len).sum(), limits::TEXT_BYTES_MAX)?;
+        check_size(
+            "texts",
+            texts.iter().map(String::len).sum(),
+            limits::TEXT_BYTES_MAX,
+        )?;
         Ok(Self(texts))
     }
 
@@ -130,7 +149,11 @@ impl TextBatch {
 
 impl From<String> for ModelChoice {
     fn from(name: String) -> Self {
-        if name.is_empty() { ModelChoice::Default } else { ModelChoice::Named(name) }
+        if name.is_empty() {
+            ModelChoice::Default
+        } else {
+            ModelChoice::Named(name)
+        }
     }
 }
 
@@ -191,7 +214,10 @@ impl TryFrom<wire::ChunkRequest> for ChunkingRequest {
         check_size("text", request.text.len(), limits::TEXT_BYTES_MAX)?;
         let tokens_max = (request.tokens_max != 0).then_some(request.tokens_max);
         if tokens_max.is_some_and(|tokens| tokens < limits::CHUNK_TOKENS_MIN) {
-            return Err(InvalidRequest::Value { field: "tokens_max", expected: "0 or at least 8" });
+            return Err(InvalidRequest::Value {
+                field: "tokens_max",
+                expected: "0 or at least 8",
+            });
         }
         if tokens_max.is_some_and(|tokens| request.overlap_tokens >= tokens) {
             return Err(InvalidRequest::Value {
@@ -234,7 +260,10 @@ impl TryFrom<wire::Message> for ChatMessage {
                 });
             }
         };
-        Ok(Self { role, content: message.content })
+        Ok(Self {
+            role,
+            content: message.content,
+        })
     }
 }
 
@@ -250,13 +279,24 @@ impl TryFrom<Option<wire::Sampling>> for Sampling {
             });
         }
         if !(0.0..=1.0).contains(&sampling.top_p) {
-            return Err(InvalidRequest::Value { field: "top_p", expected: "between 0 and 1" });
+            return Err(InvalidRequest::Value {
+                field: "top_p",
+                expected: "between 0 and 1",
+            });
         }
         if sampling.temperature == 0.0 {
             return Ok(Sampling::Greedy);
         }
-        let top_p = if sampling.top_p == 0.0 { 1.0 } else { sampling.top_p };
-        Ok(Sampling::Nucleus { temperature: sampling.temperature, top_p, seed: sampling.seed })
+        let top_p = if sampling.top_p == 0.0 {
+            1.0
+        } else {
+            sampling.top_p
+        };
+        Ok(Sampling::Nucleus {
+            temperature: sampling.temperature,
+            top_p,
+            seed: sampling.seed,
+        })
     }
 }
 
@@ -264,7 +304,15 @@ impl From<Sampling> for wire::Sampling {
     fn from(sampling: Sampling) -> Self {
         match sampling {
             Sampling::Greedy => Self::default(),
-            Sampling::Nucleus { temperature, top_p, seed } => Self { temperature, top_p, seed },
+            Sampling::Nucleus {
+                temperature,
+                top_p,
+                seed,
+            } => Self {
+                temperature,
+                top_p,
+                seed,
+            },
         }
     }
 }
@@ -274,15 +322,24 @@ impl TryFrom<wire::GenerateRequest> for GenerationRequest {
 
     fn try_from(request: wire::GenerateRequest) -> Result<Self, InvalidRequest> {
         check_count("messages", request.messages.len(), limits::MESSAGES_MAX)?;
-        let message_bytes = request.messages.iter().map(|message| message.content.len()).sum();
+        let message_bytes = request
+            .messages
+            .iter()
+            .map(|message| message.content.len())
+            .sum();
         check_size("messages", message_bytes, limits::MESSAGE_BYTES_MAX)?;
         check_stop(&request.stop)?;
         if !request.json_schema.is_empty() {
-            return Err(InvalidRequest::Unsupported { field: "json_schema" });
+            return Err(InvalidRequest::Unsupported {
+                field: "json_schema",
+            });
         }
         let priority = request.priority().into();
-        let messages =
-            request.messages.into_iter().map(ChatMessage::try_from).collect::<Result<_, _>>()?;
+        let messages = request
+            .messages
+            .into_iter()
+            .map(ChatMessage::try_from)
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             model: request.model.into(),
             adapter: (!request.adapter.is_empty()).then_some(request.adapter),
@@ -329,15 +386,28 @@ fn check_count(field: &'static str, count: usize, max: usize) -> Result<(), Inva
 }
 
 fn check_size(field: &'static str, bytes: usize, max: usize) -> Result<(), InvalidRequest> {
-    if bytes <= max { Ok(()) } else { Err(InvalidRequest::Size { field, max, bytes }) }
+    if bytes <= max {
+        Ok(())
+    } else {
+        Err(InvalidRequest::Size { field, max, bytes })
+    }
 }
 
 fn check_stop(stop: &[String]) -> Result<(), InvalidRequest> {
     if stop.len() > limits::STOP_STRINGS_MAX {
-        return Err(InvalidRequest::Value { field: "stop", expected: "at most 8 strings" });
+        return Err(InvalidRequest::Value {
+            field: "stop",
+            expected: "at most 8 strings",
+        });
     }
-    if stop.iter().any(|text| !(1..=limits::STOP_BYTES_MAX).contains(&text.len())) {
-        return Err(InvalidRequest::Value { field: "stop", expected: "of 1 to 64 bytes each" });
+    if stop
+        .iter()
+        .any(|text| !(1..=limits::STOP_BYTES_MAX).contains(&text.len()))
+    {
+        return Err(InvalidRequest::Value {
+            field: "stop",
+            expected: "of 1 to 64 bytes each",
+        });
     }
     Ok(())
 }

@@ -3,35 +3,61 @@
 use super::*;
 
 fn conversation(count: usize) -> Vec<wire::Message> {
-    vec![wire::Message { role: "user".into(), content: "hello".into() }; count]
+    vec![
+        wire::Message {
+            role: "user".into(),
+            content: "hello".into()
+        };
+        count
+    ]
 }
 
 fn check_generate(change: impl FnOnce(&mut wire::GenerateRequest), expected: Option<&str>) {
-    let mut request =
-        wire::GenerateRequest { messages: conversation(1), ..wire::GenerateRequest::default() };
+    let mut request = wire::GenerateRequest {
+        messages: conversation(1),
+        ..wire::GenerateRequest::default()
+    };
     change(&mut request);
-    let error = GenerationRequest::try_from(request).err().map(|error| error.to_string());
+    let error = GenerationRequest::try_from(request)
+        .err()
+        .map(|error| error.to_string());
     match expected {
         None => assert_eq!(error, None),
-        Some(part) => assert!(error.as_ref().is_some_and(|e| e.contains(part)), "{error:?}"),
+        Some(part) => assert!(
+            error.as_ref().is_some_and(|e| e.contains(part)),
+            "{error:?}"
+        ),
     }
 }
 
 #[test]
 fn generation_limits() {
     check_generate(|_| (), None);
-    check_generate(|r| r.messages.clear(), Some("\"messages\" must hold 1 to 64"));
+    check_generate(
+        |r| r.messages.clear(),
+        Some("\"messages\" must hold 1 to 64"),
+    );
     check_generate(|r| r.messages = conversation(65), Some("got 65"));
     check_generate(|r| r.messages[0].role = "tool".into(), Some("\"role\""));
-    check_generate(|r| r.messages[0].content = "x".repeat((1 << 20) + 1), Some("bytes"));
+    check_generate(
+        |r| r.messages[0].content = "x".repeat((1 << 20) + 1),
+        Some("bytes"),
+    );
     check_generate(|r| r.stop = vec![String::new()], Some("\"stop\""));
     check_generate(|r| r.stop = vec!["a".into(); 9], Some("\"stop\""));
     check_generate(|r| r.json_schema = "{}".into(), Some("not supported"));
     for temperature in [-0.1, 2.1, f32::NAN] {
-        let sampling = wire::Sampling { temperature, ..Default::default() };
+        let sampling = wire::Sampling {
+            temperature,
+            ..Default::default()
+        };
         check_generate(|r| r.sampling = Some(sampling), Some("\"temperature\""));
     }
-    let sampling = wire::Sampling { temperature: 1.0, top_p: 1.5, seed: 1 };
+    let sampling = wire::Sampling {
+        temperature: 1.0,
+        top_p: 1.5,
+        seed: 1,
+    };
     check_generate(|r| r.sampling = Some(sampling), Some("\"top_p\""));
 }
 
@@ -40,9 +66,16 @@ fn generation_survives_the_wire() {
     let request = GenerationRequest {
         model: ModelChoice::Named("m".into()),
         adapter: None,
-        messages: vec![ChatMessage { role: Role::System, content: "s".into() }],
+        messages: vec![ChatMessage {
+            role: Role::System,
+            content: "s".into(),
+        }],
         tokens_max: 7,
-        sampling: Sampling::Nucleus { temperature: 0.5, top_p: 0.9, seed: 3 },
+        sampling: Sampling::Nucleus {
+            temperature: 0.5,
+            top_p: 0.9,
+            seed: 3,
+        },
         stop: vec!["\n".into()],
         priority: Priority::Background,
     };
@@ -53,7 +86,10 @@ fn generation_survives_the_wire() {
 #[test]
 fn batch_limits() {
     let too_many = TextBatch::new(vec![String::new(); 513], limits::EMBED_TEXTS_MAX);
-    assert!(matches!(too_many, Err(InvalidRequest::Count { count: 513, .. })));
+    assert!(matches!(
+        too_many,
+        Err(InvalidRequest::Count { count: 513, .. })
+    ));
     let too_big = TextBatch::new(vec!["x".repeat(3 << 20); 2], limits::EMBED_TEXTS_MAX);
     assert!(matches!(too_big, Err(InvalidRequest::Size { .. })));
     assert!(TextBatch::new(vec![], 1).is_err());
@@ -62,7 +98,11 @@ fn batch_limits() {
 #[test]
 fn chunk_limits() {
     let check = |tokens_max, overlap_tokens| {
-        let request = wire::ChunkRequest { tokens_max, overlap_tokens, ..Default::default() };
+        let request = wire::ChunkRequest {
+            tokens_max,
+            overlap_tokens,
+            ..Default::default()
+        };
         ChunkingRequest::try_from(request).is_ok()
     };
     assert!(check(0, 0));
@@ -75,7 +115,10 @@ fn chunk_limits() {
 fn batches_keep_both_limits_and_every_text() {
     let texts = vec!["x".repeat(1 << 20); 10];
     assert_eq!(limits::batches(&texts, 512), [0..4, 4..8, 8..10]);
-    assert_eq!(limits::batches(&vec![String::new(); 5], 2), [0..2, 2..4, 4..5]);
+    assert_eq!(
+        limits::batches(&vec![String::new(); 5], 2),
+        [0..2, 2..4, 4..5]
+    );
     assert!(limits::batches(&[], 2).is_empty());
     assert_eq!(limits::batches(&["x".repeat(5 << 20)], 2), [0..1]);
 }

@@ -38,8 +38,8 @@ comment on function salesai.evidence(bigint[]) is 'Numbered evidence for a promp
 create function salesai.insight(
     question text, account text default null, opportunity text default null, kinds text[] default null,
     since timestamptz default null, until timestamptz default null, speaker_side text default null,
-    evidence_count integer default 6, model text default null, adapter text default null,
-    timeout_ms integer default null, max_tokens integer default 96, seed bigint default 0)
+    evidence_count integer default 4, model text default null, adapter text default null,
+    timeout_ms integer default null, max_tokens integer default 64, seed bigint default 0)
 returns salesai.insight_result
 language plpgsql volatile cost 1000000
 set search_path = pg_catalog, pg_temp

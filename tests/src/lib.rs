@@ -1,1 +1,19 @@
-//! Fixtures.
+//! Fixtures of the whole-system tests: real PostgreSQL, real sidecar, real models.
+//!
+//! - [`config`]: what the environment says
+//! - [`process`]: the directory of this run, its processes, and who clears them away
+//! - [`cluster`]: a PostgreSQL cluster with the extension
+//! - [`sidecar`]: an inference sidecar
+//! - [`session`]: a connection that panics with the statement
+//! - [`world`]: both together, and the one that read-only tests share
+//! - [`deal_room`]: the sample data
+//! - [`measure`]: waiting with a limit, percentiles
+
+pub mod cluster;
+pub mod config;
+pub mod deal_room;
+pub mod measure;
+pub mod process;
+pub mod session;
+pub mod sidecar;
+pub mod world;

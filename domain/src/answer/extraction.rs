@@ -1,9 +1,10 @@
-//! Extraction: an answer out of the evidence's own sentences, for when no model is at hand.
+//! Extraction: an answer out of the evidence's own sentences, for when the model's are not borne out.
 //!
 //! The score of a sentence is the sum of
 //! - the weight of the question's content words in it, as a share of the weight of all of them; a
 //!   word weighs more the fewer sentences have it, and half of the share of a question just before
 //!   the sentence counts too, because answers do not repeat their questions;
+//! - its similarity to the question in meaning, where the caller has embedded both;
 //! - 0.1 / evidence number;
 //! - 0.15 if the question asks how much, when or who, and the sentence has a number or a name.
 
@@ -27,19 +28,41 @@ const RANK_BONUS: f32 = 0.1;
 const KIND_BONUS: f32 = 0.15;
 const QUESTION_SHARE: f32 = 0.5;
 
+/// A sentence without a word of the question counts from this similarity on.
+const SIMILARITY_MIN: f32 = 0.35;
+
+/// The evidence's sentences, as [`extract_answer`] wants their similarities.
+pub fn evidence_sentences(evidence: &[Evidence]) -> Vec<String> {
+    index_sentences(evidence)
+        .iter()
+        .flat_map(|group| &group.sentences)
+        .map(|sentence| sentence.text().to_owned())
+        .collect()
+}
+
 /// Gives the one to three sentences that fit the question best, in the order in which they were said.
 ///
-/// Confidence is the weighted share of the question's words that the best sentence covers, at most 0.9.
-pub fn extract_answer(question: &str, evidence: &[Evidence]) -> Result<Answer, Abstention> {
+/// `similarities` has the cosine of the question with each of [`evidence_sentences`]; empty: words decide alone.
+/// Confidence is the weighted share of the question's words that the best sentence covers, or its
+/// similarity if that is higher, at most 0.9.
+pub fn extract_answer(
+    question: &str,
+    evidence: &[Evidence],
+    similarities: &[f32],
+) -> Result<Answer, Abstention> {
     let index = index_sentences(evidence);
     let weights = WordWeights::new(question, &index);
-    if weights.is_zero() {
+    if weights.is_zero()
+        && !similarities
+            .iter()
+            .any(|&similarity| similarity >= SIMILARITY_MIN)
+    {
         return Err(Abstention::NoMatch);
     }
-    let mut candidates = score_sentences(question, &index, &weights);
+    let mut candidates = score_sentences(question, &index, &weights, similarities);
     candidates.sort_by(|left, right| right.score.total_cmp(&left.score));
     let best = candidates.first().ok_or(Abstention::Unsupported)?;
-    let confidence = best.coverage.min(CONFIDENCE_MAX);
+    let confidence = best.coverage.max(best.similarity).min(CONFIDENCE_MAX);
     let score_min = best.score * SCORE_SHARE_MIN;
 
     let mut texts = HashSet::new();
@@ -62,6 +85,7 @@ struct Candidate<'s, 'e> {
     /// Order of the evidence, then of the sentence in it.
     position: (usize, usize),
     coverage: f32,
+    similarity: f32,
     score: f32,
 }
 
@@ -78,17 +102,21 @@ fn score_sentences<'s, 'e>(
     question: &str,
     index: &'s [EvidenceSentences<'e>],
     weights: &WordWeights,
+    similarities: &[f32],
 ) -> Vec<Candidate<'s, 'e>> {
     let asked_kinds = asked_kinds(question);
+    let mut similarities = similarities.iter().copied();
     let mut candidates = Vec::new();
     for (group_at, group) in index.iter().enumerate() {
         let rank_bonus = RANK_BONUS / group.evidence.number.max(1) as f32;
         let mut question_before = 0.0;
         for (sentence_at, sentence) in group.sentences.iter().enumerate() {
+            let similarity = similarities.next().unwrap_or(0.0).max(0.0);
             let own = weights.coverage(&sentence.stems);
             let coverage = (own + QUESTION_SHARE * question_before).min(1.0);
             question_before = if sentence.is_question() { own } else { 0.0 };
-            if sentence.is_question() || is_back_channel(sentence) || coverage == 0.0 {
+            let is_related = coverage > 0.0 || similarity >= SIMILARITY_MIN;
+            if sentence.is_question() || is_back_channel(sentence) || !is_related {
                 continue;
             }
             let has_kind = sentence
@@ -96,11 +124,12 @@ fn score_sentences<'s, 'e>(
                 .iter()
                 .any(|word| asked_kinds.contains(&word.kind));
             let kind_bonus = if has_kind { KIND_BONUS } else { 0.0 };
-            let score = coverage + rank_bonus + kind_bonus;
+            let score = coverage + similarity + rank_bonus + kind_bonus;
             candidates.push(Candidate {
                 sentence,
                 position: (group_at, sentence_at),
                 coverage,
+                similarity,
                 score,
             });
         }

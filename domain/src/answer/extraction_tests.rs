@@ -24,7 +24,7 @@ fn evidence(groups: &[&[&str]]) -> Vec<Evidence> {
 }
 
 fn check(question: &str, groups: &[&[&str]], expected: Result<&[&str], Abstention>) {
-    let found = extract_answer(question, &evidence(groups));
+    let found = extract_answer(question, &evidence(groups), &[]);
     let texts = found.map(|answer| -> Vec<String> {
         answer.claims.into_iter().map(|claim| claim.text).collect()
     });
@@ -98,6 +98,7 @@ fn confidence_and_quote() {
     let answer = extract_answer(
         "setup fee",
         &evidence(&[&["Ok. The setup fee is 1200 euros."]]),
+        &[],
     )
     .unwrap();
     assert_eq!(answer.method, AnswerMethod::Extractive);

@@ -5,6 +5,7 @@
 //!    question does not have.
 //! 2. One sentence of the evidence, or two adjacent ones, supports a claim when
 //!    - at least 60 % of the claim's content words are in it (the speaker's name counts as in it),
+//!    - something that the question does not say is in it, the speaker's name not counted,
 //!    - every number of the claim is in it (a percentage only as a percentage),
 //!    - every capitalised word of the claim is somewhere in that evidence, its speakers or its title,
 //!    - both deny or neither does ("they did not agree" never supports "they agreed").
@@ -76,13 +77,12 @@ fn support_draft(
     if draft.is_question() || !content_words(&draft.text).iter().any(says_something) {
         return None;
     }
+    let statement = Statement::new(&draft.text);
     let mut best: Option<Support> = None;
     for group in index {
         let is_cited = draft.numbers.contains(&group.evidence.number);
-        // A claim may name the day of the interaction, which is no number of the conversation.
-        let statement = Statement::new(&draft.text, &group.evidence.occurred_on);
         for window in windows(&group.sentences) {
-            let found = statement.share_in(window, &group.known_stems);
+            let found = statement.share_in(window, &group.known_stems, question_stems);
             if let Some(share) = found {
                 let support = Support {
                     is_cited,
@@ -116,18 +116,13 @@ struct Statement {
 }
 
 impl Statement {
-    fn new(text: &str, occurred_on: &str) -> Self {
-        let text = if occurred_on.is_empty() {
-            text.to_owned()
-        } else {
-            text.replace(occurred_on, " ")
-        };
-        let words = content_words(&text);
+    fn new(text: &str) -> Self {
+        let words = content_words(text);
         let stems = words.iter().map(|word| word.stem.clone()).collect();
         Self {
             words,
             stems,
-            is_negated: is_negated(&text),
+            is_negated: is_negated(text),
         }
     }
 
@@ -136,6 +131,7 @@ impl Statement {
         &self,
         window: &[EvidenceSentence<'_>],
         known_stems: &HashSet<String>,
+        question_stems: &HashSet<String>,
     ) -> Option<f32> {
         let said = |stem: &String| window.iter().any(|sentence| sentence.stems.contains(stem));
         let has_facts = self.words.iter().all(|word| match word.kind {
@@ -144,7 +140,12 @@ impl Statement {
             WordKind::Plain => true,
         });
         let is_denied = window.iter().any(|sentence| sentence.is_negated);
-        if self.stems.is_empty() || !has_facts || is_denied != self.is_negated {
+        let is_news = |word: &ContentWord| {
+            said(&word.stem)
+                && (word.kind == WordKind::Number || !question_stems.contains(&word.stem))
+        };
+        let has_news = self.words.iter().any(is_news);
+        if !has_news || !has_facts || is_denied != self.is_negated {
             return None;
         }
         let spoken = |stem: &String| {

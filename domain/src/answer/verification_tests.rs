@@ -88,10 +88,6 @@ fn supported_claims_are_kept() {
         )],
     );
     check(
-        "On 2026-04-02 a 15% discount was offered.",
-        &[("On 2026-04-02 a 15% discount was offered.", &[(1, OFFER)])],
-    );
-    check(
         "Bob did not agree to the security review.",
         &[(
             "Bob did not agree to the security review.",
@@ -144,6 +140,10 @@ fn unsupported_claims_are_dropped() {
         "Bob agreed to the security review [2].",
         "Did Alice offer a 15% discount on the yearly plan?",
         "Acme gets a discount.",
+        // The day of the interaction stands in the evidence's title line; nobody said it.
+        "The 15% discount on the yearly plan is valid until 2026-04-02.",
+        // Only the speaker's name would support it.
+        "Alice: The answer is.",
         "The weather is nice.",
         "The evidence does not say.",
         "Yes.",

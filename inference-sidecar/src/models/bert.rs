@@ -69,7 +69,9 @@ impl BertEmbedder {
             pooling: read_pooling(directory)?,
             normalize: read_normalize(directory)?,
             dimensions: config.hidden_size,
-            tokens_max: sentence.max_seq_length.clamp(3, config.max_position_embeddings),
+            tokens_max: sentence
+                .max_seq_length
+                .clamp(3, config.max_position_embeddings),
             vocabulary: config.vocab_size,
             pad_token: config.pad_token_id as u32,
         })
@@ -121,8 +123,17 @@ impl EmbeddingModel for BertEmbedder {
     }
 
     fn embed(&self, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
-        assert!(batch.iter().all(|tokens| (1..=self.tokens_max).contains(&tokens.len())));
-        assert!(batch.iter().flat_map(|t| t.iter()).all(|&id| (id as usize) < self.vocabulary));
+        assert!(
+            batch
+                .iter()
+                .all(|tokens| (1..=self.tokens_max).contains(&tokens.len()))
+        );
+        assert!(
+            batch
+                .iter()
+                .flat_map(|t| t.iter())
+                .all(|&id| (id as usize) < self.vocabulary)
+        );
         let vectors = self.forward(batch)?.to_vec2::<f32>()?;
         if vectors.iter().flatten().any(|value| !value.is_finite()) {
             return Err(Error::NotANumber);
@@ -137,7 +148,10 @@ fn weights_path(directory: &Path) -> PathBuf {
 
 fn load_weights(path: &Path, config: &Config) -> candle_core::Result<BertModel> {
     let tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
-    BertModel::load(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu), config)
+    BertModel::load(
+        VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu),
+        config,
+    )
 }
 
 fn check_config(config: &Config) -> Result<(), String> {
@@ -147,23 +161,36 @@ fn check_config(config: &Config) -> Result<(), String> {
     let is_sane = (1..=16_384).contains(&config.hidden_size)
         && (1..=256).contains(&config.num_hidden_layers)
         && (1..=256).contains(&config.num_attention_heads)
-        && config.hidden_size.is_multiple_of(config.num_attention_heads)
+        && config
+            .hidden_size
+            .is_multiple_of(config.num_attention_heads)
         && (1..=65_536).contains(&config.intermediate_size)
         && (1..=4_000_000).contains(&config.vocab_size)
         && (3..=65_536).contains(&config.max_position_embeddings)
         && (1..=16).contains(&config.type_vocab_size)
         && config.pad_token_id < config.vocab_size;
-    if is_sane { Ok(()) } else { Err("a size is out of range".into()) }
+    if is_sane {
+        Ok(())
+    } else {
+        Err("a size is out of range".into())
+    }
 }
 
 fn read_pooling(directory: &Path) -> Result<Pooling, Error> {
     let path = directory.join("1_Pooling/config.json");
     let config: PoolingConfig = read_json(&path)?;
     let has_other = config.pooling_mode_max_tokens || config.pooling_mode_mean_sqrt_len_tokens;
-    match (config.pooling_mode_mean_tokens, config.pooling_mode_cls_token, has_other) {
+    match (
+        config.pooling_mode_mean_tokens,
+        config.pooling_mode_cls_token,
+        has_other,
+    ) {
         (true, false, false) => Ok(Pooling::Mean),
         (false, true, false) => Ok(Pooling::FirstToken),
-        _ => Err(Error::model_file(path, "only mean or CLS pooling is supported")),
+        _ => Err(Error::model_file(
+            path,
+            "only mean or CLS pooling is supported",
+        )),
     }
 }
 
@@ -176,14 +203,21 @@ fn read_normalize(directory: &Path) -> Result<bool, Error> {
         match module.kind.rsplit('.').next() {
             Some("Transformer" | "Pooling") => {}
             Some("Normalize") => normalize = true,
-            _ => return Err(Error::model_file(path, "holds a module that is not supported")),
+            _ => {
+                return Err(Error::model_file(
+                    path,
+                    "holds a module that is not supported",
+                ));
+            }
         }
     }
     Ok(normalize)
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::ReadFile { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| Error::ReadFile {
+        path: path.to_owned(),
+        source,
+    })?;
     serde_json::from_str(&text).map_err(|error| Error::model_file(path, error.to_string()))
 }

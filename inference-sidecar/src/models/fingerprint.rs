@@ -19,7 +19,10 @@ pub struct Fingerprint {
 
 /// Reads the file once; fails when its SHA-256 is not the `expected` one.
 pub fn fingerprint(path: &Path, expected: Option<&str>) -> Result<Fingerprint, Error> {
-    let at_path = |source| Error::ReadFile { path: path.to_owned(), source };
+    let at_path = |source| Error::ReadFile {
+        path: path.to_owned(),
+        source,
+    };
     let mut file = File::open(path).map_err(at_path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

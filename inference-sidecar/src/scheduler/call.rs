@@ -25,7 +25,9 @@ impl RequestId {
     pub fn new(of_caller: Option<&str>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         match of_caller {
-            Some(id) if (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()) => {
+            Some(id)
+                if (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()) =>
+            {
                 Self(id.to_owned())
             }
             _ => Self(format!("local-{}", NEXT.fetch_add(1, Ordering::Relaxed))),
@@ -45,11 +47,17 @@ impl Call {
         let received = Instant::now();
         // A timeout beyond what the clock can express is no deadline.
         let deadline = timeout.and_then(|timeout| received.checked_add(timeout));
-        Self { request_id, priority, received, deadline }
+        Self {
+            request_id,
+            priority,
+            received,
+            deadline,
+        }
     }
 
     pub fn is_expired(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
     }
 }
 

@@ -69,7 +69,10 @@ impl Counters {
 
     pub fn run(&self) -> Running<'_> {
         self.running.fetch_add(1, Relaxed);
-        Running { counters: self, since: std::time::Instant::now() }
+        Running {
+            counters: self,
+            since: std::time::Instant::now(),
+        }
     }
 
     pub fn count_step(&self) {

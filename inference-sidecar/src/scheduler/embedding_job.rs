@@ -34,7 +34,14 @@ impl EmbeddingJob {
         sequences: Vec<Vec<u32>>,
     ) -> (Self, oneshot::Receiver<Result<EmbeddingOutcome, Error>>) {
         let (reply, outcome) = oneshot::channel();
-        (Self { call, sequences, reply: Some(reply) }, outcome)
+        (
+            Self {
+                call,
+                sequences,
+                reply: Some(reply),
+            },
+            outcome,
+        )
     }
 
     /// Embeds everything and answers, unless the caller leaves.
@@ -44,7 +51,11 @@ impl EmbeddingJob {
         match self.embed(model) {
             Ok(vectors) => {
                 let compute_ms = start.elapsed().as_millis() as u32;
-                self.answer(Ok(EmbeddingOutcome { vectors, queue_ms, compute_ms }));
+                self.answer(Ok(EmbeddingOutcome {
+                    vectors,
+                    queue_ms,
+                    compute_ms,
+                }));
             }
             Err(error) => {
                 if matches!(error, Error::Cancelled | Error::DeadlineExceeded) {
@@ -64,7 +75,10 @@ impl EmbeddingJob {
             if self.call.is_expired() {
                 return Err(Error::DeadlineExceeded);
             }
-            let batch: Vec<&[u32]> = group.iter().map(|&i| self.sequences[i].as_slice()).collect();
+            let batch: Vec<&[u32]> = group
+                .iter()
+                .map(|&i| self.sequences[i].as_slice())
+                .collect();
             for (index, vector) in group.into_iter().zip(model.embed(&batch)?) {
                 vectors[index] = vector;
             }
@@ -102,9 +116,7 @@ fn groups(sequences: &[Vec<u32>]) -> Vec<Vec<usize>> {
     for index in order {
         match groups.last_mut() {
             // The first of a group is its longest, so all others are padded to it.
-            Some(group)
-                if (group.len() + 1) * sequences[group[0]].len() <= GROUP_TOKENS_MAX =>
-            {
+            Some(group) if (group.len() + 1) * sequences[group[0]].len() <= GROUP_TOKENS_MAX => {
                 group.push(index);
             }
             _ => groups.push(vec![index]),

@@ -29,9 +29,17 @@ pub struct GenerationPlan {
 /// What a generation sends, in this order: one `Started`, texts, one `Finished`.
 #[derive(Debug)]
 pub enum GenerationEvent {
-    Started { prompt_tokens: u32, queue_ms: u32, prompt_ms: u32 },
+    Started {
+        prompt_tokens: u32,
+        queue_ms: u32,
+        prompt_ms: u32,
+    },
     Text(String),
-    Finished { reason: FinishReason, completion_tokens: u32, completion_ms: u32 },
+    Finished {
+        reason: FinishReason,
+        completion_tokens: u32,
+        completion_ms: u32,
+    },
 }
 
 /// A plan in the queue, and where its events go.
@@ -140,12 +148,18 @@ impl GenerationJob {
     }
 
     fn send_text(&self, text: String) -> Result<(), Error> {
-        if text.is_empty() { Ok(()) } else { self.send(GenerationEvent::Text(text)) }
+        if text.is_empty() {
+            Ok(())
+        } else {
+            self.send(GenerationEvent::Text(text))
+        }
     }
 
     fn send(&self, event: GenerationEvent) -> Result<(), Error> {
         // The channel has room for all events, so a failure means that the receiver is gone.
-        self.events.try_send(Ok(event)).map_err(|_| Error::Cancelled)
+        self.events
+            .try_send(Ok(event))
+            .map_err(|_| Error::Cancelled)
     }
 }
 

@@ -32,9 +32,16 @@ struct Lanes<J> {
 
 impl<J: Job> JobQueue<J> {
     pub fn new(counters: Arc<Counters>) -> Self {
-        let lanes =
-            Lanes { interactive: VecDeque::new(), background: VecDeque::new(), is_open: true };
-        Self { lanes: Mutex::new(lanes), changed: Condvar::new(), counters }
+        let lanes = Lanes {
+            interactive: VecDeque::new(),
+            background: VecDeque::new(),
+            is_open: true,
+        };
+        Self {
+            lanes: Mutex::new(lanes),
+            changed: Condvar::new(),
+            counters,
+        }
     }
 
     /// Queues `job`, or says at once that there is no place.
@@ -46,7 +53,9 @@ impl<J: Job> JobQueue<J> {
         // Jobs that nobody waits for must not keep others out.
         if !self.counters.try_wait() && !(self.purge(&mut lanes) && self.counters.try_wait()) {
             self.counters.count_refused();
-            return Err(Error::QueueFull { retry_after: self.counters.retry_after() });
+            return Err(Error::QueueFull {
+                retry_after: self.counters.retry_after(),
+            });
         }
         match job.call().priority {
             Priority::Interactive => lanes.interactive.push_back(job),
@@ -63,7 +72,10 @@ impl<J: Job> JobQueue<J> {
             if !lanes.is_open {
                 return None;
             }
-            let next = lanes.interactive.pop_front().or_else(|| lanes.background.pop_front());
+            let next = lanes
+                .interactive
+                .pop_front()
+                .or_else(|| lanes.background.pop_front());
             match next {
                 Some(mut job) => {
                     self.counters.stop_waiting(1);
@@ -72,7 +84,10 @@ impl<J: Job> JobQueue<J> {
                     }
                 }
                 None => {
-                    lanes = self.changed.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+                    lanes = self
+                        .changed
+                        .wait(lanes)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
@@ -82,8 +97,13 @@ impl<J: Job> JobQueue<J> {
     pub fn close(&self) {
         let mut lanes = self.lock();
         lanes.is_open = false;
-        let Lanes { interactive, background, .. } = &mut *lanes;
-        self.counters.stop_waiting(interactive.len() + background.len());
+        let Lanes {
+            interactive,
+            background,
+            ..
+        } = &mut *lanes;
+        self.counters
+            .stop_waiting(interactive.len() + background.len());
         for mut job in interactive.drain(..).chain(background.drain(..)) {
             job.fail(Error::Stopping);
         }

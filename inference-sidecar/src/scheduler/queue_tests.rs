@@ -29,7 +29,12 @@ impl Job for TestJob {
 
 fn job(name: &'static str, priority: Priority) -> TestJob {
     let call = Call::new(RequestId::new(None), priority, None);
-    TestJob { name, call, abandoned: Arc::default(), failed: Arc::default() }
+    TestJob {
+        name,
+        call,
+        abandoned: Arc::default(),
+        failed: Arc::default(),
+    }
 }
 
 fn queue(waiting_max: u32) -> JobQueue<TestJob> {
@@ -88,7 +93,10 @@ fn closing_fails_waiting_jobs_and_wakes_the_worker() {
     queue.close();
     assert!(failed.load(Ordering::Relaxed));
     assert!(queue.pop().is_none());
-    assert!(matches!(queue.push(job("late", Priority::Interactive)), Err(Error::Stopping)));
+    assert!(matches!(
+        queue.push(job("late", Priority::Interactive)),
+        Err(Error::Stopping)
+    ));
 
     let idle = Arc::new(super::tests::queue(2));
     let worker = std::thread::spawn({

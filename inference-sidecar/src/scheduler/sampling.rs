@@ -13,16 +13,28 @@ pub struct Sampler {
 
 enum Kind {
     Greedy,
-    Nucleus { temperature: f32, top_p: f32, random: Box<StdRng> },
+    Nucleus {
+        temperature: f32,
+        top_p: f32,
+        random: Box<StdRng>,
+    },
 }
 
 impl Sampler {
     pub fn new(sampling: Sampling) -> Self {
         let kind = match sampling {
             Sampling::Greedy => Kind::Greedy,
-            Sampling::Nucleus { temperature, top_p, seed } => {
+            Sampling::Nucleus {
+                temperature,
+                top_p,
+                seed,
+            } => {
                 let random = Box::new(StdRng::seed_from_u64(seed));
-                Kind::Nucleus { temperature, top_p, random }
+                Kind::Nucleus {
+                    temperature,
+                    top_p,
+                    random,
+                }
             }
         };
         Self { kind }
@@ -33,7 +45,11 @@ impl Sampler {
         let best = likeliest(logits)?;
         match &mut self.kind {
             Kind::Greedy => Ok(best as u32),
-            Kind::Nucleus { temperature, top_p, random } => {
+            Kind::Nucleus {
+                temperature,
+                top_p,
+                random,
+            } => {
                 let weights = weights(logits, logits[best], *temperature);
                 Ok(draw(nucleus(weights, *top_p), random.random()))
             }
@@ -52,12 +68,15 @@ fn likeliest(logits: &[f32]) -> Result<usize, Error> {
             best = Some(index);
         }
     }
-    best.filter(|&best| logits[best].is_finite()).ok_or(Error::NotANumber)
+    best.filter(|&best| logits[best].is_finite())
+        .ok_or(Error::NotANumber)
 }
 
 /// Token and weight of each score under `temperature`, the highest weight being 1.
 fn weights(logits: &[f32], highest: f32, temperature: f32) -> Vec<(u32, f32)> {
-    let scaled = logits.iter().map(|logit| ((logit - highest) / temperature).exp());
+    let scaled = logits
+        .iter()
+        .map(|logit| ((logit - highest) / temperature).exp());
     (0..).zip(scaled).collect()
 }
 
@@ -108,7 +127,11 @@ mod tests {
     use super::*;
 
     fn counts(temperature: f32, top_p: f32, seed: u64) -> [u32; 4] {
-        let mut sampler = Sampler::new(Sampling::Nucleus { temperature, top_p, seed });
+        let mut sampler = Sampler::new(Sampling::Nucleus {
+            temperature,
+            top_p,
+            seed,
+        });
         let logits = [0.5f32.ln(), 0.3f32.ln(), 0.2f32.ln(), f32::NEG_INFINITY];
         let mut counts = [0; 4];
         for _ in 0..10_000 {
@@ -119,13 +142,21 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_first_of_equals() {
-        assert_eq!(Sampler::new(Sampling::Greedy).choose(&[0.0, 2.0, 2.0, 1.0]).unwrap(), 1);
+        assert_eq!(
+            Sampler::new(Sampling::Greedy)
+                .choose(&[0.0, 2.0, 2.0, 1.0])
+                .unwrap(),
+            1
+        );
     }
 
     #[test]
     fn shares_follow_the_probabilities() {
         let [a, b, c, d] = counts(1.0, 1.0, 7);
-        assert!((4_800..5_200).contains(&a) && (2_800..3_200).contains(&b), "{a} {b}");
+        assert!(
+            (4_800..5_200).contains(&a) && (2_800..3_200).contains(&b),
+            "{a} {b}"
+        );
         assert!((1_800..2_200).contains(&c) && d == 0, "{c} {d}");
     }
 
@@ -149,7 +180,12 @@ mod tests {
 
     #[test]
     fn broken_scores_are_an_error() {
-        for logits in [vec![], vec![f32::NAN, 1.0], vec![f32::NEG_INFINITY], vec![f32::INFINITY]] {
+        for logits in [
+            vec![],
+            vec![f32::NAN, 1.0],
+            vec![f32::NEG_INFINITY],
+            vec![f32::INFINITY],
+        ] {
             assert!(Sampler::new(Sampling::Greedy).choose(&logits).is_err());
         }
     }

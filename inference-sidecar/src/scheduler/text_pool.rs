@@ -32,9 +32,14 @@ impl TextPool {
         &self,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let _place = self.door.try_acquire().map_err(|error| self.refuse(error))?;
+        let _place = self
+            .door
+            .try_acquire()
+            .map_err(|error| self.refuse(error))?;
         let _core = self.cores.acquire().await.map_err(|_| Error::Stopping)?;
-        tokio::task::spawn_blocking(work).await.map_err(|_| Error::WorkerPanicked)?
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| Error::WorkerPanicked)?
     }
 
     fn refuse(&self, error: TryAcquireError) -> Error {
@@ -42,7 +47,9 @@ impl TextPool {
             TryAcquireError::Closed => Error::Stopping,
             TryAcquireError::NoPermits => {
                 self.counters.count_refused();
-                Error::QueueFull { retry_after: self.counters.retry_after() }
+                Error::QueueFull {
+                    retry_after: self.counters.retry_after(),
+                }
             }
         }
     }

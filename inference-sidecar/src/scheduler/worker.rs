@@ -32,7 +32,10 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(body)
-            .map_err(|source| Error::Setup { part: "worker thread", source: source.into() })?;
+            .map_err(|source| Error::Setup {
+                part: "worker thread",
+                source: source.into(),
+            })?;
         Ok(Self { thread })
     }
 

@@ -15,7 +15,11 @@ use crate::text::TextTokenizer;
 /// A text as the model will see it.
 enum PreparedText {
     Blank,
-    Tokens { tokens: Vec<u32>, token_count: u32, truncated: bool },
+    Tokens {
+        tokens: Vec<u32>,
+        token_count: u32,
+        truncated: bool,
+    },
 }
 
 impl Service {
@@ -30,7 +34,10 @@ impl Service {
         let text_count = request.texts.as_slice().len();
 
         let mut prepared = self.prepare(entry, request.texts).await?;
-        let sequences = prepared.iter_mut().filter_map(PreparedText::take_tokens).collect();
+        let sequences = prepared
+            .iter_mut()
+            .filter_map(PreparedText::take_tokens)
+            .collect();
         let request_id = call.request_id.clone();
         let (job, outcome) = EmbeddingJob::new(call, sequences);
         entry.queue.push(job)?;
@@ -85,7 +92,11 @@ fn prepare_text(
     let truncated = token_count as usize > tokens_max;
     tokens.truncate(tokens_max.saturating_sub(tokenizer.special_token_count()));
     let tokens = tokenizer.with_special_tokens(&tokens);
-    Ok(PreparedText::Tokens { tokens, token_count, truncated })
+    Ok(PreparedText::Tokens {
+        tokens,
+        token_count,
+        truncated,
+    })
 }
 
 fn response(
@@ -95,11 +106,18 @@ fn response(
 ) -> wire::EmbedResponse {
     let mut vectors = outcome.vectors.into_iter();
     let embeddings = prepared.into_iter().map(|text| match text {
-        PreparedText::Blank => {
-            wire::Embedding { error: "the text is empty".into(), ..Default::default() }
-        }
-        PreparedText::Tokens { token_count, truncated, .. } => wire::Embedding {
-            values: vectors.next().expect("one vector per text that is not blank"),
+        PreparedText::Blank => wire::Embedding {
+            error: "the text is empty".into(),
+            ..Default::default()
+        },
+        PreparedText::Tokens {
+            token_count,
+            truncated,
+            ..
+        } => wire::Embedding {
+            values: vectors
+                .next()
+                .expect("one vector per text that is not blank"),
             token_count,
             truncated,
             error: String::new(),

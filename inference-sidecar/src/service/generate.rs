@@ -39,7 +39,11 @@ impl Service {
         tracing::debug!(request_id = %call.request_id, model = entry.card.name, "generation queued");
         let (job, receiver) = GenerationJob::new(call, plan);
         entry.queue.push(job)?;
-        Ok(Events { receiver, card: entry.card.clone(), is_complete: false })
+        Ok(Events {
+            receiver,
+            card: entry.card.clone(),
+            is_complete: false,
+        })
     }
 
     async fn plan(
@@ -61,11 +65,21 @@ impl Service {
         }
         if prompt.len().saturating_add(completion_tokens) > tokens_max {
             let prompt_tokens = prompt.len();
-            return Err(Error::ContextExceeded { prompt_tokens, completion_tokens, tokens_max });
+            return Err(Error::ContextExceeded {
+                prompt_tokens,
+                completion_tokens,
+                tokens_max,
+            });
         }
         let sampler = Sampler::new(request.sampling);
         let stop = request.stop;
-        Ok(GenerationPlan { prompt, tokens_max: completion_tokens, sampler, stop, tokenizer })
+        Ok(GenerationPlan {
+            prompt,
+            tokens_max: completion_tokens,
+            sampler,
+            stop,
+            tokenizer,
+        })
     }
 }
 
@@ -101,22 +115,26 @@ impl Stream for Events {
 
 fn wire_event(event: GenerationEvent, card: &ModelCard) -> Event {
     match event {
-        GenerationEvent::Started { prompt_tokens, queue_ms, prompt_ms } => {
-            Event::Started(wire::GenerateStarted {
-                model: card.name.clone(),
-                model_sha256: card.sha256.clone(),
-                prompt_tokens,
-                queue_ms,
-                prompt_ms,
-            })
-        }
+        GenerationEvent::Started {
+            prompt_tokens,
+            queue_ms,
+            prompt_ms,
+        } => Event::Started(wire::GenerateStarted {
+            model: card.name.clone(),
+            model_sha256: card.sha256.clone(),
+            prompt_tokens,
+            queue_ms,
+            prompt_ms,
+        }),
         GenerationEvent::Text(text) => Event::Text(text),
-        GenerationEvent::Finished { reason, completion_tokens, completion_ms } => {
-            Event::Finished(wire::GenerateFinished {
-                reason: reason.into(),
-                completion_tokens,
-                completion_ms,
-            })
-        }
+        GenerationEvent::Finished {
+            reason,
+            completion_tokens,
+            completion_ms,
+        } => Event::Finished(wire::GenerateFinished {
+            reason: reason.into(),
+            completion_tokens,
+            completion_ms,
+        }),
     }
 }

@@ -43,7 +43,9 @@ impl Service {
             text_pool: TextPool::new(counters.clone()),
             counters,
         };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Makes the models known; done once.
@@ -95,14 +97,18 @@ impl InferenceService for Service {
         &self,
         request: Request<wire::TokenizeRequest>,
     ) -> Result<Response<wire::TokenizeResponse>, Status> {
-        Ok(Response::new(self.tokenize_texts(request.into_inner()).await?))
+        Ok(Response::new(
+            self.tokenize_texts(request.into_inner()).await?,
+        ))
     }
 
     async fn count_tokens(
         &self,
         request: Request<wire::CountTokensRequest>,
     ) -> Result<Response<wire::CountTokensResponse>, Status> {
-        Ok(Response::new(self.count_text_tokens(request.into_inner()).await?))
+        Ok(Response::new(
+            self.count_text_tokens(request.into_inner()).await?,
+        ))
     }
 
     async fn chunk(
@@ -132,13 +138,19 @@ impl InferenceService for Service {
         &self,
         _: Request<Streaming<wire::LoadAdapterRequest>>,
     ) -> Result<Response<wire::LoadAdapterResponse>, Status> {
-        Err(Error::Unimplemented { operation: "LoadAdapter" }.into())
+        Err(Error::Unimplemented {
+            operation: "LoadAdapter",
+        }
+        .into())
     }
 
     async fn unload_adapter(
         &self,
         _: Request<wire::UnloadAdapterRequest>,
     ) -> Result<Response<wire::UnloadAdapterResponse>, Status> {
-        Err(Error::Unimplemented { operation: "UnloadAdapter" }.into())
+        Err(Error::Unimplemented {
+            operation: "UnloadAdapter",
+        }
+        .into())
     }
 }

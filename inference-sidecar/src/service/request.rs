@@ -11,7 +11,11 @@ use crate::scheduler::{Call, RequestId};
 pub(super) fn call(metadata: &MetadataMap, priority: Priority) -> Call {
     let header = |name| metadata.get(name).and_then(|value| value.to_str().ok());
     let request_id = RequestId::new(header("x-request-id"));
-    Call::new(request_id, priority, header("grpc-timeout").and_then(timeout))
+    Call::new(
+        request_id,
+        priority,
+        header("grpc-timeout").and_then(timeout),
+    )
 }
 
 /// `grpc-timeout`: at most eight digits and a unit.

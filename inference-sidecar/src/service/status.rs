@@ -25,22 +25,28 @@ impl Service {
 
     pub(super) fn models(&self) -> Result<wire::ListModelsResponse, Error> {
         let catalog = self.open_catalog()?;
-        let embedding = catalog.embedding_models().iter().enumerate().map(|(index, entry)| {
-            wire::Model {
+        let embedding = catalog
+            .embedding_models()
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| wire::Model {
                 kind: wire::ModelKind::Embedding.into(),
                 dimensions: entry.dimensions as u32,
                 is_default: index == 0,
                 ..card(&entry.card)
-            }
-        });
-        let language = catalog.language_models().iter().enumerate().map(|(index, entry)| {
-            wire::Model {
+            });
+        let language = catalog
+            .language_models()
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| wire::Model {
                 kind: wire::ModelKind::Language.into(),
                 is_default: index == 0,
                 ..card(&entry.card)
-            }
-        });
-        Ok(wire::ListModelsResponse { models: embedding.chain(language).collect() })
+            });
+        Ok(wire::ListModelsResponse {
+            models: embedding.chain(language).collect(),
+        })
     }
 }
 
@@ -57,7 +63,9 @@ fn card(card: &ModelCard) -> wire::Model {
 /// Resident memory of this process, where Linux tells it.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

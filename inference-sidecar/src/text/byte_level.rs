@@ -41,7 +41,10 @@ mod tests {
 
     #[test]
     fn every_byte_has_one_character() {
-        let mut bytes: Vec<u8> = ByteLevel::alphabet().into_iter().filter_map(byte_of).collect();
+        let mut bytes: Vec<u8> = ByteLevel::alphabet()
+            .into_iter()
+            .filter_map(byte_of)
+            .collect();
         bytes.sort_unstable();
         assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
         assert_eq!(&*bytes_of("Ġhi"), b" hi");

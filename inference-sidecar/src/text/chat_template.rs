@@ -33,12 +33,17 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |reason: String| -> Result<Value, _> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
         });
         environment.add_template_owned(NAME, source.to_owned())?;
-        Ok(Self { environment, bos_token: bos_token.into(), eos_token: eos_token.into() })
+        Ok(Self {
+            environment,
+            bos_token: bos_token.into(),
+            eos_token: eos_token.into(),
+        })
     }
 
     /// The conversation up to the point where the assistant speaks.
@@ -65,19 +70,44 @@ mod tests {
     fn check(source: &str, expected: Option<&str>) {
         let template = ChatTemplate::new(source, "<s>", "</s>").unwrap();
         let messages = [
-            TemplateMessage { role: "system", content: " be brief ".into() },
-            TemplateMessage { role: "user", content: "hi".into() },
+            TemplateMessage {
+                role: "system",
+                content: " be brief ".into(),
+            },
+            TemplateMessage {
+                role: "user",
+                content: "hi".into(),
+            },
         ];
-        assert_eq!(template.render(&messages).ok().as_deref(), expected, "{source}");
+        assert_eq!(
+            template.render(&messages).ok().as_deref(),
+            expected,
+            "{source}"
+        );
     }
 
     #[test]
     fn constructs() {
-        check("{{ bos_token }}{{ messages[0]['content'] | trim }}{{ eos_token }}", Some("<s>be brief</s>"));
-        check("{% for m in messages %}{{ m.role.upper() + m['content'].strip() }}{% endfor %}", Some("SYSTEMbe briefUSERhi"));
-        check("{% if strftime_now is defined %}today{% else %}fixed{% endif %}", Some("fixed"));
+        check(
+            "{{ bos_token }}{{ messages[0]['content'] | trim }}{{ eos_token }}",
+            Some("<s>be brief</s>"),
+        );
+        check(
+            "{% for m in messages %}{{ m.role.upper() + m['content'].strip() }}{% endfor %}",
+            Some("SYSTEMbe briefUSERhi"),
+        );
+        check(
+            "{% if strftime_now is defined %}today{% else %}fixed{% endif %}",
+            Some("fixed"),
+        );
         check("{%- if true %}\n    x\n{%- endif %}", Some("    x"));
-        check("{{ messages | tojson | length > 10 }}{% if add_generation_prompt %}!{% endif %}", Some("true!"));
-        check("{{ raise_exception('no system role, not even ' + messages[0].content) }}", None);
+        check(
+            "{{ messages | tojson | length > 10 }}{% if add_generation_prompt %}!{% endif %}",
+            Some("true!"),
+        );
+        check(
+            "{{ raise_exception('no system role, not even ' + messages[0].content) }}",
+            None,
+        );
     }
 }

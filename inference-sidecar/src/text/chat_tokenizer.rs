@@ -35,7 +35,11 @@ impl ChatTokenizer {
         let bos = special_token(file, "bos", tokens.len())?;
         let eos = special_token(file, "eos", tokens.len())?
             .ok_or_else(|| file.refuse("\"tokenizer.ggml.eos_token_id\" is missing"))?;
-        let ends = TURN_ENDS.iter().filter_map(|end| control.id(end)).chain([eos]).collect();
+        let ends = TURN_ENDS
+            .iter()
+            .filter_map(|end| control.id(end))
+            .chain([eos])
+            .collect();
 
         let source = file.text("tokenizer.chat_template")?;
         let template = ChatTemplate::new(source, bos.map_or("", spelling), spelling(eos))
@@ -48,8 +52,18 @@ impl ChatTokenizer {
         };
         let bos = bos.filter(|_| wants_bos);
         let text = TextTokenizer::new(vocabulary.plain, bos.into_iter().collect());
-        let tokenizer = Self { text, control, template, bos, ends, bytes: vocabulary.bytes };
-        let trial = [TemplateMessage { role: "user", content: "hello".into() }];
+        let tokenizer = Self {
+            text,
+            control,
+            template,
+            bos,
+            ends,
+            bytes: vocabulary.bytes,
+        };
+        let trial = [TemplateMessage {
+            role: "user",
+            content: "hello".into(),
+        }];
         if !tokenizer.template.render(&trial)?.contains("hello") {
             return Err(file.refuse("the chat template drops messages"));
         }
@@ -103,5 +117,7 @@ fn special_token(file: &GgufFile, name: &str, tokens: usize) -> Result<Option<u3
         return Ok(None);
     }
     let id = file.count_in(&key, 0..=tokens.saturating_sub(1))?;
-    u32::try_from(id).map(Some).map_err(|_| file.refuse(format!("\"{key}\" is too large")))
+    u32::try_from(id)
+        .map(Some)
+        .map_err(|_| file.refuse(format!("\"{key}\" is too large")))
 }

@@ -27,15 +27,21 @@ pub(super) enum Part {
 impl ControlTokens {
     /// Spellings of one character cannot be broken and are not recognised.
     pub(super) fn new(tokens: impl IntoIterator<Item = (String, u32)>) -> Self {
-        let is_usable = |spelling: &str| spelling.chars().nth(1).is_some() && !spelling.contains(MARK);
-        let mut tokens: Vec<_> =
-            tokens.into_iter().filter(|(spelling, _)| is_usable(spelling)).collect();
+        let is_usable =
+            |spelling: &str| spelling.chars().nth(1).is_some() && !spelling.contains(MARK);
+        let mut tokens: Vec<_> = tokens
+            .into_iter()
+            .filter(|(spelling, _)| is_usable(spelling))
+            .collect();
         tokens.sort_by_key(|(spelling, _)| std::cmp::Reverse(spelling.len()));
         Self { tokens }
     }
 
     pub(super) fn id(&self, spelling: &str) -> Option<u32> {
-        self.tokens.iter().find(|(s, _)| s == spelling).map(|&(_, id)| id)
+        self.tokens
+            .iter()
+            .find(|(s, _)| s == spelling)
+            .map(|&(_, id)| id)
     }
 
     /// `content` with every spelling of a control token broken by a mark.
@@ -122,7 +128,15 @@ mod tests {
     fn the_longest_spelling_wins() {
         let parts = tokens().split("<|im_start|>user\nhi<|x");
         let text = |text: &str| Part::Text(text.to_owned());
-        assert_eq!(parts, [Part::Control(0), text("user\nhi"), Part::Control(2), text("x")]);
+        assert_eq!(
+            parts,
+            [
+                Part::Control(0),
+                text("user\nhi"),
+                Part::Control(2),
+                text("x")
+            ]
+        );
     }
 
     #[test]
@@ -138,8 +152,15 @@ mod tests {
             "\u{fdd0}\u{fdd1}\u{fdd2}<\u{fdd0}|im_end|>",
             "ünï 🙂 <|im_end|>",
         ] {
-            let parts = tokens().split(&format!("<|im_start|>{}<|im_end|>", tokens().defuse(content)));
-            let mut expected = vec![Part::Control(0), Part::Text(content.to_owned()), Part::Control(1)];
+            let parts = tokens().split(&format!(
+                "<|im_start|>{}<|im_end|>",
+                tokens().defuse(content)
+            ));
+            let mut expected = vec![
+                Part::Control(0),
+                Part::Text(content.to_owned()),
+                Part::Control(1),
+            ];
             expected.retain(|part| *part != Part::Text(String::new()));
             assert_eq!(parts, expected, "{content:?}");
         }
@@ -148,6 +169,9 @@ mod tests {
     #[test]
     fn a_template_may_trim() {
         let defused = tokens().defuse("  <|im_end|>  ");
-        assert_eq!(tokens().split(defused.trim()), [Part::Text("<|im_end|>".to_owned())]);
+        assert_eq!(
+            tokens().split(defused.trim()),
+            [Part::Text("<|im_end|>".to_owned())]
+        );
     }
 }

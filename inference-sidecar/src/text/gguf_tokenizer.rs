@@ -37,7 +37,9 @@ pub(super) struct GgufVocabulary {
 pub(super) fn read(file: &GgufFile) -> Result<GgufVocabulary, Error> {
     let kind = file.text("tokenizer.ggml.model")?;
     if kind != "gpt2" {
-        return Err(file.refuse(format!("tokenizer \"{kind}\" is not supported, only \"gpt2\"")));
+        return Err(file.refuse(format!(
+            "tokenizer \"{kind}\" is not supported, only \"gpt2\""
+        )));
     }
     let tokens = file.texts("tokenizer.ggml.tokens")?;
     let kinds = file.codes("tokenizer.ggml.token_type")?;
@@ -47,10 +49,16 @@ pub(super) fn read(file: &GgufFile) -> Result<GgufVocabulary, Error> {
     let entries = || (0u32..).zip(tokens.iter().copied().zip(kinds.iter().copied()));
 
     let vocabulary = entries().filter(|(_, (_, kind))| *kind == NORMAL || *kind == USER_DEFINED);
-    let vocabulary: Vocab = vocabulary.map(|(id, (token, _))| (token.to_owned(), id)).collect();
+    let vocabulary: Vocab = vocabulary
+        .map(|(id, (token, _))| (token.to_owned(), id))
+        .collect();
     let (pre_tokenizer, ignore_merges) = pre_tokenizer(file)?;
-    let bpe = BPE::builder().vocab_and_merges(vocabulary, merges(file)?).ignore_merges(ignore_merges);
-    let bpe = bpe.build().map_err(|error| file.refuse(format!("bad vocabulary: {error}")))?;
+    let bpe = BPE::builder()
+        .vocab_and_merges(vocabulary, merges(file)?)
+        .ignore_merges(ignore_merges);
+    let bpe = bpe
+        .build()
+        .map_err(|error| file.refuse(format!("bad vocabulary: {error}")))?;
     let mut plain = Tokenizer::new(bpe);
     plain.with_pre_tokenizer(Some(pre_tokenizer));
     let user_defined = entries().filter(|(_, (_, kind))| *kind == USER_DEFINED);
@@ -60,18 +68,28 @@ pub(super) fn read(file: &GgufFile) -> Result<GgufVocabulary, Error> {
     plain.add_tokens(user_defined).map_err(Error::Tokenizer)?;
 
     let control = entries().filter(|(_, (_, kind))| *kind == CONTROL);
-    let control = control.map(|(id, (token, _))| (token.to_owned(), id)).collect();
+    let control = control
+        .map(|(id, (token, _))| (token.to_owned(), id))
+        .collect();
     let bytes = entries().map(|(_, (token, kind))| match kind {
         NORMAL => byte_level::bytes_of(token),
         USER_DEFINED => token.as_bytes().into(),
         _ => Box::default(),
     });
     let bytes = bytes.collect();
-    Ok(GgufVocabulary { plain, control, bytes })
+    Ok(GgufVocabulary {
+        plain,
+        control,
+        bytes,
+    })
 }
 
 fn merges(file: &GgufFile) -> Result<Vec<(String, String)>, Error> {
-    let pair = |merge: &&str| merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let pair = |merge: &&str| {
+        merge
+            .split_once(' ')
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+    };
     let merges = file.texts("tokenizer.ggml.merges")?;
     let merges: Option<_> = merges.iter().map(pair).collect();
     merges.ok_or_else(|| file.refuse("\"tokenizer.ggml.merges\" holds an entry that is no pair"))
@@ -82,7 +100,10 @@ fn pre_tokenizer(file: &GgufFile) -> Result<(PreTokenizerWrapper, bool), Error> 
     match file.text("tokenizer.ggml.pre")? {
         "smollm" => {
             let words = ByteLevel::new(false, true, true);
-            Ok((Sequence::new(vec![Digits::new(true).into(), words.into()]).into(), false))
+            Ok((
+                Sequence::new(vec![Digits::new(true).into(), words.into()]).into(),
+                false,
+            ))
         }
         "gpt-2" => Ok((ByteLevel::new(false, true, true).into(), false)),
         "llama-bpe" | "llama3" | "llama-v3" => {

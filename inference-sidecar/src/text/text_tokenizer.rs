@@ -27,21 +27,37 @@ impl TextTokenizer {
         let bare = inner.encode_fast("a", false).map_err(Error::Tokenizer)?;
         let framed = inner.encode_fast("a", true).map_err(Error::Tokenizer)?;
         let (bare, framed) = (bare.get_ids(), framed.get_ids());
-        let start = framed.windows(bare.len().max(1)).position(|window| window == bare);
-        let start = start
-            .ok_or_else(|| Error::model_file(path, "special tokens do not frame the text"))?;
-        let (prefix, suffix) = (framed[..start].to_vec(), framed[start + bare.len()..].to_vec());
-        Ok(Self { inner, prefix, suffix })
+        let start = framed
+            .windows(bare.len().max(1))
+            .position(|window| window == bare);
+        let start =
+            start.ok_or_else(|| Error::model_file(path, "special tokens do not frame the text"))?;
+        let (prefix, suffix) = (
+            framed[..start].to_vec(),
+            framed[start + bare.len()..].to_vec(),
+        );
+        Ok(Self {
+            inner,
+            prefix,
+            suffix,
+        })
     }
 
     /// A tokenizer that is built already; `prefix` comes before each text.
     pub(super) fn new(inner: Tokenizer, prefix: Vec<u32>) -> Self {
-        Self { inner, prefix, suffix: Vec::new() }
+        Self {
+            inner,
+            prefix,
+            suffix: Vec::new(),
+        }
     }
 
     /// The tokens of `text` alone.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
-        let encoding = self.inner.encode_fast(text, false).map_err(Error::Tokenizer)?;
+        let encoding = self
+            .inner
+            .encode_fast(text, false)
+            .map_err(Error::Tokenizer)?;
         Ok(encoding.get_ids().to_vec())
     }
 

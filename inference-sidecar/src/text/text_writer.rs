@@ -22,7 +22,10 @@ struct Pieces {
 
 impl TextWriter {
     pub fn new(tokenizer: Arc<ChatTokenizer>, stop: Vec<String>) -> Self {
-        Self { tokenizer, pieces: Pieces::new(stop) }
+        Self {
+            tokenizer,
+            pieces: Pieces::new(stop),
+        }
     }
 
     /// Takes a token, returns the text that is certain by now; may be empty.
@@ -44,7 +47,12 @@ impl TextWriter {
 
 impl Pieces {
     fn new(stop: Vec<String>) -> Self {
-        Self { stop, bytes: Vec::new(), held: String::new(), is_stopped: false }
+        Self {
+            stop,
+            bytes: Vec::new(),
+            held: String::new(),
+            is_stopped: false,
+        }
     }
 
     fn push(&mut self, bytes: &[u8]) -> String {
@@ -53,7 +61,11 @@ impl Pieces {
         }
         self.bytes.extend_from_slice(bytes);
         self.decode();
-        let found = self.stop.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
+        let found = self
+            .stop
+            .iter()
+            .filter_map(|stop| self.held.find(stop.as_str()))
+            .min();
         if let Some(position) = found {
             self.is_stopped = true;
             let mut text = std::mem::take(&mut self.held);
@@ -89,7 +101,10 @@ impl Pieces {
             end.is_some_and(|end| self.stop.iter().any(|stop| stop.starts_with(end)))
         };
         let longest = self.stop.iter().map(String::len).max().unwrap_or(0);
-        (1..=longest.min(self.held.len())).rev().find(begins_stop).unwrap_or(0)
+        (1..=longest.min(self.held.len()))
+            .rev()
+            .find(begins_stop)
+            .unwrap_or(0)
     }
 }
 
@@ -115,7 +130,10 @@ mod tests {
             }
             text.push_str(&std::mem::take(&mut pieces.held));
             assert_eq!(text, expected, "step {step}");
-            assert_eq!(pieces.is_stopped, expected.len() < bytes.len() && !stop.is_empty());
+            assert_eq!(
+                pieces.is_stopped,
+                expected.len() < bytes.len() && !stop.is_empty()
+            );
         }
     }
 

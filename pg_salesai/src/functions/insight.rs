@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::pipeline::embedding;
 use crate::sidecar::{self, Deadline};
 
 /// Options of one answer, as `salesai.insight` gives them.
@@ -64,21 +65,53 @@ fn answered(question: &str, evidence: Value, options: Value) -> Result<Value, Er
     let options: Options = serde_json::from_value(options)?;
     let evidence: Vec<Evidence> = rows.into_iter().map(Evidence::from).collect();
     if evidence.is_empty() {
-        return Ok(outcome_json(Err(Abstention::NoMatch), &evidence, &Draft::default()));
+        return Ok(outcome_json(
+            Err(Abstention::NoMatch),
+            &evidence,
+            &Draft::default(),
+        ));
     }
     let adapter = options.adapter.clone();
-    let draft = generate(question, &evidence, options)?;
-    let outcome = answer::judge_answer(&draft.text, question, &evidence)
-        .or_else(|_| answer::extract_answer(question, &evidence));
+    let deadline = Deadline::from_argument(options.timeout_ms)?;
+    let draft = generate(question, &evidence, options, deadline)?;
+    let outcome = match answer::judge_answer(&draft.text, question, &evidence) {
+        Ok(answer) => Ok(answer),
+        Err(_) => {
+            let similarities = similarities(question, &evidence, deadline)?;
+            answer::extract_answer(question, &evidence, &similarities)
+        }
+    };
     let mut json = outcome_json(outcome, &evidence, &draft);
     json["adapter"] = adapter.into();
     Ok(json)
 }
 
-fn generate(question: &str, evidence: &[Evidence], options: Options) -> Result<Draft, Error> {
-    let deadline = Deadline::from_argument(options.timeout_ms)?;
+fn generate(
+    question: &str,
+    evidence: &[Evidence],
+    options: Options,
+    deadline: Deadline,
+) -> Result<Draft, Error> {
     let request = generation_request(question, evidence, options)?;
-    sidecar::call(deadline, async |client| collect(client, request, deadline).await)
+    sidecar::call(deadline, async |client| {
+        collect(client, request, deadline).await
+    })
+}
+
+/// Cosine of the question with each sentence of the evidence; vectors have length 1.
+fn similarities(
+    question: &str,
+    evidence: &[Evidence],
+    deadline: Deadline,
+) -> Result<Vec<f32>, Error> {
+    let mut texts = vec![question.to_owned()];
+    texts.extend(answer::evidence_sentences(evidence));
+    let vectors = embedding::embed(&texts, Priority::Interactive, || deadline)?.vectors;
+    let Some((question, sentences)) = vectors.split_first() else {
+        return Ok(Vec::new());
+    };
+    let cosine = |sentence: &Vec<f32>| question.iter().zip(sentence).map(|(a, b)| a * b).sum();
+    Ok(sentences.iter().map(cosine).collect())
 }
 
 fn generation_request(
@@ -90,19 +123,30 @@ fn generation_request(
     let tokens_max = u32::try_from(tokens_max).ok().filter(|&tokens| tokens > 0);
     let prompt = answer::build_prompt(question, evidence);
     Ok(GenerationRequest {
-        model: options.model.map_or(ModelChoice::Default, ModelChoice::Named),
+        model: options
+            .model
+            .map_or(ModelChoice::Default, ModelChoice::Named),
         adapter: options.adapter,
         messages: vec![
-            ChatMessage { role: Role::System, content: prompt.system },
-            ChatMessage { role: Role::User, content: prompt.user },
+            ChatMessage {
+                role: Role::System,
+                content: prompt.system,
+            },
+            ChatMessage {
+                role: Role::User,
+                content: prompt.user,
+            },
         ],
-        tokens_max: tokens_max
-            .ok_or_else(|| Error::argument("max_tokens must be at least 1"))?,
+        tokens_max: tokens_max.ok_or_else(|| Error::argument("max_tokens must be at least 1"))?,
         // Facts are asked for, not ideas: the likeliest text, reproducible. The seed is kept with the
         // answer for models that sample.
         sampling: match options.seed {
             0 => Sampling::Greedy,
-            seed => Sampling::Nucleus { temperature: 0.7, top_p: 0.9, seed: seed.unsigned_abs() },
+            seed => Sampling::Nucleus {
+                temperature: 0.7,
+                top_p: 0.9,
+                seed: seed.unsigned_abs(),
+            },
         },
         stop: Vec::new(),
         priority: Priority::Interactive,
@@ -152,7 +196,8 @@ fn answer_json(answer: &Answer, evidence: &[Evidence]) -> Value {
     for claim in &answer.claims {
         let mut sentence = claim.text.trim().to_owned();
         for citation in &claim.citations {
-            let Some(segment) = find_segment(evidence, citation.interaction_id, citation.segment_id)
+            let Some(segment) =
+                find_segment(evidence, citation.interaction_id, citation.segment_id)
             else {
                 continue;
             };

@@ -28,11 +28,13 @@ fn embedding_values(
 
 #[pg_extern(sql = "")]
 fn token_count(content: &str) -> Result<i32, ErrorReport> {
-    let texts = TextBatch::new(vec![content.to_owned()], limits::COUNT_TEXTS_MAX)
-        .map_err(Error::from)?;
+    let texts =
+        TextBatch::new(vec![content.to_owned()], limits::COUNT_TEXTS_MAX).map_err(Error::from)?;
     let deadline = Deadline::from_argument(None)?;
     let counts = sidecar::call(deadline, async |client| {
-        client.count_tokens(ModelChoice::Default, texts, deadline.remaining()).await
+        client
+            .count_tokens(ModelChoice::Default, texts, deadline.remaining())
+            .await
     })?;
     Ok(counts.first().map_or(0, |&count| integer(count)))
 }

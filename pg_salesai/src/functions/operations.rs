@@ -15,7 +15,11 @@ fn process(max_jobs: Option<i32>, timeout_ms: Option<i32>) -> Result<i32, ErrorR
         Err(Error::argument("max_jobs must be at least 1"))?;
     }
     Deadline::from_argument(timeout_ms)?;
-    Ok(pipeline::process_here(&CallersTransaction, max_jobs, timeout_ms)?)
+    Ok(pipeline::process_here(
+        &CallersTransaction,
+        max_jobs,
+        timeout_ms,
+    )?)
 }
 
 #[pg_extern(sql = "")]

@@ -1,14 +1,16 @@
 //! Sealing and opening originals.
 
-use pgrx::prelude::*;
 use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
 
 use crate::error::Error;
 use crate::vault::{MasterKey, Row, VaultError};
 
 #[pg_extern(sql = "")]
 fn new_data_key(interaction_id: i64) -> Result<Vec<u8>, ErrorReport> {
-    Ok(master_key()?.new_data_key(interaction_id).map_err(Error::from)?)
+    Ok(master_key()?
+        .new_data_key(interaction_id)
+        .map_err(Error::from)?)
 }
 
 #[pg_extern(sql = "")]
@@ -18,8 +20,13 @@ fn seal(
     interaction_id: i64,
     version: i32,
 ) -> Result<Vec<u8>, ErrorReport> {
-    let row = Row { interaction_id, version };
-    Ok(master_key()?.seal(payload, wrapped_key, row).map_err(Error::from)?)
+    let row = Row {
+        interaction_id,
+        version,
+    };
+    Ok(master_key()?
+        .seal(payload, wrapped_key, row)
+        .map_err(Error::from)?)
 }
 
 #[pg_extern(sql = "")]
@@ -29,13 +36,20 @@ fn unseal(
     interaction_id: i64,
     version: i32,
 ) -> Result<Vec<u8>, ErrorReport> {
-    let row = Row { interaction_id, version };
-    Ok(master_key()?.unseal(ciphertext, wrapped_key, row).map_err(Error::from)?)
+    let row = Row {
+        interaction_id,
+        version,
+    };
+    Ok(master_key()?
+        .unseal(ciphertext, wrapped_key, row)
+        .map_err(Error::from)?)
 }
 
 #[pg_extern(sql = "")]
 fn master_key_state() -> Option<String> {
-    MasterKey::load().err().map(|error: VaultError| error.to_string())
+    MasterKey::load()
+        .err()
+        .map(|error: VaultError| error.to_string())
 }
 
 fn master_key() -> Result<MasterKey, Error> {

@@ -29,7 +29,11 @@ pub fn embed(
     for range in limits::batches(texts, TEXTS_PER_REQUEST) {
         let start = range.start;
         let texts = TextBatch::new(texts[range].to_vec(), limits::EMBED_TEXTS_MAX)?;
-        let request = EmbeddingRequest { model: ModelChoice::Default, texts, priority };
+        let request = EmbeddingRequest {
+            model: ModelChoice::Default,
+            texts,
+            priority,
+        };
         let deadline = deadline();
         let response = sidecar::call(deadline, async |client| {
             client.embed(request, deadline.remaining()).await
@@ -41,8 +45,9 @@ pub fn embed(
 
 /// Fails with the reason when the sidecar cannot take work now.
 pub fn check_ready(deadline: Deadline) -> Result<(), Error> {
-    let status =
-        sidecar::call(deadline, async |client| client.status(deadline.remaining()).await)?;
+    let status = sidecar::call(deadline, async |client| {
+        client.status(deadline.remaining()).await
+    })?;
     match status.state() {
         ServerState::Ready => Ok(()),
         _ => Err(Error::Sidecar(ClientError::Unavailable {
@@ -55,7 +60,10 @@ fn take(embedded: &mut Embedded, response: EmbedResponse, start: usize) -> Resul
     for (offset, embedding) in response.embeddings.into_iter().enumerate() {
         if !embedding.error.is_empty() {
             let position = start + offset + 1;
-            return Err(Error::Embedding { position, reason: embedding.error });
+            return Err(Error::Embedding {
+                position,
+                reason: embedding.error,
+            });
         }
         embedded.vectors.push(embedding.values);
     }

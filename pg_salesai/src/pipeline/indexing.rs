@@ -75,9 +75,13 @@ pub fn index(
     deadline: &impl Fn() -> Deadline,
 ) -> Result<Index, Error> {
     let chunks = chunk(segments, deadline)?;
-    let heading = segments.first().map_or("", |segment| segment.heading.as_str());
-    let texts: Vec<String> =
-        chunks.iter().map(|chunk| format!("{heading}\n{}", chunk.content)).collect();
+    let heading = segments
+        .first()
+        .map_or("", |segment| segment.heading.as_str());
+    let texts: Vec<String> = chunks
+        .iter()
+        .map(|chunk| format!("{heading}\n{}", chunk.content))
+        .collect();
     let embedded = embedding::embed(&texts, priority, deadline)?;
     let dimensions = embedded.vectors.first().map_or(0, Vec::len);
     Ok(Index {
@@ -89,16 +93,16 @@ pub fn index(
     })
 }
 
-fn chunk(
-    segments: &[JobSegment],
-    deadline: &impl Fn() -> Deadline,
-) -> Result<Vec<Chunk>, Error> {
+fn chunk(segments: &[JobSegment], deadline: &impl Fn() -> Deadline) -> Result<Vec<Chunk>, Error> {
     let lines: Vec<String> = segments.iter().map(line).collect();
     let token_counts = count_tokens(&lines, deadline)?;
     let sizes: Vec<SegmentTokens> = segments
         .iter()
         .zip(&token_counts)
-        .map(|(segment, &token_count)| SegmentTokens { turn: segment.turn, token_count })
+        .map(|(segment, &token_count)| SegmentTokens {
+            turn: segment.turn,
+            token_count,
+        })
         .collect();
     // Labels are counted with the lines.
     let budget = ChunkBudget {
@@ -157,7 +161,9 @@ fn count_tokens(lines: &[String], deadline: &impl Fn() -> Deadline) -> Result<Ve
         let texts = TextBatch::new(lines[range].to_vec(), limits::COUNT_TEXTS_MAX)?;
         let deadline = deadline();
         token_counts.extend(sidecar::call(deadline, async |client| {
-            client.count_tokens(ModelChoice::Default, texts, deadline.remaining()).await
+            client
+                .count_tokens(ModelChoice::Default, texts, deadline.remaining())
+                .await
         })?);
     }
     Ok(token_counts)

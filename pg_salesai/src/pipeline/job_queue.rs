@@ -24,7 +24,12 @@ pub fn claim(jobs_max: i32, lease_ms: i32) -> Result<Vec<Job>, Error> {
         for row in rows {
             let columns = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
             if let (Some(id), Some(interaction_id), Some(version), Some(lease_token)) = columns {
-                jobs.push(Job { id, interaction_id, version, lease_token });
+                jobs.push(Job {
+                    id,
+                    interaction_id,
+                    version,
+                    lease_token,
+                });
             }
         }
         Ok(jobs)
@@ -81,6 +86,12 @@ pub fn release(job: &Job, retry_ms: i32) -> Result<(), Error> {
 pub fn fail(job: &Job, class: &str, step: &str, message: &str) -> Result<(), Error> {
     Ok(Spi::run_with_args(
         "select salesai.fail_job($1, $2, $3, $4, $5)",
-        &[job.id.into(), job.lease_token.into(), class.into(), step.into(), message.into()],
+        &[
+            job.id.into(),
+            job.lease_token.into(),
+            class.into(),
+            step.into(),
+            message.into(),
+        ],
     )?)
 }

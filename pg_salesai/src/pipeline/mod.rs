@@ -97,7 +97,11 @@ pub fn run_batch(
         Ok(Err(error)) => return no_jobs(&error.to_string()),
         Err(error) => return no_jobs(&error.message),
     };
-    let mut batch = Batch { claimed: jobs.len(), finished: 0, sidecar_busy: false };
+    let mut batch = Batch {
+        claimed: jobs.len(),
+        finished: 0,
+        sidecar_busy: false,
+    };
     for job in &jobs {
         if batch.sidecar_busy {
             settle(transactions, job, &Outcome::Postponed);
@@ -112,7 +116,11 @@ pub fn run_batch(
 
 fn no_jobs(message: &str) -> Batch {
     warning!("could not lease jobs: {message}");
-    Batch { claimed: 0, finished: 0, sidecar_busy: false }
+    Batch {
+        claimed: 0,
+        finished: 0,
+        sidecar_busy: false,
+    }
 }
 
 /// What became of a job, before it is written down.
@@ -120,7 +128,11 @@ enum Outcome {
     Indexed(indexing::Index),
     /// Overload, or a sidecar that is away: no attempt is consumed.
     Postponed,
-    Failed { class: &'static str, step: &'static str, message: String },
+    Failed {
+        class: &'static str,
+        step: &'static str,
+        message: String,
+    },
 }
 
 fn run_job(
@@ -149,7 +161,11 @@ fn run_job(
 }
 
 fn failed(class: &'static str, step: &'static str, message: String) -> Outcome {
-    Outcome::Failed { class, step, message }
+    Outcome::Failed {
+        class,
+        step,
+        message,
+    }
 }
 
 /// Writes the outcome down; true when the job is done by this lease.
@@ -157,9 +173,11 @@ fn settle(transactions: &impl Transactions, job: &Job, outcome: &Outcome) -> boo
     let written = transactions.run(|| match outcome {
         Outcome::Indexed(index) => job_queue::finish(job, index),
         Outcome::Postponed => job_queue::release(job, RETRY_MS).map(|()| false),
-        Outcome::Failed { class, step, message } => {
-            job_queue::fail(job, class, step, message).map(|()| false)
-        }
+        Outcome::Failed {
+            class,
+            step,
+            message,
+        } => job_queue::fail(job, class, step, message).map(|()| false),
     });
     match written {
         Ok(Ok(done)) => done,
@@ -177,7 +195,11 @@ fn settle(transactions: &impl Transactions, job: &Job, outcome: &Outcome) -> boo
 /// Writing failed and was rolled back. A fault of the data fails the job; a fault of the server (a full
 /// disk, say) leaves it in the queue.
 fn settle_database_error(transactions: &impl Transactions, job: &Job, error: &DatabaseError) {
-    warning!("could not write the outcome of job {}: {}", job.id, error.message);
+    warning!(
+        "could not write the outcome of job {}: {}",
+        job.id,
+        error.message
+    );
     let is_data_fault = matches!(
         error.code,
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED
@@ -187,7 +209,12 @@ fn settle_database_error(transactions: &impl Transactions, job: &Job, error: &Da
     );
     let settled = transactions.run(|| {
         if is_data_fault {
-            job_queue::fail(job, "record_permanent", "store", "the result could not be stored")
+            job_queue::fail(
+                job,
+                "record_permanent",
+                "store",
+                "the result could not be stored",
+            )
         } else {
             job_queue::release(job, RETRY_MS)
         }

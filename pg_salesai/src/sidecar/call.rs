@@ -47,7 +47,9 @@ pub fn call<T>(
 ) -> Result<T, Error> {
     let socket = config::sidecar_socket();
     let connect_timeout = config::connect_timeout().min(deadline.remaining());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let mut answer = pin!(async {
         let mut client = SidecarClient::connect(&socket, connect_timeout).await?;
         match tokio::time::timeout(deadline.remaining(), ask(&mut client)).await {

@@ -27,10 +27,10 @@ pub fn prepare_process(database: &str) {
     // SAFETY: before signals are unblocked, in a process of our own.
     #[allow(unsafe_code)]
     unsafe {
-        #[cfg(feature = "pg18")]
-        use pg_sys::pqsignal_be as pqsignal;
         #[cfg(not(feature = "pg18"))]
         use pg_sys::pqsignal;
+        #[cfg(feature = "pg18")]
+        use pg_sys::pqsignal_be as pqsignal;
         pqsignal(pg_sys::SIGTERM as i32, Some(die));
         pqsignal(pg_sys::SIGHUP as i32, Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
@@ -151,7 +151,9 @@ fn describe(error: &CaughtError) -> DatabaseError {
     match error {
         CaughtError::PostgresError(report)
         | CaughtError::ErrorReport(report)
-        | CaughtError::RustPanic { ereport: report, .. } => DatabaseError {
+        | CaughtError::RustPanic {
+            ereport: report, ..
+        } => DatabaseError {
             code: report.sql_error_code(),
             message: report.message().to_owned(),
         },

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pgrx::prelude::*;
-use pgrx::{PGRXSharedMemory, PgAtomic, PgXactCallbackEvent, pg_shmem_init, register_xact_callback};
+use pgrx::{
+    PGRXSharedMemory, PgAtomic, PgXactCallbackEvent, pg_shmem_init, register_xact_callback,
+};
 
 /// Workers that can be woken: the most databases served.
 pub const SLOTS: usize = 8;
@@ -80,7 +82,12 @@ pub fn wait(pause: Duration) {
     // SAFETY: our own latch, outside any transaction.
     #[allow(unsafe_code)]
     unsafe {
-        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, pause_ms, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            events as i32,
+            pause_ms,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
 }

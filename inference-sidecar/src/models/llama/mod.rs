@@ -40,7 +40,11 @@ impl Llama {
         let shape = Shape::read(file, options.tokens_max)?;
         let rotary = Rotary::read(file, &shape)?;
         let weights = Weights::read(file, &shape, options.dequantize_below_bytes)?;
-        Ok(Self { shape, weights, rotary })
+        Ok(Self {
+            shape,
+            weights,
+            rotary,
+        })
     }
 
     /// Number of entries of the vocabulary.

@@ -20,10 +20,16 @@ impl Rotary {
         }
         let pairs = shape.head_size / 2;
         let divisors = match file.has_tensor("rope_freqs.weight") {
-            true => file.tensor("rope_freqs.weight", &[pairs])?.dequantize(&Device::Cpu)?.to_vec1()?,
+            true => file
+                .tensor("rope_freqs.weight", &[pairs])?
+                .dequantize(&Device::Cpu)?
+                .to_vec1()?,
             false => vec![1f32; pairs],
         };
-        if divisors.iter().any(|divisor| !divisor.is_finite() || *divisor <= 0.0) {
+        if divisors
+            .iter()
+            .any(|divisor| !divisor.is_finite() || *divisor <= 0.0)
+        {
             return Err(file.refuse("\"rope_freqs.weight\" is out of range"));
         }
         let frequency = |(pair, divisor): (usize, &f32)| {
@@ -33,11 +39,16 @@ impl Rotary {
         let frequencies: Vec<f64> = divisors.iter().enumerate().map(frequency).collect();
         let angles = |turn: fn(f64) -> f64| {
             let values = (0..shape.tokens_max).flat_map(|position| {
-                frequencies.iter().map(move |frequency| turn(position as f64 * frequency) as f32)
+                frequencies
+                    .iter()
+                    .map(move |frequency| turn(position as f64 * frequency) as f32)
             });
             Tensor::from_iter(values, &Device::Cpu)?.reshape((shape.tokens_max, pairs))
         };
-        Ok(Self { cos: angles(f64::cos)?, sin: angles(f64::sin)? })
+        Ok(Self {
+            cos: angles(f64::cos)?,
+            sin: angles(f64::sin)?,
+        })
     }
 
     /// Turns `heads` (heads × tokens × head size), the first token being at `position`.

@@ -34,13 +34,19 @@ struct Step<'a> {
 impl<'a> LlamaSequence<'a> {
     pub(super) fn new(model: &'a Llama) -> Self {
         let caches = vec![KvCache::new(TOKENS, CACHE_STEP_TOKENS); model.shape.layers];
-        Self { model, caches, position: 0 }
+        Self {
+            model,
+            caches,
+            position: 0,
+        }
     }
 
     fn forward(&mut self, tokens: &[u32]) -> candle_core::Result<Vec<f32>> {
         let weights = &self.model.weights;
         let step = Step::new(self.model, self.position, tokens.len())?;
-        let mut x = weights.embedding.look_up(&Tensor::new(tokens, &Device::Cpu)?)?;
+        let mut x = weights
+            .embedding
+            .look_up(&Tensor::new(tokens, &Device::Cpu)?)?;
         for (layer, cache) in weights.layers.iter().zip(&mut self.caches) {
             x = (&x + step.attend(layer, cache, &x)?)?;
             x = (&x + step.feed_forward(layer, &x)?)?;
@@ -56,7 +62,11 @@ impl Sequence for LlamaSequence<'_> {
     fn append(&mut self, tokens: &[u32]) -> Result<Vec<f32>, Error> {
         let shape = &self.model.shape;
         assert!(!tokens.is_empty() && self.position + tokens.len() <= shape.tokens_max);
-        assert!(tokens.iter().all(|&token| (token as usize) < shape.vocabulary));
+        assert!(
+            tokens
+                .iter()
+                .all(|&token| (token as usize) < shape.vocabulary)
+        );
         let logits = self.forward(tokens)?;
         self.position += tokens.len();
         Ok(logits)
@@ -69,7 +79,12 @@ impl<'a> Step<'a> {
             1 => None,
             _ => Some(causal_mask(position, tokens)?),
         };
-        Ok(Self { model, position, tokens, mask })
+        Ok(Self {
+            model,
+            position,
+            tokens,
+            mask,
+        })
     }
 
     fn attend(
@@ -125,7 +140,9 @@ impl<'a> Step<'a> {
 
     /// Tokens × (heads · head size) as heads × tokens × head size.
     fn heads(&self, x: &Tensor, heads: usize) -> candle_core::Result<Tensor> {
-        x.reshape((self.tokens, heads, self.model.shape.head_size))?.transpose(0, 1)?.contiguous()
+        x.reshape((self.tokens, heads, self.model.shape.head_size))?
+            .transpose(0, 1)?
+            .contiguous()
     }
 }
 
@@ -133,7 +150,13 @@ impl<'a> Step<'a> {
 fn causal_mask(position: usize, tokens: usize) -> candle_core::Result<Tensor> {
     let seen = position + tokens;
     let mask = (0..tokens).flat_map(|token| {
-        (0..seen).map(move |other| if other <= position + token { 0f32 } else { f32::NEG_INFINITY })
+        (0..seen).map(move |other| {
+            if other <= position + token {
+                0f32
+            } else {
+                f32::NEG_INFINITY
+            }
+        })
     });
     Tensor::from_iter(mask, &Device::Cpu)?.reshape((tokens, seen))
 }

@@ -25,7 +25,8 @@ impl Shape {
     pub(super) fn read(file: &GgufFile, tokens_max: usize) -> Result<Self, Error> {
         let architecture = file.text("general.architecture")?;
         if architecture != "llama" {
-            let reason = format!("architecture \"{architecture}\" is not supported, only \"llama\"");
+            let reason =
+                format!("architecture \"{architecture}\" is not supported, only \"llama\"");
             return Err(file.refuse(reason));
         }
         if file.has("llama.expert_count") && file.count("llama.expert_count")? > 0 {
@@ -51,7 +52,9 @@ impl Shape {
             kv_heads,
             head_size: read_head_size(file, hidden / heads)?,
             vocabulary: file.texts("tokenizer.ggml.tokens")?.len(),
-            tokens_max: file.count_in("llama.context_length", 1..=1 << 24)?.min(tokens_max),
+            tokens_max: file
+                .count_in("llama.context_length", 1..=1 << 24)?
+                .min(tokens_max),
             norm_epsilon: file.number("llama.attention.layer_norm_rms_epsilon")?,
             rope_base: match file.has("llama.rope.freq_base") {
                 true => file.number("llama.rope.freq_base")?,

@@ -49,9 +49,15 @@ impl Weights {
         dequantize_below_bytes: u64,
     ) -> Result<Self, Error> {
         let unpacked_bytes = file.weight_count().saturating_mul(size_of::<f32>() as u64);
-        let mut reader = Reader { file, shape, unpack: unpacked_bytes < dequantize_below_bytes };
+        let mut reader = Reader {
+            file,
+            shape,
+            unpack: unpacked_bytes < dequantize_below_bytes,
+        };
         let vectors = Arc::new(
-            reader.file.tensor("token_embd.weight", &[shape.vocabulary, shape.hidden])?,
+            reader
+                .file
+                .tensor("token_embd.weight", &[shape.vocabulary, shape.hidden])?,
         );
         let embedding = match reader.unpack {
             true => Embedding::Unpacked(vectors.dequantize(&Device::Cpu)?),
@@ -65,9 +71,16 @@ impl Weights {
                 Linear::Quantized(QMatMul::from_arc(vectors.clone())?)
             }
         };
-        let layers = (0..shape.layers).map(|index| reader.layer(index)).collect::<Result<_, _>>()?;
+        let layers = (0..shape.layers)
+            .map(|index| reader.layer(index))
+            .collect::<Result<_, _>>()?;
         let output_norm = reader.norm("output_norm.weight")?;
-        Ok(Self { embedding, layers, output_norm, output })
+        Ok(Self {
+            embedding,
+            layers,
+            output_norm,
+            output,
+        })
     }
 }
 
@@ -79,7 +92,14 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn layer(&mut self, index: usize) -> Result<Layer, Error> {
-        let Shape { hidden, feed_forward, heads, kv_heads, head_size, .. } = *self.shape;
+        let Shape {
+            hidden,
+            feed_forward,
+            heads,
+            kv_heads,
+            head_size,
+            ..
+        } = *self.shape;
         let (queries, keys) = (heads * head_size, kv_heads * head_size);
         let name = |part: &str| format!("blk.{index}.{part}.weight");
         Ok(Layer {
@@ -104,7 +124,10 @@ impl Reader<'_> {
     }
 
     fn norm(&mut self, name: &str) -> Result<Tensor, Error> {
-        Ok(self.file.tensor(name, &[self.shape.hidden])?.dequantize(&Device::Cpu)?)
+        Ok(self
+            .file
+            .tensor(name, &[self.shape.hidden])?
+            .dequantize(&Device::Cpu)?)
     }
 }
 

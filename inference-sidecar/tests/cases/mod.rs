@@ -1,0 +1,11 @@
+//! One module per topic; `sidecar` starts and stops the server for all of them.
+
+mod cancellation;
+mod embeddings;
+mod generation;
+mod lifecycle;
+mod logits;
+mod model_files;
+mod prompts;
+mod sidecar;
+mod texts;

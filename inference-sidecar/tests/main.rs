@@ -1,0 +1,6 @@
+//! Process tests: the real binary on a Unix socket, with real models.
+//!
+//! Models come from SALESAI_EMBEDDING_MODEL (a directory) and SALESAI_LANGUAGE_MODEL (a GGUF file),
+//! else from `.salesai/models` of the checkout. A test whose model is absent says so and passes.
+
+mod cases;

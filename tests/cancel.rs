@@ -1,0 +1,161 @@
+//! A model call can be cancelled like any other statement.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use tests::measure::{Dice, ms, percentile, wait_until};
+use tests::session::{Refusal, Session};
+use tests::world::World;
+
+const ROUNDS: usize = 100;
+/// No figure to reach, only what tells a cancel from an answer.
+const CANCEL_LIMIT: Duration = Duration::from_secs(2);
+const INSIGHT: &str =
+    "select salesai.insight('Why is the Halden Freight deal stuck, who decides, and what did we offer?',
+         evidence_count => 10)";
+const EMBED: &str = "select salesai.embed(array(
+    select repeat('The plant in Tarrow loses eleven hours a month. ' || g, 30) from generate_series(1, 200) g))";
+
+/// Goal: everything that PostgreSQL can ask of a backend reaches it in the middle of a model call.
+#[test]
+fn cancel_and_terminate() {
+    let world = World::start_with_account("Halden Freight");
+    cancels_are_quick(&world);
+    statement_timeout_holds(&world);
+    cancelled_generation_stops(&world);
+    terminate_ends_one_backend(&world);
+    let log = world.cluster.log();
+    assert!(
+        !log.contains("PANIC") && !log.contains("was terminated by signal"),
+        "a process crashed"
+    );
+}
+
+fn cancels_are_quick(world: &World) {
+    let mut dice = Dice::new(7);
+    let mut delays = [Vec::new(), Vec::new()];
+    let mut canceller = world.cluster.connect();
+    let mut victim = world.cluster.connect();
+    for round in 0..ROUNDS {
+        let sql = [INSIGHT, EMBED][round % 2];
+        let pause = dice.between_ms(20, 300);
+        let (delay, refusal) = cancel_after(&mut canceller, &mut victim, sql, pause);
+        refusal.assert_is("57014", sql);
+        assert!(
+            delay < CANCEL_LIMIT,
+            "{sql}: ended {delay:?} after the cancel"
+        );
+        delays[round % 2].push(delay);
+    }
+    let mut all = delays.concat();
+    let [insight, embed] = &mut delays;
+    for (what, delays) in [
+        ("insight()", insight),
+        ("embed()", embed),
+        ("all", &mut all),
+    ] {
+        println!(
+            "measured: cancel of {what}, {} runs: p50 {}, p99 {}, max {}",
+            delays.len(),
+            ms(percentile(delays, 0.5)),
+            ms(percentile(delays, 0.99)),
+            ms(percentile(delays, 1.0)),
+        );
+    }
+}
+
+/// Runs `sql` on one connection and cancels it from another; returns the time from cancel to error.
+fn cancel_after(
+    canceller: &mut Session,
+    victim: &mut Session,
+    sql: &str,
+    pause: Duration,
+) -> (Duration, Refusal) {
+    let pid = victim.backend_pid();
+    std::thread::scope(|scope| {
+        let (starting, started) = mpsc::channel();
+        let running = scope.spawn(move || {
+            starting.send(()).expect("tell that it starts");
+            let refusal = victim.refusal(sql, &[]);
+            (Instant::now(), refusal)
+        });
+        started.recv().expect("it starts");
+        std::thread::sleep(pause);
+        let cancelled = Instant::now();
+        assert!(canceller.one::<bool>("select pg_cancel_backend($1)", &[&pid]));
+        let (ended, refusal) = running.join().expect("the cancelled thread");
+        (ended.saturating_duration_since(cancelled), refusal)
+    })
+}
+
+fn statement_timeout_holds(world: &World) {
+    let mut session = world.cluster.connect();
+    session.run("set statement_timeout = '100ms'");
+    for sql in [INSIGHT, EMBED] {
+        let start = Instant::now();
+        session.refusal(sql, &[]).assert_is("57014", sql);
+        assert!(start.elapsed() < CANCEL_LIMIT, "{sql}");
+    }
+}
+
+fn cancelled_generation_stops(world: &World) {
+    let mut canceller = world.cluster.connect();
+    let mut victim = world.cluster.connect();
+    // The text before counts as well: a generation must have begun, or there is nothing to stop.
+    let before = generation_steps(&mut canceller);
+    let (_, refusal) = cancel_after(
+        &mut canceller,
+        &mut victim,
+        INSIGHT,
+        Duration::from_millis(1_500),
+    );
+    refusal.assert_is("57014", INSIGHT);
+    let cancelled = Instant::now();
+    sleep_until(cancelled + Duration::from_millis(200));
+    let early = generation_steps(&mut canceller);
+    sleep_until(cancelled + Duration::from_millis(700));
+    let late = generation_steps(&mut canceller);
+    assert!(early > before, "the cancel came before the generation");
+    assert_eq!(early, late, "the sidecar goes on generating for nobody");
+}
+
+fn terminate_ends_one_backend(world: &World) {
+    let mut session = world.cluster.connect();
+    let started: String = session.one("select pg_postmaster_start_time()::text", &[]);
+    let mut other = world.cluster.connect();
+    let mut victim = world.cluster.connect();
+    let pid = victim.backend_pid();
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            let refusal = victim.try_run(INSIGHT, &[]);
+            (refusal, victim.is_closed())
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(session.one::<bool>("select pg_terminate_backend($1)", &[&pid]));
+        let (refusal, is_closed) = running.join().expect("the terminated thread");
+        refusal
+            .expect_err("it was terminated")
+            .assert_is("57P01", INSIGHT);
+        assert!(is_closed);
+    });
+    wait_until("the backend is gone", CANCEL_LIMIT, || {
+        session.one::<bool>(
+            "select not exists (select from pg_stat_activity where pid = $1)",
+            &[&pid],
+        )
+    });
+    assert_eq!(other.one::<i32>("select 1", &[]), 1);
+    other.run("select salesai.embed('still there')");
+    assert_eq!(
+        session.one::<String>("select pg_postmaster_start_time()::text", &[]),
+        started
+    );
+}
+
+fn generation_steps(session: &mut Session) -> i64 {
+    session.one("select generation_steps from salesai.sidecar_status", &[])
+}
+
+fn sleep_until(time: Instant) {
+    std::thread::sleep(time.saturating_duration_since(Instant::now()));
+}

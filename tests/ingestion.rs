@@ -1,0 +1,313 @@
+//! What ingestion stores, and that a repeated call is harmless.
+
+use std::sync::{Barrier, OnceLock};
+
+use tests::cluster::{Cluster, Settings};
+use tests::deal_room;
+use tests::session::Session;
+use tests::sidecar::Sidecar;
+use tests::world::{assert_settled, drain};
+
+const HALDEN_THREAD: [&str; 3] = ["em-halden-01", "em-halden-02", "em-halden-03"];
+
+/// Goal: the same payload again is the same interaction: no version, no payload, no job.
+#[test]
+fn same_payload_changes_nothing() {
+    let mut session = cluster().connect();
+    let first = note(&mut session, "same", "The pilot begins on Monday.");
+    drain(&mut session);
+    assert_eq!(
+        note(&mut session, "same", "The pilot begins on Monday."),
+        first
+    );
+    assert_eq!(jobs(&mut session), 0);
+    assert_eq!(versions(&mut session, first), (1, 1));
+}
+
+/// Goal: a changed payload is a new version: new chunks, old segments and both originals.
+#[test]
+fn changed_payload_is_a_new_version() {
+    let (old, new) = (
+        "Price is the issue.\n\nThey want ten percent.",
+        "Price is settled.",
+    );
+    let mut session = cluster().connect();
+    let id = note(&mut session, "changed", old);
+    drain(&mut session);
+    assert_eq!(note(&mut session, "changed", new), id);
+    drain(&mut session);
+    assert_settled(&mut session);
+    assert_eq!(versions(&mut session, id), (2, 2));
+    let segments = "select array_agg(version || ':' || content order by version, position)
+        from salesai.segment where interaction_id = $1";
+    assert_eq!(
+        session.one::<Vec<String>>(segments, &[&id]),
+        [
+            "1:Price is the issue.",
+            "1:They want ten percent.",
+            "2:Price is settled."
+        ]
+    );
+    let chunks =
+        "select array_agg(version || ':' || content) from salesai.chunk where interaction_id = $1";
+    assert_eq!(
+        session.one::<Vec<String>>(chunks, &[&id]),
+        ["2:Price is settled."]
+    );
+    let original = "select salesai.original($1, $2)";
+    assert_eq!(session.one::<Vec<u8>>(original, &[&id, &1]), old.as_bytes());
+    assert_eq!(session.one::<Vec<u8>>(original, &[&id, &2]), new.as_bytes());
+    assert_eq!(
+        session.one::<Vec<u8>>("select salesai.original($1)", &[&id]),
+        new.as_bytes()
+    );
+    assert_eq!(session.one::<Option<Vec<u8>>>(original, &[&id, &3]), None);
+}
+
+/// Goal: originals come back byte for byte, and are not readable in the table.
+#[test]
+fn originals_are_sealed() {
+    let mut session = cluster().connect();
+    let secret = "Confidential: the walk-away price is 7,777 dollars. ".repeat(50);
+    let id = note(&mut session, "sealed", &secret);
+    let message = deal_room::body(&deal_room::entry("em-briarwood-01"));
+    let email: i64 = session.one(
+        "select salesai.ingest_email('test', 'sealed-email', $1)",
+        &[&message],
+    );
+    assert_eq!(
+        session.one::<Vec<u8>>("select salesai.original($1)", &[&email]),
+        message
+    );
+    let row = session.row(
+        "select position('7,777'::bytea in ciphertext), octet_length(ciphertext), byte_count
+         from salesai.raw_payload where interaction_id = $1",
+        &[&id],
+    );
+    assert_eq!(row.get::<_, i32>(0), 0);
+    assert!(
+        row.get::<_, i32>(1) < 1_000,
+        "it is deflated before it is sealed"
+    );
+    assert_eq!(row.get::<_, i64>(2), secret.len() as i64);
+    session.run(&format!(
+        "begin; delete from salesai.data_key where interaction_id = {id}"
+    ));
+    let gone: Option<Vec<u8>> = session.one("select salesai.original($1)", &[&id]);
+    assert_eq!(gone, None, "without its key an original is gone");
+    session.run("rollback");
+}
+
+/// Goal: two writers of one key make one interaction, whoever comes first.
+#[test]
+fn concurrent_writers_make_one_interaction() {
+    const KEYS: usize = 20;
+    let barrier = Barrier::new(2);
+    let write = |writer: usize| {
+        let mut session = cluster().connect();
+        (0..KEYS)
+            .map(|key| {
+                barrier.wait();
+                // Even keys get one payload from both, odd keys two.
+                let text = format!("Payload {}.", if key % 2 == 0 { 0 } else { writer });
+                note(&mut session, &format!("twins-{key}"), &text)
+            })
+            .collect::<Vec<i64>>()
+    };
+    let (one, two) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| write(1));
+        (write(0), other.join().expect("the other writer"))
+    });
+    assert_eq!(one, two, "both writers were told the same ids");
+    let mut session = cluster().connect();
+    for (key, &id) in one.iter().enumerate() {
+        let expected = if key % 2 == 0 { (1, 1) } else { (2, 2) };
+        assert_eq!(versions(&mut session, id), expected, "key {key}");
+    }
+    drain(&mut session);
+    assert_settled(&mut session);
+}
+
+/// Goal: an e-mail tells its subject, thread, time, account and correspondents itself.
+#[test]
+fn emails() {
+    let mut session = cluster_with_crm().connect();
+    let mut threads = Vec::new();
+    for external_id in HALDEN_THREAD {
+        let entry = deal_room::entry(external_id);
+        let id: i64 = session.one(
+            "select salesai.ingest_email('mail', $1, $2)",
+            &[&external_id, &deal_room::body(&entry)],
+        );
+        let row = session.row(
+            "select i.subject, i.thread_key, a.name, i.occurred_at = $2::text::timestamptz,
+                 (select array_agg(p.side order by p.side) from salesai.participant p where p.interaction_id = i.id)
+             from salesai.interaction i left join salesai.account a on a.id = i.account_id where i.id = $1",
+            &[&id, &entry["occurred_at"].as_str()],
+        );
+        assert_eq!(row.get::<_, Option<&str>>(0), entry["subject"].as_str());
+        assert_eq!(
+            row.get::<_, Option<&str>>(2),
+            Some("Halden Freight"),
+            "{external_id}: account by domain"
+        );
+        assert!(
+            row.get::<_, bool>(3),
+            "{external_id}: time of the Date header"
+        );
+        let sides: Vec<String> = row.get(4);
+        assert!(sides.contains(&"internal".to_owned()) && sides.contains(&"external".to_owned()));
+        assert!(
+            !sides.contains(&"unknown".to_owned()),
+            "{external_id}: {sides:?}"
+        );
+        threads.push(row.get::<_, String>(1));
+    }
+    assert_eq!(threads, ["em-halden-01@mail.tessellate.example"; 3]);
+}
+
+/// Goal: participants are matched to reps and contacts, and get their side from it.
+#[test]
+fn participants_have_sides() {
+    let mut session = cluster_with_crm().connect();
+    let transcript =
+        "Priya Raman: Hello.\nMarcus Feld (Halden): Hi.\nVisitor 7: Hey.\nYuki: Good morning.";
+    let id: i64 = session.one(
+        "select salesai.ingest_call('test', 'sides', $1, account => 'Halden Freight',
+             participants => '[{\"name\": \"Yuki\", \"email\": \"yuki@tessellate.example\"}]')",
+        &[&transcript],
+    );
+    let people: Vec<String> = session.column(
+        "select concat_ws(' ', name, side, (rep_id is not null)::text, (contact_id is not null)::text)
+         from salesai.participant where interaction_id = $1 order by name",
+        &[&id],
+    );
+    assert_eq!(
+        people,
+        [
+            "Marcus Feld (Halden) external false true",
+            "Priya Raman internal true false",
+            "Visitor 7 unknown false false",
+            "Yuki internal false false",
+        ]
+    );
+}
+
+/// Goal: each CRM record has its outcome, and a bad one blocks no other.
+#[test]
+fn crm_outcomes() {
+    let mut session = cluster().connect();
+    let first = r#"[{"external_id": "T1", "name": "North"}, {"external_id": "", "name": "No id"},
+        {"external_id": "T2"}, 7, {"external_id": "T3", "name": "South"}]"#;
+    let outcomes = crm(&mut session, "team", first);
+    assert_eq!(outcomes[0], "inserted");
+    assert_eq!(outcomes[4], "inserted");
+    for outcome in &outcomes[1..4] {
+        assert!(outcome.starts_with("rejected: "), "{outcome}");
+    }
+    let second =
+        r#"[{"external_id": "T1", "name": "North"}, {"external_id": "T3", "name": "Deep South"}]"#;
+    assert_eq!(crm(&mut session, "team", second), ["unchanged", "updated"]);
+    let dangling = r#"[{"external_id": "A1", "name": "Lost", "owner": "NOBODY"},
+        {"external_id": "A2", "name": "Found"},
+        {"external_id": "A3", "name": "Late", "updated_at": "not a time"}]"#;
+    let outcomes = crm(&mut session, "account", dangling);
+    assert!(outcomes[0].starts_with("rejected: "), "{outcomes:?}");
+    assert_eq!(outcomes[1], "inserted");
+    assert!(outcomes[2].starts_with("rejected: "), "{outcomes:?}");
+}
+
+/// Goal: a new owner of an account takes over its interactions and chunks.
+#[test]
+fn owner_change_is_carried() {
+    let mut session = cluster().connect();
+    crm(
+        &mut session,
+        "rep",
+        r#"[{"external_id": "R1", "name": "One"}, {"external_id": "R2", "name": "Two"}]"#,
+    );
+    crm(
+        &mut session,
+        "account",
+        r#"[{"external_id": "MOVE", "name": "Moving Ltd", "owner": "R1"}]"#,
+    );
+    let id: i64 = session.one(
+        "select salesai.ingest_note('test', 'moving', 'They move next week.', account => 'Moving Ltd')",
+        &[],
+    );
+    drain(&mut session);
+    let owners = "select array[
+        (select r.name from salesai.interaction i join salesai.rep r on r.id = i.owner_rep_id where i.id = $1),
+        (select min(r.name) from salesai.chunk c join salesai.rep r on r.id = c.owner_rep_id where c.interaction_id = $1)]";
+    assert_eq!(session.one::<Vec<String>>(owners, &[&id]), ["One", "One"]);
+    crm(
+        &mut session,
+        "account",
+        r#"[{"external_id": "MOVE", "name": "Moving Ltd", "owner": "R2"}]"#,
+    );
+    assert_eq!(session.one::<Vec<String>>(owners, &[&id]), ["Two", "Two"]);
+}
+
+/// Goal: without a worker, process() drains the queue in the caller's session.
+#[test]
+fn process_by_hand() {
+    let settings = Settings {
+        worker: false,
+        ..Settings::new(Sidecar::shared().socket())
+    };
+    let cluster = Cluster::start(&settings);
+    let mut session = cluster.connect();
+    for key in 0..3 {
+        note(
+            &mut session,
+            &format!("by-hand-{key}"),
+            "Nobody drains this queue.",
+        );
+    }
+    assert_eq!(
+        session.one::<i32>("select salesai.process(max_jobs => 2)", &[]),
+        2
+    );
+    assert_eq!(session.one::<i32>("select salesai.process()", &[]), 1);
+    assert_eq!(session.one::<i32>("select salesai.process()", &[]), 0);
+    assert_settled(&mut session);
+}
+
+fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| Cluster::start(&Settings::new(Sidecar::shared().socket())))
+}
+
+fn cluster_with_crm() -> &'static Cluster {
+    static LOADED: OnceLock<()> = OnceLock::new();
+    LOADED.get_or_init(|| deal_room::load_crm(&mut cluster().connect()));
+    cluster()
+}
+
+fn note(session: &mut Session, external_id: &str, body: &str) -> i64 {
+    session.one(
+        "select salesai.ingest_note('test', $1, $2)",
+        &[&external_id, &body],
+    )
+}
+
+fn crm(session: &mut Session, kind: &str, records: &str) -> Vec<String> {
+    session.column(
+        "select outcome from salesai.ingest_crm('test', $1, $2::text::jsonb)",
+        &[&kind, &records],
+    )
+}
+
+/// The version of an interaction, and how many originals it has.
+fn versions(session: &mut Session, id: i64) -> (i32, i64) {
+    let row = session.row(
+        "select version, (select count(*) from salesai.raw_payload r where r.interaction_id = i.id)
+         from salesai.interaction i where id = $1",
+        &[&id],
+    );
+    (row.get(0), row.get(1))
+}
+
+fn jobs(session: &mut Session) -> i64 {
+    session.one("select count(*) from salesai.job", &[])
+}

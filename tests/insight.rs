@@ -1,0 +1,183 @@
+//! Answers with citations, and honest abstention.
+
+use tests::deal_room;
+use tests::session::Session;
+use tests::world;
+
+const QUESTION: &str = "Why is the Halden Freight deal stuck?";
+const ACCOUNT: &str = "Halden Freight";
+
+/// Goal: each answer is cited, each quote stands in its segment, and the segment where the original has it.
+#[test]
+fn citations_stand_in_the_originals() {
+    let mut session = world::shared().connect();
+    let mut cited = 0;
+    for question in deal_room::questions().iter().take(4) {
+        let insight: i64 = session.one(
+            "select i.insight_id from salesai.insight($1, account => $2) i",
+            &[
+                &question["question"].as_str(),
+                &question["account"].as_str(),
+            ],
+        );
+        cited += check_citations(&mut session, insight);
+    }
+    println!("measured: citations checked: {cited}");
+    assert!(cited > 0, "no answer had a citation");
+}
+
+/// Goal: an answer says how it came about, and is kept with its citations.
+#[test]
+fn answer_is_kept() {
+    let mut session = world::shared().connect();
+    let given = session.row(
+        "select i.insight_id, i.answer, i.method, i.abstained, i.confidence > 0, i.model,
+             i.prompt_tokens > 0, i.completion_tokens > 0, i.elapsed_ms >= 0, cardinality(i.citations)
+         from salesai.insight($1, account => $2) i",
+        &[&QUESTION, &ACCOUNT],
+    );
+    let answer: &str = given.get(1);
+    assert!(
+        answer.contains("[1]"),
+        "an answer names its citations: {answer}"
+    );
+    assert!(["generated", "extractive"].contains(&given.get::<_, &str>(2)));
+    assert!(!given.get::<_, bool>(3));
+    assert_eq!(given.get::<_, &str>(5), "smollm2-135m-instruct");
+    assert!(
+        [4, 6, 7, 8]
+            .iter()
+            .all(|&column| given.get::<_, bool>(column))
+    );
+    let kept = session.row(
+        "select i.answer, i.question, i.created_by, i.filters ->> 'account', i.model_sha256,
+             (select count(*)::int from salesai.citation c where c.insight_id = i.id)
+         from salesai.insight i where i.id = $1",
+        &[&given.get::<_, i64>(0)],
+    );
+    assert_eq!(kept.get::<_, &str>(0), answer);
+    assert_eq!(kept.get::<_, &str>(1), QUESTION);
+    assert_eq!(kept.get::<_, &str>(2), "postgres");
+    assert_eq!(kept.get::<_, &str>(3), ACCOUNT);
+    assert_eq!(kept.get::<_, &str>(4).len(), 64);
+    assert_eq!(kept.get::<_, i32>(5), given.get::<_, i32>(9));
+}
+
+/// Goal: the same question gives the same answer and the same citations.
+#[test]
+fn answer_is_deterministic() {
+    let mut session = world::shared().connect();
+    let mut ask = || -> (Option<String>, Option<String>) {
+        let row = session.row(
+            "select i.answer, i.citations::text from salesai.insight($1, account => $2) i",
+            &[&QUESTION, &ACCOUNT],
+        );
+        (row.get(0), row.get(1))
+    };
+    assert_eq!(ask(), ask());
+}
+
+/// Goal: a read-only transaction gets its answer, and nothing is kept.
+#[test]
+fn read_only_transaction_keeps_nothing() {
+    let mut session = world::shared().connect();
+    let count = "select count(*) from salesai.insight";
+    let before: i64 = session.one(count, &[]);
+    session.run("begin transaction read only");
+    let row = session.row(
+        "select i.answer is not null, i.insight_id from salesai.insight($1, account => $2) i",
+        &[&QUESTION, &ACCOUNT],
+    );
+    session.run("commit");
+    assert!(row.get::<_, bool>(0));
+    assert_eq!(row.get::<_, Option<i64>>(1), None);
+    assert_eq!(session.one::<i64>(count, &[]), before);
+}
+
+/// Goal: without evidence there is no answer, and the reason is said.
+#[test]
+fn abstains_without_evidence() {
+    let mut session = world::shared().connect();
+    session.run("begin");
+    session.run(
+        "select * from salesai.ingest_crm('sample', 'account',
+             '[{\"external_id\": \"ACC-QUIET\", \"name\": \"Quiet Harbour\"}]')",
+    );
+    check_abstains(&mut session, QUESTION, Some("Quiet Harbour"), &["no_match"]);
+    session.run("rollback");
+    let nonsense = "Zyxgrobl quuxwibble vornak?";
+    check_abstains(&mut session, nonsense, None, &["no_match", "unsupported"]);
+}
+
+fn check_abstains(session: &mut Session, question: &str, account: Option<&str>, reasons: &[&str]) {
+    let row = session.row(
+        "select i.abstained, i.method, i.reason, i.answer, coalesce(cardinality(i.citations), 0),
+             i.insight_id
+         from salesai.insight($1, account => $2) i",
+        &[&question, &account],
+    );
+    assert!(
+        row.get::<_, bool>(0),
+        "{question}: answered {:?}",
+        row.get::<_, Option<&str>>(3)
+    );
+    assert_eq!(row.get::<_, &str>(1), "abstained");
+    assert!(
+        reasons.contains(&row.get::<_, &str>(2)),
+        "reason {}",
+        row.get::<_, &str>(2)
+    );
+    assert_eq!(row.get::<_, Option<&str>>(3), None);
+    assert_eq!(row.get::<_, i32>(4), 0);
+    assert!(
+        row.get::<_, Option<i64>>(5).is_some(),
+        "an abstention is kept as well"
+    );
+}
+
+/// Returns how many citations the insight has.
+fn check_citations(session: &mut Session, insight: i64) -> usize {
+    let citations = session.rows(
+        "select c.quote, s.content, i.kind, c.start_char, c.end_char, i.external_id,
+             c.interaction_id = s.interaction_id and c.start_char = s.start_char and c.end_char = s.end_char,
+             case when i.kind <> 'email' then convert_from(salesai.original(i.id, s.version), 'UTF8') end
+         from salesai.citation c
+         join salesai.segment s on s.id = c.segment_id
+         join salesai.interaction i on i.id = c.interaction_id
+         where c.insight_id = $1",
+        &[&insight],
+    );
+    for citation in &citations {
+        let (quote, content): (&str, &str) = (citation.get(0), citation.get(1));
+        let external_id: &str = citation.get(5);
+        assert!(
+            !quote.is_empty() && content.contains(quote),
+            "{external_id}: {quote}"
+        );
+        assert!(
+            citation.get::<_, bool>(6),
+            "{external_id}: place of the segment"
+        );
+        // The segments of an e-mail are counted in its decoded body.
+        if let Some(original) = citation.get::<_, Option<&str>>(7) {
+            let place = slice(original, citation.get(3), citation.get(4));
+            assert!(
+                words(&place).contains(&words(content)),
+                "{external_id}: {place}"
+            );
+        }
+    }
+    citations.len()
+}
+
+/// Characters from `start` to `end`, end excluded.
+fn slice(text: &str, start: i32, end: i32) -> String {
+    text.chars()
+        .skip(start as usize)
+        .take((end - start) as usize)
+        .collect()
+}
+
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

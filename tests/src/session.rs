@@ -1,0 +1,111 @@
+//! A connection whose failures name the statement.
+
+use postgres::error::DbError;
+use postgres::types::{FromSqlOwned, ToSql};
+use postgres::{Client, Row};
+
+/// Parameters of a statement.
+pub type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+pub struct Session {
+    client: Client,
+}
+
+impl Session {
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Runs statements without a result.
+    pub fn run(&mut self, sql: &str) {
+        self.client
+            .batch_execute(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    pub fn rows(&mut self, sql: &str, parameters: Parameters<'_>) -> Vec<Row> {
+        self.client
+            .query(sql, parameters)
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+    }
+
+    /// The only row.
+    pub fn row(&mut self, sql: &str, parameters: Parameters<'_>) -> Row {
+        self.client
+            .query_one(sql, parameters)
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+    }
+
+    /// The first column of the only row.
+    pub fn one<T: FromSqlOwned>(&mut self, sql: &str, parameters: Parameters<'_>) -> T {
+        let row = self.row(sql, parameters);
+        row.try_get(0)
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+    }
+
+    /// The first column of all rows.
+    pub fn column<T: FromSqlOwned>(&mut self, sql: &str, parameters: Parameters<'_>) -> Vec<T> {
+        self.rows(sql, parameters)
+            .iter()
+            .map(|row| row.get(0))
+            .collect()
+    }
+
+    /// The error of a statement that must fail.
+    pub fn refusal(&mut self, sql: &str, parameters: Parameters<'_>) -> Refusal {
+        match self.try_run(sql, parameters) {
+            Ok(()) => panic!("{sql}: did not fail"),
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Runs one statement that may fail; panics when the connection breaks without a word.
+    pub fn try_run(&mut self, sql: &str, parameters: Parameters<'_>) -> Result<(), Refusal> {
+        match self.client.query(sql, parameters) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error
+                .as_db_error()
+                .map(Refusal::from)
+                .unwrap_or_else(|| panic!("{sql}: {error:?}"))),
+        }
+    }
+
+    pub fn backend_pid(&mut self) -> i32 {
+        self.one("select pg_backend_pid()", &[])
+    }
+
+    pub fn is_closed(&mut self) -> bool {
+        self.client.is_closed() || self.client.simple_query("select 1").is_err()
+    }
+}
+
+/// What PostgreSQL said when it refused.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    pub sqlstate: String,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl From<&DbError> for Refusal {
+    fn from(error: &DbError) -> Self {
+        Self {
+            sqlstate: error.code().code().to_owned(),
+            message: error.message().to_owned(),
+            hint: error.hint().map(str::to_owned),
+        }
+    }
+}
+
+impl Refusal {
+    /// The SQLSTATE is this one, and the message follows PostgreSQL's style guide.
+    pub fn assert_is(&self, sqlstate: &str, what: &str) {
+        assert_eq!(self.sqlstate, sqlstate, "{what}: {self:?}");
+        let first = self.message.chars().next();
+        assert!(first.is_some_and(|c| !c.is_uppercase()), "{what}: {self:?}");
+        assert!(
+            !self.message.ends_with('.') && !self.message.contains('\n'),
+            "{what}: {self:?}"
+        );
+    }
+}

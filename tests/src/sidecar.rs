@@ -1,0 +1,124 @@
+//! An inference sidecar on a socket of its own.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use crate::config::config;
+use crate::measure::wait_until;
+use crate::process;
+
+const READY_LIMIT: Duration = Duration::from_secs(120);
+
+/// A sidecar that can be stopped, killed and stalled; dropping it stops it.
+pub struct Sidecar {
+    dir: PathBuf,
+    child: Mutex<Option<Child>>,
+}
+
+impl Sidecar {
+    /// Starts a sidecar and waits until it is ready.
+    pub fn start() -> Self {
+        let sidecar = Self::stopped();
+        sidecar.launch();
+        sidecar
+    }
+
+    /// A sidecar that does not run yet.
+    pub fn stopped() -> Self {
+        Self {
+            dir: process::new_dir("s"),
+            child: Mutex::new(None),
+        }
+    }
+
+    /// The one that tests share which never stop it.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Sidecar> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("sidecar.sock")
+    }
+
+    /// Starts the process and waits until it is ready.
+    pub fn launch(&self) {
+        let config = config();
+        let log = File::create(self.dir.join("log")).expect("create the sidecar's log");
+        let child = process::command(&config.sidecar, &self.dir)
+            .arg("--socket")
+            .arg(self.socket())
+            .arg("--embedding-model")
+            .arg(named("all-MiniLM-L6-v2", &config.embedding_model))
+            .arg("--language-model")
+            .arg(named("smollm2-135m-instruct", &config.language_model))
+            .stdout(log.try_clone().expect("share the log"))
+            .stderr(log)
+            .spawn()
+            .expect("start the sidecar");
+        *self.child() = Some(child);
+        wait_until("the sidecar is ready", READY_LIMIT, || {
+            let mut check = process::command(&config.sidecar, &self.dir);
+            check.arg("--check").arg("--socket").arg(self.socket());
+            check
+                .output()
+                .expect("run the sidecar's check")
+                .status
+                .success()
+        });
+    }
+
+    /// Ends it as an operator does.
+    pub fn stop(&self) {
+        self.end("-TERM");
+    }
+
+    /// Ends it in the middle of anything.
+    pub fn kill(&self) {
+        self.end("-KILL");
+    }
+
+    /// Lets it stand still: it accepts connections and answers nothing.
+    pub fn pause(&self) {
+        process::signal("-STOP", self.pid());
+    }
+
+    pub fn resume(&self) {
+        process::signal("-CONT", self.pid());
+    }
+
+    fn pid(&self) -> u32 {
+        self.child().as_ref().expect("the sidecar runs").id()
+    }
+
+    fn end(&self, signal: &str) {
+        if let Some(mut child) = self.child().take() {
+            process::signal(signal, child.id());
+            child.wait().expect("wait for the sidecar");
+        }
+    }
+
+    fn child(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+        self.child
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        // Killed, because a stalled one ignores everything else.
+        if let Some(mut child) = self.child().take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn named(name: &str, path: &Path) -> String {
+    format!("{name}={}", path.display())
+}
