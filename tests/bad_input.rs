@@ -151,6 +151,8 @@ fn questions() {
     check(&[
         ("select * from salesai.search('')", "22023", Any),
         ("select * from salesai.search(null)", "22023", Any),
+        ("select * from salesai.search(e' \\n\\t ')", "22023", Any),
+        ("select * from salesai.search(e'\\uFEFF')", "22023", Any),
         ("select * from salesai.search('a', 0)", "22023", Any),
         ("select * from salesai.search('a', 1001)", "22023", Any),
         ("select * from salesai.search('a', null)", "22023", Any),

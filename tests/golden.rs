@@ -2,9 +2,9 @@
 
 use std::fs;
 
+use tests::cluster::{Cluster, Settings};
 use tests::config::{config, repository};
 use tests::session::Session;
-use tests::world;
 
 /// Functions, views, tables and types that belong to the extension, one line each.
 const LISTING: &str = "
@@ -30,7 +30,11 @@ const LISTING: &str = "
 /// Goal: the API changes only on purpose. `SALESAI_UPDATE_GOLDEN=1` writes the listing anew.
 #[test]
 fn sql_api() {
-    let listing = listing(&mut world::shared().connect());
+    let settings = Settings {
+        worker: false,
+        ..Settings::new("/nowhere.sock".into())
+    };
+    let listing = listing(&mut Cluster::start(&settings).connect());
     let file = repository().join("tests/golden/sql_api.txt");
     if config().update_golden {
         fs::write(&file, &listing).expect("write the listing");

@@ -12,7 +12,7 @@ use tests::sidecar::Sidecar;
 use tests::world::{assert_settled, drain};
 
 /// Meetings of each kind in QMSum: academic, product, parliament.
-const MEETINGS: [&str; 5] = ["Bro011", "IS1006b", "TS3010c", "covid_2", "education_22"];
+const MEETINGS: [&str; 5] = ["Bro011", "ES2009a", "IS1006a", "TS3010b", "education_10"];
 const QUERIES_MIN: usize = 20;
 
 /// Goal: every cue of real Zoom transcripts arrives, with its speaker and turn, in its place.

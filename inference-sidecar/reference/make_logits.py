@@ -1,6 +1,6 @@
 """Writes tests/fixtures/llama_steps.{json,bin}: what llama.cpp computes for fixed conversations.
 
-Usage: make_logits.py MODEL.gguf [COMPARE_BINARY]
+Usage: make_logits.py MODEL.gguf [COMPARE_BINARY [quantized]]
 
 Per conversation: the prompt's token ids, and 48 greedy steps. Per step the 64 likeliest tokens with
 their log-probabilities over the whole vocabulary, and the margin between the two highest logits.
@@ -84,7 +84,7 @@ if len(sys.argv) > 2:
         with tempfile.TemporaryDirectory() as folder:
             job, out = f"{folder}/job.json", f"{folder}/logits.f32"
             pathlib.Path(job).write_text(json.dumps(conversation))
-            subprocess.run([*sys.argv[2].split(), sys.argv[1], job, out], check=True)
+            subprocess.run([sys.argv[2], sys.argv[1], job, out, *sys.argv[3:]], check=True)
             ours = np.fromfile(out, dtype="<f4").reshape(logits.shape)
         for reference, own in zip(logits, ours):
             p, q = log_softmax(reference), log_softmax(own)

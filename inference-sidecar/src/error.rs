@@ -92,6 +92,16 @@ impl Error {
         }
     }
 
+    /// How a job ended, for the log.
+    pub fn outcome<T>(result: &Result<T, Error>) -> &'static str {
+        match result {
+            Ok(_) => "finished",
+            Err(Error::Cancelled) => "cancelled",
+            Err(Error::DeadlineExceeded) => "deadline exceeded",
+            Err(_) => "failed",
+        }
+    }
+
     /// The status code that the contract gives this failure.
     fn code(&self) -> Code {
         match self {

@@ -38,6 +38,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let health = HealthReporter::new();
     set_health(&health, ServingStatus::NotServing).await;
 
+    let mut workers = Vec::new();
     let (stop, stopped) = oneshot::channel::<()>();
     let mut transport = tokio::spawn(serve(listener, service.clone(), health.clone(), stopped));
     let outcome = tokio::select! {
@@ -45,15 +46,16 @@ pub async fn run(config: Config) -> Result<(), Error> {
             tracing::info!(signal, "stopping");
             Ok(())
         }
-        result = load_and_serve(config, counters, &service, &health) => result,
+        result = load_and_serve(config, counters, &service, &health, &mut workers) => result,
         ended = &mut transport => flatten(ended),
     };
 
     service.readiness().set_stopping();
     set_health(&health, ServingStatus::NotServing).await;
-    if let Some(catalog) = service.catalog() {
-        drain(catalog, service.counters()).await;
-    }
+    let is_idle = match service.catalog() {
+        Some(catalog) => drain(catalog, service.counters()).await,
+        None => true,
+    };
     // A transport that has ended by itself has no receiver any more.
     let _ = stop.send(());
     if !transport.is_finished()
@@ -62,6 +64,10 @@ pub async fn run(config: Config) -> Result<(), Error> {
             .is_err()
     {
         transport.abort();
+    }
+    // A worker that is still busy ends with the process.
+    if is_idle {
+        workers.into_iter().for_each(Worker::join);
     }
     tracing::info!("stopped");
     outcome
@@ -73,14 +79,15 @@ async fn load_and_serve(
     counters: Arc<Counters>,
     service: &Service,
     health: &HealthReporter,
+    workers: &mut Vec<Worker>,
 ) -> Result<(), Error> {
-    let (catalog, workers) = load_on_thread(config, counters).await?;
+    let (catalog, loaded) = load_on_thread(config, counters).await?;
+    workers.extend(loaded);
     service.publish(catalog);
     if service.readiness().set_ready() {
         set_health(health, ServingStatus::Serving).await;
         tracing::info!("ready");
     }
-    let _workers = workers;
     std::future::pending().await
 }
 
@@ -135,20 +142,26 @@ async fn serve(
     Ok(())
 }
 
-/// Fails waiting requests and lets running ones end within the time limit.
-async fn drain(catalog: &Catalog, counters: &Counters) {
+/// Fails waiting requests and lets running ones end within the time limit; true when all have.
+async fn drain(catalog: &Catalog, counters: &Counters) -> bool {
     catalog.close_queues();
     let idle = async {
-        while counters.load().running > 0 {
+        loop {
+            // First sleep, then look: a job may be on its way from the queue to its worker.
             tokio::time::sleep(DRAIN_POLL).await;
+            if counters.load().running == 0 {
+                break;
+            }
         }
     };
-    if tokio::time::timeout(DRAIN_TIMEOUT, idle).await.is_err() {
+    let is_idle = tokio::time::timeout(DRAIN_TIMEOUT, idle).await.is_ok();
+    if !is_idle {
         tracing::warn!(
             running = counters.load().running,
             "requests still running at the end"
         );
     }
+    is_idle
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {

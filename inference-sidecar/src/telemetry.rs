@@ -11,5 +11,11 @@ pub fn start(filter: &str) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .try_init()
-        .map_err(anyhow::Error::msg)
+        .map_err(anyhow::Error::msg)?;
+    // A panic's message may quote the text that caused it, so only the place is written.
+    std::panic::set_hook(Box::new(|panic| match panic.location() {
+        Some(place) => tracing::error!(file = place.file(), line = place.line(), "panic"),
+        None => tracing::error!("panic"),
+    }));
+    Ok(())
 }

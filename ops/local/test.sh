@@ -6,9 +6,9 @@ main() {
     passed=0 failed=0 ignored=0 results=() last_result=''
     if build; then
         layer "formatting" "$here/lint.sh" fmt
-        layer "clippy" "$here/lint.sh" clippy
         layer "unit tests" unit_tests
-        layer "whole system" system_tests
+        layer "whole system, PostgreSQL 16" system_tests "$pg16"
+        layer "whole system, PostgreSQL 18" system_tests "$pg18"
     else
         failed=1
         results+=("build: failed")
@@ -22,9 +22,9 @@ build() { "$here/packages.sh" && "$here/fetch.sh" && "$here/build.sh" sidecar 18
 unit_tests() { cargo test --no-fail-fast -p domain -p proto -p inference-sidecar -p connectors; }
 
 # --show-output, because a test that cannot run here passes and prints why: `skipped: <name>: <reason>`.
-system_tests() {
+system_tests() { # installation of PostgreSQL
     [ "$(id -u)" -ne 0 ] || export SALESAI_RUN_USER=$run_user
-    SALESAI_PG18=$pg18 SALESAI_PG16=$pg16 SALESAI_SIDECAR=$sidecar_bin \
+    SALESAI_PG=$1 SALESAI_SIDECAR=$sidecar_bin \
         SALESAI_EMBEDDING_MODEL=$embedding_dir SALESAI_LANGUAGE_MODEL=$language_file \
         SALESAI_RUN_USER=${SALESAI_RUN_USER:-} \
         cargo test --no-fail-fast -p tests --test main -- --test-threads=1 --show-output
@@ -74,16 +74,18 @@ count() {
 }
 
 summary() {
-    local skipped
-    skipped=$(cat "$logs"/* 2>/dev/null | sed -n 's/^test .* \.\.\. \(skipped: \)/\1/; /^skipped: /p' | sort -u)
+    local log skipped=()
+    for log in "$logs"/*; do
+        mapfile -t -O ${#skipped[@]} skipped < <(sed -n \
+            -e 's/^test .* \.\.\. skipped: //p; s/^skipped: //p' \
+            -e 's/^test \(.*\) \.\.\. ignored\(, \)\?/\1: /p' "$log" | sort -u | sed "s/^/skipped: ${log##*/}: /")
+    done
     printf '\n==> summary\n'
-    [ -z "$skipped" ] || printf '%s\n' "$skipped"
-    cat "$logs"/* 2>/dev/null | sed -n 's/^test \(.*\) \.\.\. ignored\(, \)\?/skipped: \1: /p'
+    [ ${#skipped[@]} -eq 0 ] || printf '%s\n' "${skipped[@]}"
     printf '%s\n' "${results[@]}"
-    skipped=$(grep -c . <<<"$skipped" || true)
     [ -z "$last_result" ] || printf '%s\n' "$last_result"
-    # A test that prints `skipped:` is among the runner's passed ones.
-    echo "$((passed - skipped)) passed, $failed failed, $((ignored + skipped)) skipped"
+    # A test that prints `skipped:` is among the runner's passed ones; an ignored one is not.
+    echo "$((passed - (${#skipped[@]} - ignored))) passed, $failed failed, ${#skipped[@]} skipped"
 }
 
 "$here/home.sh"

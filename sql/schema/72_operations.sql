@@ -36,7 +36,7 @@ from (select salesai.sidecar_state() as state) s;
 comment on view salesai.sidecar_status is 'The inference sidecar as it is now; one row, also when it cannot be reached';
 
 create function salesai.doctor() returns table (piece text, ok boolean, state text, remedy text)
-language plpgsql stable
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -102,7 +102,9 @@ fn home() -> &'static Path {
             reaper
                 .args(["sh", "-c", REAPER])
                 .arg(&path)
-                .stdin(Stdio::piped());
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
             Home {
                 path,
                 _reaper: reaper.spawn().expect("start the reaper"),

@@ -14,6 +14,8 @@ pub struct RequestId(String);
 #[derive(Debug, Clone)]
 pub struct Call {
     pub request_id: RequestId,
+    /// Name of the model that does the work.
+    pub model: String,
     pub priority: Priority,
     pub received: Instant,
     /// None: the caller waits for as long as it takes.
@@ -43,12 +45,18 @@ impl fmt::Display for RequestId {
 
 impl Call {
     /// A request that arrives now.
-    pub fn new(request_id: RequestId, priority: Priority, timeout: Option<Duration>) -> Self {
+    pub fn new(
+        request_id: RequestId,
+        model: &str,
+        priority: Priority,
+        timeout: Option<Duration>,
+    ) -> Self {
         let received = Instant::now();
         // A timeout beyond what the clock can express is no deadline.
         let deadline = timeout.and_then(|timeout| received.checked_add(timeout));
         Self {
             request_id,
+            model: model.to_owned(),
             priority,
             received,
             deadline,
@@ -77,7 +85,7 @@ mod tests {
 
     #[test]
     fn deadlines() {
-        let call = |timeout| Call::new(RequestId::new(None), Priority::Interactive, timeout);
+        let call = |timeout| Call::new(RequestId::new(None), "m", Priority::Interactive, timeout);
         assert!(call(Some(Duration::ZERO)).is_expired());
         assert!(!call(Some(Duration::MAX)).is_expired());
         assert!(!call(None).is_expired());

@@ -48,22 +48,26 @@ impl EmbeddingJob {
     pub fn run(&mut self, model: &dyn EmbeddingModel, counters: &Counters) {
         let start = Instant::now();
         let queue_ms = (start - self.call.received).as_millis() as u32;
-        match self.embed(model) {
-            Ok(vectors) => {
-                let compute_ms = start.elapsed().as_millis() as u32;
-                self.answer(Ok(EmbeddingOutcome {
-                    vectors,
-                    queue_ms,
-                    compute_ms,
-                }));
-            }
-            Err(error) => {
-                if matches!(error, Error::Cancelled | Error::DeadlineExceeded) {
-                    counters.count_cancelled();
-                }
-                self.fail(error);
-            }
+        let result = self.embed(model);
+        let compute_ms = start.elapsed().as_millis() as u32;
+        tracing::info!(
+            request_id = %self.call.request_id,
+            model = self.call.model,
+            texts = self.sequences.len(),
+            tokens = self.sequences.iter().map(Vec::len).sum::<usize>(),
+            queue_ms,
+            run_ms = compute_ms,
+            outcome = Error::outcome(&result),
+            "embedding ended"
+        );
+        if matches!(result, Err(Error::Cancelled | Error::DeadlineExceeded)) {
+            counters.count_cancelled();
         }
+        self.answer(result.map(|vectors| EmbeddingOutcome {
+            vectors,
+            queue_ms,
+            compute_ms,
+        }));
     }
 
     fn embed(&self, model: &dyn EmbeddingModel) -> Result<Vec<Vec<f32>>, Error> {

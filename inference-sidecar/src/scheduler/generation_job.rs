@@ -46,6 +46,8 @@ pub enum GenerationEvent {
 pub struct GenerationJob {
     call: Call,
     plan: GenerationPlan,
+    /// Made so far.
+    completion_tokens: usize,
     events: mpsc::Sender<Result<GenerationEvent, Error>>,
 }
 
@@ -56,31 +58,35 @@ impl GenerationJob {
     ) -> (Self, mpsc::Receiver<Result<GenerationEvent, Error>>) {
         // Room for all events: a slow reader must not hold the worker.
         let (events, receiver) = mpsc::channel(plan.tokens_max + OTHER_EVENTS_MAX);
-        (Self { call, plan, events }, receiver)
+        (
+            Self {
+                call,
+                plan,
+                completion_tokens: 0,
+                events,
+            },
+            receiver,
+        )
     }
 
     /// Runs the plan to its end, or until the caller leaves.
     pub fn run(&mut self, model: &dyn LanguageModel, counters: &Counters) {
         let start = Instant::now();
         let result = self.generate(model, counters, start);
-        let outcome = match &result {
-            Ok(()) => "finished",
-            Err(Error::Cancelled) => "cancelled",
-            Err(Error::DeadlineExceeded) => "deadline exceeded",
-            Err(_) => "failed",
-        };
         tracing::info!(
             request_id = %self.call.request_id,
+            model = self.call.model,
             prompt_tokens = self.plan.prompt.len(),
+            completion_tokens = self.completion_tokens,
             queue_ms = (start - self.call.received).as_millis() as u64,
             run_ms = start.elapsed().as_millis() as u64,
-            outcome,
+            outcome = Error::outcome(&result),
             "generation ended"
         );
+        if matches!(result, Err(Error::Cancelled | Error::DeadlineExceeded)) {
+            counters.count_cancelled();
+        }
         if let Err(error) = result {
-            if matches!(error, Error::Cancelled | Error::DeadlineExceeded) {
-                counters.count_cancelled();
-            }
             self.fail(error);
         }
     }
@@ -104,19 +110,18 @@ impl GenerationJob {
         })?;
 
         let mut writer = TextWriter::new(self.plan.tokenizer.clone(), self.plan.stop.clone());
-        let mut completion_tokens = 0;
         let reason = loop {
             let token = self.plan.sampler.choose(&logits)?;
             if self.plan.tokenizer.is_end(token) {
                 break FinishReason::End;
             }
-            completion_tokens += 1;
+            self.completion_tokens += 1;
             let text = writer.push(token);
             self.send_text(text)?;
             if writer.is_stopped() {
                 break FinishReason::Stop;
             }
-            if completion_tokens == self.plan.tokens_max {
+            if self.completion_tokens == self.plan.tokens_max {
                 break FinishReason::Length;
             }
             logits = self.step(sequence.as_mut(), &[token], counters)?;
@@ -124,7 +129,7 @@ impl GenerationJob {
         self.send_text(writer.finish())?;
         self.send(GenerationEvent::Finished {
             reason,
-            completion_tokens: completion_tokens as u32,
+            completion_tokens: self.completion_tokens as u32,
             completion_ms: decode_start.elapsed().as_millis() as u32,
         })
     }
@@ -142,9 +147,9 @@ impl GenerationJob {
         if self.call.is_expired() {
             return Err(Error::DeadlineExceeded);
         }
-        let logits = sequence.append(tokens)?;
+        // Counted as it begins, so that the count stands still once a cancel was seen.
         counters.count_step();
-        Ok(logits)
+        sequence.append(tokens)
     }
 
     fn send_text(&self, text: String) -> Result<(), Error> {

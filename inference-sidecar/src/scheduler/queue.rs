@@ -51,7 +51,9 @@ impl<J: Job> JobQueue<J> {
             return Err(Error::Stopping);
         }
         // Jobs that nobody waits for must not keep others out.
-        if !self.counters.try_wait() && !(self.purge(&mut lanes) && self.counters.try_wait()) {
+        let has_place =
+            self.counters.try_wait() || (self.purge(&mut lanes) && self.counters.try_wait());
+        if !has_place {
             self.counters.count_refused();
             return Err(Error::QueueFull {
                 retry_after: self.counters.retry_after(),

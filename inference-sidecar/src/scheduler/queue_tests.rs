@@ -28,7 +28,7 @@ impl Job for TestJob {
 }
 
 fn job(name: &'static str, priority: Priority) -> TestJob {
-    let call = Call::new(RequestId::new(None), priority, None);
+    let call = Call::new(RequestId::new(None), "m", priority, None);
     TestJob {
         name,
         call,

@@ -10,9 +10,9 @@ use crate::scheduler::Counters;
 /// Runs text work on blocking threads; refuses when too much of it waits already.
 pub struct TextPool {
     /// Places for waiting and running work.
-    door: Semaphore,
+    door: Arc<Semaphore>,
     /// Places for running work.
-    cores: Semaphore,
+    cores: Arc<Semaphore>,
     counters: Arc<Counters>,
 }
 
@@ -21,8 +21,8 @@ impl TextPool {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let waiting_max = counters.load().waiting_max as usize;
         Self {
-            door: Semaphore::new(waiting_max + cores),
-            cores: Semaphore::new(cores),
+            door: Arc::new(Semaphore::new(waiting_max + cores)),
+            cores: Arc::new(Semaphore::new(cores)),
             counters,
         }
     }
@@ -32,11 +32,22 @@ impl TextPool {
         &self,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let _place = self
+        let place = self
             .door
-            .try_acquire()
+            .clone()
+            .try_acquire_owned()
             .map_err(|error| self.refuse(error))?;
-        let _core = self.cores.acquire().await.map_err(|_| Error::Stopping)?;
+        let core = self
+            .cores
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| Error::Stopping)?;
+        let work = move || {
+            // Begun work goes on when its caller leaves, so it keeps its place until it ends.
+            let _held = (place, core);
+            work()
+        };
         tokio::task::spawn_blocking(work)
             .await
             .map_err(|_| Error::WorkerPanicked)?

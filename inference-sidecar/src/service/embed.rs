@@ -29,28 +29,17 @@ impl Service {
     ) -> Result<wire::EmbedResponse, Error> {
         let (metadata, _, message) = request.into_parts();
         let request = EmbeddingRequest::try_from(message)?;
-        let call = request::call(&metadata, request.priority);
         let entry = self.open_catalog()?.embedding(&request.model)?;
-        let text_count = request.texts.as_slice().len();
+        let call = request::call(&metadata, &entry.card.name, request.priority);
 
         let mut prepared = self.prepare(entry, request.texts).await?;
         let sequences = prepared
             .iter_mut()
             .filter_map(PreparedText::take_tokens)
             .collect();
-        let request_id = call.request_id.clone();
         let (job, outcome) = EmbeddingJob::new(call, sequences);
         entry.queue.push(job)?;
         let outcome = outcome.await.map_err(|_| Error::WorkerPanicked)??;
-
-        tracing::info!(
-            request_id = %request_id,
-            model = entry.card.name,
-            text_count,
-            queue_ms = outcome.queue_ms,
-            run_ms = outcome.compute_ms,
-            "embedding ended"
-        );
         Ok(response(entry, prepared, outcome))
     }
 

@@ -30,13 +30,12 @@ impl Service {
     ) -> Result<Events, Error> {
         let (metadata, _, message) = request.into_parts();
         let request = GenerationRequest::try_from(message)?;
-        let call = request::call(&metadata, request.priority);
         let entry = self.open_catalog()?.language(&request.model)?;
+        let call = request::call(&metadata, &entry.card.name, request.priority);
         if let Some(name) = request.adapter {
             return Err(Error::AdapterNotFound { name });
         }
         let plan = self.plan(entry, request).await?;
-        tracing::debug!(request_id = %call.request_id, model = entry.card.name, "generation queued");
         let (job, receiver) = GenerationJob::new(call, plan);
         entry.queue.push(job)?;
         Ok(Events {

@@ -7,12 +7,13 @@ use tonic::metadata::MetadataMap;
 
 use crate::scheduler::{Call, RequestId};
 
-/// The call behind `metadata`, which arrives now.
-pub(super) fn call(metadata: &MetadataMap, priority: Priority) -> Call {
+/// The call behind `metadata`, which arrives now and is for `model`.
+pub(super) fn call(metadata: &MetadataMap, model: &str, priority: Priority) -> Call {
     let header = |name| metadata.get(name).and_then(|value| value.to_str().ok());
     let request_id = RequestId::new(header("x-request-id"));
     Call::new(
         request_id,
+        model,
         priority,
         header("grpc-timeout").and_then(timeout),
     )

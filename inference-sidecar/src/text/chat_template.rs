@@ -103,7 +103,7 @@ mod tests {
         check("{%- if true %}\n    x\n{%- endif %}", Some("    x"));
         check(
             "{{ messages | tojson | length > 10 }}{% if add_generation_prompt %}!{% endif %}",
-            Some("true!"),
+            Some("True!"),
         );
         check(
             "{{ raise_exception('no system role, not even ' + messages[0].content) }}",

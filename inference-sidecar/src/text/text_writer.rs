@@ -85,10 +85,11 @@ impl Pieces {
             consumed += chunk.valid().len();
             let invalid = chunk.invalid();
             let is_last = consumed + invalid.len() == self.bytes.len();
-            if !invalid.is_empty() && !(is_last && is_beginning_of_char(invalid)) {
-                self.held.push(char::REPLACEMENT_CHARACTER);
-                consumed += invalid.len();
+            if invalid.is_empty() || (is_last && is_beginning_of_char(invalid)) {
+                continue;
             }
+            self.held.push(char::REPLACEMENT_CHARACTER);
+            consumed += invalid.len();
         }
         self.bytes.drain(..consumed);
     }

@@ -231,7 +231,10 @@ async fn sigterm_while_loading_ends_the_server() {
 
 #[test]
 fn help_names_every_option() {
-    let output = sidecar::command(Path::new("unused")).arg("--help").output().unwrap();
+    let output = sidecar::command(Path::new("unused"))
+        .arg("--help")
+        .output()
+        .unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     for option in [
         "--embedding-model",

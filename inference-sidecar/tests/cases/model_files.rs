@@ -1,18 +1,31 @@
 //! Goal: a file that is not what it should be ends the start with a clear message, never a crash.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::sidecar;
+use super::sidecar::{self, PATIENCE};
 
 fn start(arguments: &[&str]) -> Output {
     let folder = TempDir::new().unwrap();
     let socket = folder.path().join("socket");
-    let output = sidecar::command(&socket).args(arguments).output().unwrap();
+    let mut command = sidecar::command(&socket);
+    let mut child = command
+        .args(arguments)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    // A file that is accepted would be served for ever.
+    while child.try_wait().unwrap().is_none() && start.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // It may have ended already.
+    let _ = child.kill();
     assert!(!socket.exists());
-    output
+    child.wait_with_output().unwrap()
 }
 
 fn check_refused(arguments: &[&str], expected: &str) {
@@ -119,7 +132,7 @@ fn a_changed_gguf() {
     );
     check_gguf(
         "c.gguf",
-        &replaced("smollm", "smollx"),
+        &replaced("\x06\0\0\0\0\0\0\0smollm", "\x06\0\0\0\0\0\0\0smollx"),
         "pre-tokenizer \"smollx\"",
     );
     check_gguf(

@@ -18,6 +18,8 @@ use job_queue::Job;
 
 /// How long a job waits after the sidecar could not take it.
 const RETRY_MS: i32 = 1_000;
+/// How long it waits after the database could not store its result (a full disk, other weights).
+const STORE_RETRY_MS: i32 = 10_000;
 
 /// Where the database work of a job runs.
 pub trait Transactions {
@@ -216,7 +218,7 @@ fn settle_database_error(transactions: &impl Transactions, job: &Job, error: &Da
                 "the result could not be stored",
             )
         } else {
-            job_queue::release(job, RETRY_MS)
+            job_queue::release(job, STORE_RETRY_MS)
         }
     });
     if !matches!(settled, Ok(Ok(()))) {
