@@ -20,15 +20,18 @@ from salesai.search('pushback on price and budget', k => 5);
 
 \echo '4. Insight: an answer with its evidence'
 create temporary table tour_insight as
-select * from salesai.insight('Why is the Halden Freight deal stuck?', account => 'Halden Freight');
+select * from salesai.insight('What is Briarwood''s procurement still complaining about in our order form?', account => 'Briarwood Mutual');
 \x on
-select answer, confidence, abstained, reason, model, prompt_tokens, completion_tokens, elapsed_ms from tour_insight;
+select answer, method, confidence, model, prompt_tokens, completion_tokens, elapsed_ms from tour_insight;
 \x off
 \echo '   Citations'
-select citation.* from tour_insight, unnest(citations) as citation;
+select c.number, i.kind, i.occurred_at::date as date, c.speaker, c.start_char, c.end_char, left(c.quote, 90) as quote
+from tour_insight, unnest(citations) as c join salesai.interaction i on i.id = c.interaction_id
+order by c.number;
 
 \echo '5. Metrics: a view for your BI tool'
-select * from salesai.call_metrics limit 5;
+select subject, duration_s, talk_share_of_speech as talk_share, longest_monologue_s, patience_median_s, question_count, words_per_minute
+from salesai.call_metrics order by occurred_at limit 5;
 
 \echo '6. Doctor: is anything missing or broken?'
-select * from salesai.doctor();
+select piece, ok, state from salesai.doctor();

@@ -79,6 +79,11 @@ begin
     on conflict (source, external_id) do update set updated_at = i.updated_at
     returning * into known;
 
+    if known.kind <> item ->> 'kind' then
+        raise exception '"%" of source "%" is known as another kind of interaction', known.external_id, known.source using
+            errcode = '22023', detail = format('It is a %s, not a %s.', known.kind, item ->> 'kind'),
+            hint = 'Give it another external_id or source.';
+    end if;
     if exists (select from salesai.raw_payload r where r.interaction_id = known.id) then
         if known.content_hash = payload_hash then
             return known.id;

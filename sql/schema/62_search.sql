@@ -40,7 +40,7 @@ declare
     lexical_leg text := dense_leg;
     embedding real[];
 begin
-    if query is null or btrim(query) = '' then
+    if query is null or query !~ '\S' then
         raise exception 'query must not be empty' using errcode = '22023';
     end if;
     if k is null or k not between 1 and 1000 then

@@ -50,7 +50,7 @@ declare
     answered jsonb;
     result salesai.insight_result;
 begin
-    if question is null or btrim(question) = '' then
+    if question is null or question !~ '\S' then
         raise exception 'question must not be empty' using errcode = '22023';
     end if;
     if evidence_count is null or evidence_count not between 1 and 50 then
@@ -72,7 +72,7 @@ begin
 end
 $$;
 comment on function salesai.insight(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint) is
-    'Answers a question from the interactions that the caller may see. Every claim has a citation whose quote was found in the stored text; without support it abstains and says why. timeout_ms: default salesai.timeout_ms. The answer is kept in salesai.insight, unless the transaction is read-only';
+    'Answers a question from the interactions that the caller may see. Every claim has a citation whose quote was found in the stored text; without support it abstains and says why. timeout_ms: for the answer, default salesai.timeout_ms, which also bounds the search. The answer is kept in salesai.insight, unless the transaction is read-only';
 
 create function salesai.keep_insight(question text, result salesai.insight_result, model_sha256 text, filters jsonb)
 returns bigint

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::markup::collapse_whitespace;
 use crate::sentences::sentence_ranges;
+use crate::transcript::split_label;
 use crate::words::content_words;
 
 /// A model that writes more than this has lost its way; the rest is not read.
@@ -64,13 +65,13 @@ fn drop_repeats(drafts: Vec<Draft>) -> Vec<Draft> {
     drafts.into_iter().filter(is_new).collect()
 }
 
-/// Takes `- `, `* `, `• `, `1. ` and `Answer:` off the front of a line.
+/// Takes `- `, `* `, `• `, `1. `, and a label as in a transcript (`Answer:`, `Ann Lee:`) off the front of a line.
 fn strip_list_mark(line: &str) -> &str {
     let line = line
         .trim()
         .trim_start_matches(['-', '*', '•', '#', '–'])
         .trim_start();
-    let line = line.strip_prefix("Answer:").unwrap_or(line).trim_start();
+    let line = split_label(line).map_or(line, |(_, text)| line[text..].trim_start());
     let digits_end = line
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(line.len());

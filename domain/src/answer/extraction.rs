@@ -40,6 +40,11 @@ pub fn evidence_sentences(evidence: &[Evidence]) -> Vec<String> {
         .collect()
 }
 
+/// True when the evidence has to do with the question: it shares a content word, or comes close in meaning.
+pub fn is_related(question: &str, evidence: &[Evidence], similarities: &[f32]) -> bool {
+    !WordWeights::new(question, &index_sentences(evidence)).is_zero() || is_similar(similarities)
+}
+
 /// Gives the one to three sentences that fit the question best, in the order in which they were said.
 ///
 /// `similarities` has the cosine of the question with each of [`evidence_sentences`]; empty: words decide alone.
@@ -52,11 +57,7 @@ pub fn extract_answer(
 ) -> Result<Answer, Abstention> {
     let index = index_sentences(evidence);
     let weights = WordWeights::new(question, &index);
-    if weights.is_zero()
-        && !similarities
-            .iter()
-            .any(|&similarity| similarity >= SIMILARITY_MIN)
-    {
+    if weights.is_zero() && !is_similar(similarities) {
         return Err(Abstention::NoMatch);
     }
     let mut candidates = score_sentences(question, &index, &weights, similarities);
@@ -77,6 +78,12 @@ pub fn extract_answer(
         claims,
         confidence,
     })
+}
+
+fn is_similar(similarities: &[f32]) -> bool {
+    similarities
+        .iter()
+        .any(|&similarity| similarity >= SIMILARITY_MIN)
 }
 
 /// A sentence that could answer.
@@ -115,8 +122,8 @@ fn score_sentences<'s, 'e>(
             let own = weights.coverage(&sentence.stems);
             let coverage = (own + QUESTION_SHARE * question_before).min(1.0);
             question_before = if sentence.is_question() { own } else { 0.0 };
-            let is_related = coverage > 0.0 || similarity >= SIMILARITY_MIN;
-            if sentence.is_question() || is_back_channel(sentence) || !is_related {
+            let is_candidate = coverage > 0.0 || similarity >= SIMILARITY_MIN;
+            if sentence.is_question() || is_back_channel(sentence) || !is_candidate {
                 continue;
             }
             let has_kind = sentence

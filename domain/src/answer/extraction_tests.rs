@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use super::extract_answer;
+use super::{extract_answer, is_related};
 use crate::answer::{Abstention, AnswerMethod, Evidence, EvidenceSegment};
 
 fn evidence(groups: &[&[&str]]) -> Vec<Evidence> {
@@ -106,4 +106,19 @@ fn confidence_and_quote() {
     let citation = &answer.claims[0].citations[0];
     assert_eq!((citation.quote_start, citation.quote_end), (4, 32));
     assert_eq!(citation.quote, answer.claims[0].text);
+}
+
+/// Goal: evidence without a word of the question counts when it comes close in meaning, and only then.
+#[test]
+fn relation_by_word_or_by_meaning() {
+    let evidence = evidence(&[&["The setup fee is 1200 euros.", "We meet on Monday."]]);
+    for (question, similarities, related) in [
+        ("What is the setup fee?", [0.0, 0.0], true),
+        ("What does installation cost?", [0.5, 0.1], true),
+        ("Zyxgrobl quuxwibble vornak?", [0.2, 0.1], false),
+    ] {
+        assert_eq!(is_related(question, &evidence, &similarities), related);
+        let answer = extract_answer(question, &evidence, &similarities);
+        assert_eq!(answer.is_ok(), related);
+    }
 }

@@ -14,6 +14,6 @@ mod verification;
 pub use answers::{Abstention, Answer, AnswerMethod, Claim};
 pub use citation::{Citation, locate_quote};
 pub use evidence::{Evidence, EvidenceSegment};
-pub use extraction::{evidence_sentences, extract_answer};
+pub use extraction::{evidence_sentences, extract_answer, is_related};
 pub use prompt::{Prompt, build_prompt};
 pub use verification::{CLAIMS_MAX, judge_answer, verify_answer};

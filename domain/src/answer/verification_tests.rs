@@ -144,6 +144,7 @@ fn unsupported_claims_are_dropped() {
         "The 15% discount on the yearly plan is valid until 2026-04-02.",
         // Only the speaker's name would support it.
         "Alice: The answer is.",
+        "Alice: The answer is: [1]",
         "The weather is nice.",
         "The evidence does not say.",
         "Yes.",

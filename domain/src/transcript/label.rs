@@ -13,7 +13,7 @@ const SENTENCE_WORDS: &[&str] = &[
 ///
 /// A label ends at the first colon that white space or the end of the line follows, and looks like
 /// a name: short, with a letter, not a time, not a link, no end of a sentence inside.
-pub(super) fn split_label(line: &str) -> Option<(&str, usize)> {
+pub(crate) fn split_label(line: &str) -> Option<(&str, usize)> {
     let colon = find_label_colon(line)?;
     let label = line[..colon].trim();
     is_name(label).then_some((label, colon + 1))

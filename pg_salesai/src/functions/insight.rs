@@ -73,14 +73,17 @@ fn answered(question: &str, evidence: Value, options: Value) -> Result<Value, Er
     }
     let adapter = options.adapter.clone();
     let deadline = Deadline::from_argument(options.timeout_ms)?;
+    let similarities = similarities(question, &evidence, deadline)?;
+    if !answer::is_related(question, &evidence, &similarities) {
+        return Ok(outcome_json(
+            Err(Abstention::NoMatch),
+            &evidence,
+            &Draft::default(),
+        ));
+    }
     let draft = generate(question, &evidence, options, deadline)?;
-    let outcome = match answer::judge_answer(&draft.text, question, &evidence) {
-        Ok(answer) => Ok(answer),
-        Err(_) => {
-            let similarities = similarities(question, &evidence, deadline)?;
-            answer::extract_answer(question, &evidence, &similarities)
-        }
-    };
+    let outcome = answer::judge_answer(&draft.text, question, &evidence)
+        .or_else(|_| answer::extract_answer(question, &evidence, &similarities));
     let mut json = outcome_json(outcome, &evidence, &draft);
     json["adapter"] = adapter.into();
     Ok(json)
