@@ -41,7 +41,7 @@ fn measure_language(name: &str, llama: &Llama) -> anyhow::Result<()> {
     for _ in 0..=RUNS {
         let mut sequence = llama.new_sequence()?;
         prefill.push(rate(PROMPT_TOKENS, || {
-            read(sequence.as_mut(), &prompt, 64)
+            read(sequence.as_mut(), &prompt, 128)
         })?);
         decode.push(rate(DECODE_TOKENS, || {
             read(sequence.as_mut(), &prompt[..DECODE_TOKENS], 1)

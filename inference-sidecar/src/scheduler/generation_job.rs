@@ -12,7 +12,7 @@ use crate::scheduler::{Call, Counters, Job, Sampler};
 use crate::text::{ChatTokenizer, TextWriter};
 
 /// Tokens of a prompt that run as one step; between steps a cancelled request is noticed.
-const PROMPT_CHUNK_TOKENS: usize = 64;
+const PROMPT_CHUNK_TOKENS: usize = 128;
 /// Events beside the text pieces: the start, the held back rest, the end or an error.
 const OTHER_EVENTS_MAX: usize = 4;
 
