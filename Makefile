@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo up down psql dsn logs build lint test clean
+.PHONY: help demo up down psql dsn logs build lint test bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,11 @@ lint: build ## check format, clippy and the shell scripts
 
 test: ## run every test layer
 	@ops/local/test.sh
+
+bench: ## measure speed, cancel latency and memory; the log goes to .salesai/bench/
+	@ops/local/packages.sh
+	@ops/local/home.sh
+	@ops/local/bench.sh
 
 clean: ## delete the database, what was fetched and the build (asks; YES=1 does not)
 	@ops/local/clean.sh

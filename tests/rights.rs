@@ -48,6 +48,29 @@ fn rep_sees_own_accounts() {
         .assert_is("P0002", "an account of somebody else does not exist");
 }
 
+/// Goal: operators of the caller's own do not change what a policy decides.
+#[test]
+fn own_operators_widen_nothing() {
+    let cluster = cluster();
+    let mut owner = cluster.connect();
+    owner.run(
+        "create schema if not exists decoy;
+         create or replace function decoy.always(text, text) returns boolean language sql as 'select true';
+         drop operator if exists decoy.= (text, text);
+         create operator decoy.= (function = decoy.always, leftarg = text, rightarg = text);
+         grant usage on schema decoy to public",
+    );
+    let mut priya = cluster.connect_as("t_priya");
+    let before: String = priya.one(VISIBLE, &[]);
+    priya.run("set search_path = decoy, pg_catalog");
+    assert!(
+        priya.one::<bool>("select 'a'::text = 'b'::text", &[]),
+        "the decoy works"
+    );
+    assert_eq!(priya.one::<String>(VISIBLE, &[]), before);
+    owner.run("drop schema decoy cascade");
+}
+
 /// Goal: the dense leg still fills k when row-level security hides most rows.
 #[test]
 fn hidden_rows_do_not_thin_out_results() {

@@ -118,3 +118,14 @@ need_free_socket() {
 
 # psql for scripts: rows without decoration, the first error stops it.
 psql_quiet() { "$pg18/bin/psql" -X -q -At -v ON_ERROR_STOP=1 -d "$dsn" "$@"; }
+
+# The whole-system tests on one PostgreSQL. --show-output, because a test that cannot run here passes and
+# prints why (`skipped: <name>: <reason>`), and figures are printed, not asserted.
+system_tests() { # installation of PostgreSQL, names of tests (default: all)
+    local pg=$1
+    shift
+    [ "$(id -u)" -ne 0 ] || export SALESAI_RUN_USER=$run_user
+    SALESAI_PG=$pg SALESAI_SIDECAR=$sidecar_bin SALESAI_EMBEDDING_MODEL=$embedding_dir \
+        SALESAI_LANGUAGE_MODEL=$language_file SALESAI_RUN_USER=${SALESAI_RUN_USER:-} \
+        cargo test --no-fail-fast -p tests --test main -- --test-threads=1 --show-output "$@"
+}

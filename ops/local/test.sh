@@ -21,15 +21,6 @@ build() { "$here/packages.sh" && "$here/fetch.sh" && "$here/build.sh" sidecar 18
 
 unit_tests() { cargo test --no-fail-fast -p domain -p proto -p inference-sidecar -p connectors; }
 
-# --show-output, because a test that cannot run here passes and prints why: `skipped: <name>: <reason>`.
-system_tests() { # installation of PostgreSQL
-    [ "$(id -u)" -ne 0 ] || export SALESAI_RUN_USER=$run_user
-    SALESAI_PG=$1 SALESAI_SIDECAR=$sidecar_bin \
-        SALESAI_EMBEDDING_MODEL=$embedding_dir SALESAI_LANGUAGE_MODEL=$language_file \
-        SALESAI_RUN_USER=${SALESAI_RUN_USER:-} \
-        cargo test --no-fail-fast -p tests --test main -- --test-threads=1 --show-output
-}
-
 # layer <name> <command>: the runner's result line of the last layer is held back for the end of the output.
 layer() {
     local name=$1 log="$logs/$1" status=0 start=$SECONDS

@@ -44,24 +44,29 @@ $$;
 comment on function salesai.current_principal() is
     'Rep, teams and rights of the session''s role, from salesai.principal; a role without any row sees and writes nothing';
 
--- The three parts that policies use; each is evaluated once per query.
+-- The parts that policies use; each is evaluated once per query. Their search_path is fixed, because a policy
+-- runs with the caller's, where "=" could be an operator of his own.
 create function salesai.reads_all() returns boolean
 language sql stable parallel safe
+set search_path = pg_catalog, pg_temp
 as $$ select (p).read_scope = 'all' from salesai.current_principal() p $$;
 comment on function salesai.reads_all() is 'True when the session''s principal may read every account';
 
 create function salesai.reader_rep_id() returns bigint
 language sql stable parallel safe
+set search_path = pg_catalog, pg_temp
 as $$ select (p).rep_id from salesai.current_principal() p $$;
 comment on function salesai.reader_rep_id() is 'Rep of the session''s principal, or NULL';
 
 create function salesai.reader_team_ids() returns bigint[]
 language sql stable parallel safe
+set search_path = pg_catalog, pg_temp
 as $$ select case (p).read_scope when 'team' then (p).team_ids else '{}' end from salesai.current_principal() p $$;
 comment on function salesai.reader_team_ids() is 'Teams whose accounts the session''s principal may read';
 
 create function salesai.writes() returns boolean
 language sql stable parallel safe
+set search_path = pg_catalog, pg_temp
 as $$ select (p).can_write from salesai.current_principal() p $$;
 comment on function salesai.writes() is 'True when the session''s principal may add and change data that it can read';
 

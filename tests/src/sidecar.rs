@@ -71,6 +71,11 @@ impl Sidecar {
         });
     }
 
+    /// All that the sidecar logged since it was last launched.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).expect("read the sidecar's log")
+    }
+
     /// Ends it as an operator does.
     pub fn stop(&self) {
         self.end("-TERM");

@@ -33,7 +33,14 @@ pub fn register() {
         return;
     }
     wakeup::register();
-    for (slot, database) in (0..).zip(config::worker_databases().iter().take(wakeup::SLOTS)) {
+    let databases = config::worker_databases();
+    if databases.len() > wakeup::SLOTS {
+        warning!(
+            "salesai.worker_databases names more than {} databases",
+            wakeup::SLOTS
+        );
+    }
+    for (slot, database) in (0..).zip(databases.iter().take(wakeup::SLOTS)) {
         BackgroundWorkerBuilder::new(&format!("pg_salesai worker for {database}"))
             .set_type("pg_salesai worker")
             .set_library("pg_salesai")

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Measures what the documents state, on this machine, which should be idle: speed of the models, latency of
+# a cancel, memory of a connection. The log carries commit, machine and duration.
+. "$(dirname "$0")/env.sh"
+
+main() {
+    local start=$SECONDS
+    printf 'date: %s\ncommit: %s\nmachine: %s, %s cores\nload before: %s\n\n' "$(date -u +%F)" \
+        "$(git describe --always --dirty)" "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" \
+        "$(nproc)" "$(cut -d ' ' -f 1-3 /proc/loadavg)"
+    cargo run -q -p inference-sidecar --example throughput -- "$language_file" "$embedding_dir"
+    for pg in "$pg16" "$pg18"; do
+        printf '\n%s\n' "$("$pg/bin/postgres" --version)"
+        system_tests "$pg" cancel:: memory:: search::questions real_input:: | grep '^measured:\|measured:' | sed 's/.*measured: //'
+    done
+    printf '\nduration: %s s\n' $((SECONDS - start))
+}
+
+"$here/fetch.sh" && "$here/build.sh" sidecar 16 18
+mkdir -p "$state/bench"
+main | tee "$state/bench/$(date -u +%Y%m%dT%H%M%S).log"
