@@ -2,12 +2,17 @@
 # Builds and installs below `.salesai` what is named: `18` or `16` (the extension for that PostgreSQL), `sidecar`.
 . "$(dirname "$0")/env.sh"
 
+# Both versions come out as the same file, so that they can share what they depend on. cargo would take the
+# one that is there for the other: a marker says whose it is, and a touched source makes cargo link again.
 build_extension() {
-    local major=$1 pg=$2 target_dir=$3
+    local major=$1 pg=$2 marker=$target/debug/pg_salesai.major
     say "Building pg_salesai for PostgreSQL $major"
-    PGRX_PG_CONFIG_PATH=$pg/bin/pg_config cargo build -p pg_salesai --lib --features "pg$major" --target-dir "$target_dir" ||
+    [ "$(cat "$marker" 2>/dev/null)" = "$major" ] || touch pg_salesai/src/lib.rs
+    rm -f "$marker"
+    PGRX_PG_CONFIG_PATH=$pg/bin/pg_config cargo build -p pg_salesai --lib --features "pg$major" --target-dir "$target" ||
         die "the extension does not build; cargo's message is above"
-    install_file 644 "$target_dir/debug/libpg_salesai.so" "$("$pg/bin/pg_config" --pkglibdir)/pg_salesai.so"
+    echo "$major" >"$marker"
+    install_file 644 "$target/debug/libpg_salesai.so" "$("$pg/bin/pg_config" --pkglibdir)/pg_salesai.so"
     install_sql "$("$pg/bin/pg_config" --sharedir)/extension"
 }
 
@@ -54,9 +59,8 @@ install_file() { # mode, from, to
 start=$SECONDS
 for part in "$@"; do
     case $part in
-    18) build_extension 18 "$pg18" "$target" ;;
-    # Both versions are written to the same file name, so each has its own target directory.
-    16) build_extension 16 "$pg16" "$target/pg16" ;;
+    18) build_extension 18 "$pg18" ;;
+    16) build_extension 16 "$pg16" ;;
     sidecar) build_sidecar ;;
     *) die "build.sh does not know '$part'" "It builds: 18 16 sidecar" ;;
     esac

@@ -17,7 +17,7 @@ main() {
     [ "$failed" -eq 0 ]
 }
 
-build() { "$here/packages.sh" && "$here/fetch.sh" && "$here/build.sh" sidecar 18 16; }
+build() { "$here/packages.sh" && "$here/fetch.sh" && "$here/build.sh" sidecar 16 18; }
 
 unit_tests() { cargo test --no-fail-fast -p domain -p proto -p inference-sidecar -p connectors; }
 
