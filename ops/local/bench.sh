@@ -11,7 +11,7 @@ main() {
     cargo run -q -p inference-sidecar --example throughput -- "$language_file" "$embedding_dir"
     for pg in "$pg16" "$pg18"; do
         printf '\n%s\n' "$("$pg/bin/postgres" --version)"
-        system_tests "$pg" cancel:: memory:: search::questions real_input:: | grep '^measured:\|measured:' | sed 's/.*measured: //'
+        system_tests "$pg" cancel:: memory:: search::questions real_input:: | grep 'measured:\|FAILED\|panicked' | sed 's/.*measured: //'
     done
     printf '\nduration: %s s\n' $((SECONDS - start))
 }
