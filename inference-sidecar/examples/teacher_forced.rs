@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use inference_sidecar::gguf::GgufFile;
-use inference_sidecar::models::{LanguageModel, Llama, LlamaOptions};
+use inference_sidecar::models::{Llama, LlamaOptions, SequentialModel};
 
 #[derive(serde::Deserialize)]
 struct Job {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use inference_sidecar::error::Error;
 use inference_sidecar::gguf::GgufFile;
 use inference_sidecar::models::{
-    BertEmbedder, EmbeddingModel, LanguageModel, Llama, LlamaOptions, Sequence,
+    BertEmbedder, EmbeddingModel, Llama, LlamaOptions, Sequence, SequentialModel,
 };
 
 const RUNS: usize = 5;

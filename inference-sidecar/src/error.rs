@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use proto::client::MISSING_ADAPTER;
 use proto::model::InvalidRequest;
 use thiserror::Error;
 use tonic::metadata::MetadataValue;
@@ -28,8 +29,25 @@ pub enum Error {
     ChunkBudget { tokens_max: usize },
     #[error("there is no {kind} model \"{name}\"")]
     ModelNotFound { kind: &'static str, name: String },
-    #[error("there is no adapter \"{name}\"")]
+    /// The client is asked to send it.
+    #[error("adapter \"{name}\" is not loaded")]
     AdapterNotFound { name: String },
+    #[error("adapter \"{name}\" cannot be used: {reason}")]
+    AdapterUnusable { name: String, reason: String },
+    #[error("adapter \"{name}\" is loaded with generation {loaded}")]
+    AdapterOutdated { name: String, loaded: u64 },
+    #[error("adapter \"{name}\" is being sent by another client")]
+    AdapterInTransit { name: String },
+    #[error("the adapters would need {bytes} bytes, {bytes_max} are allowed")]
+    AdapterRoom { bytes: u64, bytes_max: u64 },
+    #[error("the constraint is not usable: {reason}")]
+    ConstraintRefused { reason: String },
+    #[error("max_tokens ({tokens_max}) was reached before the text obeyed its constraint")]
+    ConstraintUnfinished { tokens_max: usize },
+    #[error("the prompt needs more memory for keys and values than the server has")]
+    KvExceeded,
+    #[error("no upstream of model \"{model}\" answers")]
+    UpstreamUnavailable { model: String },
     #[error("{operation} is not implemented by this version")]
     Unimplemented { operation: &'static str },
     #[error("the queue is full")]
@@ -108,7 +126,15 @@ impl Error {
             Error::InvalidRequest(_)
             | Error::ContextExceeded { .. }
             | Error::ConversationRefused
+            | Error::AdapterUnusable { .. }
+            | Error::AdapterRoom { .. }
+            | Error::ConstraintRefused { .. }
+            | Error::KvExceeded
             | Error::ChunkBudget { .. } => Code::InvalidArgument,
+            Error::ConstraintUnfinished { .. } => Code::OutOfRange,
+            Error::AdapterOutdated { .. } => Code::FailedPrecondition,
+            Error::AdapterInTransit { .. } => Code::Aborted,
+            Error::UpstreamUnavailable { .. } => Code::Unavailable,
             Error::ModelNotFound { .. } | Error::AdapterNotFound { .. } => Code::NotFound,
             Error::Unimplemented { .. } => Code::Unimplemented,
             Error::QueueFull { .. } => Code::ResourceExhausted,
@@ -130,9 +156,21 @@ impl From<Error> for Status {
             }
             code => {
                 let mut status = Status::new(code, error.to_string());
-                if let Error::QueueFull { retry_after } = error {
-                    let milliseconds = MetadataValue::from(retry_after.as_millis() as u64);
-                    status.metadata_mut().insert("retry-after-ms", milliseconds);
+                let metadata = status.metadata_mut();
+                match error {
+                    Error::QueueFull { retry_after } => {
+                        let milliseconds = MetadataValue::from(retry_after.as_millis() as u64);
+                        metadata.insert("retry-after-ms", milliseconds);
+                    }
+                    Error::AdapterInTransit { .. } => {
+                        metadata.insert("retry-after-ms", MetadataValue::from(200));
+                    }
+                    Error::AdapterNotFound { name } => {
+                        if let Ok(name) = MetadataValue::try_from(name) {
+                            metadata.insert(MISSING_ADAPTER, name);
+                        }
+                    }
+                    _ => {}
                 }
                 status
             }

@@ -11,7 +11,7 @@ use crate::config::{Config, Named};
 use crate::error::Error;
 use crate::gguf::GgufFile;
 use crate::models::{
-    BertEmbedder, EmbeddingModel, LanguageModel, Llama, LlamaOptions, fingerprint,
+    BertEmbedder, EmbeddingModel, Llama, LlamaOptions, SequentialModel, fingerprint,
 };
 use crate::scheduler::{Counters, JobQueue, Worker};
 use crate::text::{ChatTokenizer, TextTokenizer};

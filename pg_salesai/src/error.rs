@@ -155,6 +155,13 @@ fn sidecar_report(error: ClientError, message: String) -> ErrorReport {
         }
         ClientError::NotFound(_) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message)
             .set_hint("salesai.sidecar_status lists the models that it serves."),
+        ClientError::AdapterMissing { .. } => {
+            report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message)
+        }
+        ClientError::ConstraintUnfinished(_) => {
+            report(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
+                .set_hint("Pass a larger max_tokens.")
+        }
         ClientError::InvalidRequest(_) => {
             report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
         }

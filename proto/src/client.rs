@@ -11,6 +11,9 @@ use crate::wire::generate_response::Event;
 use crate::wire::inference_service_client::InferenceServiceClient;
 use crate::{limits, model, wire};
 
+/// Metadata of NOT_FOUND: the adapter that the client should send.
+pub const MISSING_ADAPTER: &str = "missing-adapter";
+
 /// Why a call failed, as far as a caller can act on it.
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -23,9 +26,15 @@ pub enum ClientError {
     /// The queue is full.
     #[error("the inference sidecar is busy")]
     Overloaded { retry_after_ms: Option<u64> },
-    /// No such model or adapter.
+    /// No such model.
     #[error("{0}")]
     NotFound(String),
+    /// The adapter is not loaded there: send it and try again.
+    #[error("the inference sidecar lacks adapter \"{name}\"")]
+    AdapterMissing { name: String },
+    /// `tokens_max` was reached before the text obeyed its constraint.
+    #[error("{0}")]
+    ConstraintUnfinished(String),
     /// A limit of the contract is broken.
     #[error("{0}")]
     InvalidRequest(String),
@@ -140,6 +149,50 @@ impl SidecarClient {
         let stream = answer(deadline, self.inner.generate(request)).await?;
         Ok(Generation { stream })
     }
+
+    /// Sends an adapter in parts as they come, each of at most
+    /// [`limits::ADAPTER_PART_BYTES_MAX`] bytes; returns the generation that is loaded then.
+    pub async fn load_adapter(
+        &mut self,
+        header: model::AdapterHeader,
+        parts: impl Iterator<Item = Vec<u8>> + Send + 'static,
+        deadline: Duration,
+    ) -> Result<u64, ClientError> {
+        use wire::load_adapter_request::Part;
+        let header = Part::Header(header.into());
+        let messages = std::iter::once(header).chain(parts.map(Part::Content));
+        let messages = messages.map(|part| wire::LoadAdapterRequest { part: Some(part) });
+        let request = with_deadline(tokio_stream::iter(messages), deadline);
+        Ok(answer(deadline, self.inner.load_adapter(request))
+            .await?
+            .generation)
+    }
+
+    /// Drops an adapter from the sidecar's memory.
+    pub async fn unload_adapter(
+        &mut self,
+        name: &str,
+        deadline: Duration,
+    ) -> Result<(), ClientError> {
+        let request = wire::UnloadAdapterRequest { name: name.into() };
+        answer(
+            deadline,
+            self.inner.unload_adapter(with_deadline(request, deadline)),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// The adapters in the sidecar's memory.
+    pub async fn adapters(
+        &mut self,
+        deadline: Duration,
+    ) -> Result<Vec<wire::Adapter>, ClientError> {
+        let request = with_deadline(wire::ListAdaptersRequest {}, deadline);
+        Ok(answer(deadline, self.inner.list_adapters(request))
+            .await?
+            .adapters)
+    }
 }
 
 impl Generation {
@@ -168,7 +221,13 @@ impl From<Status> for ClientError {
                     .and_then(|value| value.to_str().ok()?.parse().ok());
                 ClientError::Overloaded { retry_after_ms }
             }
-            Code::NotFound => ClientError::NotFound(detail),
+            Code::NotFound => match status.metadata().get(MISSING_ADAPTER) {
+                Some(name) => ClientError::AdapterMissing {
+                    name: name.to_str().unwrap_or_default().to_owned(),
+                },
+                None => ClientError::NotFound(detail),
+            },
+            Code::OutOfRange => ClientError::ConstraintUnfinished(detail),
             Code::InvalidArgument => ClientError::InvalidRequest(detail),
             // A connection that breaks in the middle of a call arrives as UNKNOWN with a transport error.
             Code::Unknown if std::error::Error::source(&status).is_some() => {

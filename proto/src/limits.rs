@@ -22,6 +22,28 @@ pub const STOP_STRINGS_MAX: usize = 8;
 pub const STOP_BYTES_MAX: usize = 64;
 /// Highest temperature.
 pub const TEMPERATURE_MAX: f32 = 2.0;
+/// Bytes of a JSON schema.
+pub const JSON_SCHEMA_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a regular expression.
+pub const REGEX_BYTES_MAX: usize = 64 << 10;
+/// Choices of one request.
+pub const CHOICES_MAX: usize = 1024;
+/// Bytes of one choice.
+pub const CHOICE_BYTES_MAX: usize = 1024;
+/// Alternatives that a token's log-probability may come with.
+pub const TOP_LOGPROBS_MAX: u32 = 20;
+/// Highest repetition penalty.
+pub const REPETITION_PENALTY_MAX: f32 = 2.0;
+/// Bytes of the names of callers and adapters.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Bytes of a cache salt.
+pub const CACHE_SALT_BYTES_MAX: usize = 64;
+/// Bytes of an adapter's file.
+pub const ADAPTER_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of an adapter's `adapter_config.json`.
+pub const ADAPTER_CONFIG_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one part of an adapter's file.
+pub const ADAPTER_PART_BYTES_MAX: usize = 1 << 20;
 /// Bytes of one gRPC message either way: a full batch of texts or vectors, with room to spare.
 pub const MESSAGE_SIZE_MAX: usize = 16 << 20;
 

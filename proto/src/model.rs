@@ -24,8 +24,6 @@ pub enum InvalidRequest {
         field: &'static str,
         expected: &'static str,
     },
-    #[error("\"{field}\" is not supported by this version")]
-    Unsupported { field: &'static str },
 }
 
 /// Who waits for the result; interactive work overtakes background work in the queue.
@@ -52,6 +50,17 @@ pub struct EmbeddingRequest {
     pub model: ModelChoice,
     pub texts: TextBatch,
     pub priority: Priority,
+    pub purpose: TextPurpose,
+    /// Empty: nobody in particular.
+    pub caller: String,
+}
+
+/// What a text is for: some models want a prefix that says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextPurpose {
+    Unspecified,
+    Passage,
+    Query,
 }
 
 /// A text to split under a token budget.
@@ -81,15 +90,52 @@ pub struct ChatMessage {
 
 /// How the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Sampling {
+pub struct Sampling {
+    pub choice: TokenChoice,
+    /// 1 to 2; 1 changes nothing.
+    pub repetition_penalty: f32,
+}
+
+/// The rule that picks a token from the scores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TokenChoice {
     /// Always the likeliest token.
-    Greedy,
-    /// Temperature in (0, 2], nucleus mass in (0, 1], reproducible by seed.
-    Nucleus {
+    Likeliest,
+    /// Reproducible by seed.
+    Random {
+        /// In (0, 2].
         temperature: f32,
+        /// Nucleus mass in (0, 1].
         top_p: f32,
+        /// In [0, 1].
+        min_p: f32,
         seed: u64,
     },
+}
+
+/// What the text must obey.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Constraint {
+    JsonSchema(String),
+    Regex(String),
+    Choices(Vec<String>),
+}
+
+/// A LoRA adapter by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdapterChoice {
+    pub name: String,
+    /// None: the one that is loaded.
+    pub generation: Option<u64>,
+}
+
+/// On whose behalf a request runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Caller {
+    /// Opaque; requests of one caller share its part of the model. Empty: nobody in particular.
+    pub name: String,
+    /// Made from the caller's rights; equal salts share computed prompts. Empty: shares nothing.
+    pub cache_salt: Vec<u8>,
 }
 
 /// A conversation to continue.
@@ -97,12 +143,52 @@ pub enum Sampling {
 pub struct GenerationRequest {
     pub model: ModelChoice,
     /// None: the base model.
-    pub adapter: Option<String>,
+    pub adapter: Option<AdapterChoice>,
     pub messages: Vec<ChatMessage>,
     pub tokens_max: u32,
     pub sampling: Sampling,
     pub stop: Vec<String>,
+    pub constraint: Option<Constraint>,
+    /// 0: no log-probabilities.
+    pub top_logprobs: u32,
     pub priority: Priority,
+    pub caller: Caller,
+}
+
+/// What precedes the bytes of an adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdapterHeader {
+    pub name: String,
+    /// 1 or more.
+    pub generation: u64,
+    pub model: ModelChoice,
+    /// 64 lower-case hex digits.
+    pub sha256: String,
+    pub content_bytes: u64,
+    /// PEFT's `adapter_config.json`.
+    pub config_json: String,
+}
+
+impl Sampling {
+    /// The likeliest text, reproducible by nature.
+    pub const GREEDY: Self = Self {
+        choice: TokenChoice::Likeliest,
+        repetition_penalty: 1.0,
+    };
+
+    /// Temperature and nucleus alone.
+    pub fn nucleus(temperature: f32, top_p: f32, seed: u64) -> Self {
+        let choice = TokenChoice::Random {
+            temperature,
+            top_p,
+            min_p: 0.0,
+            seed,
+        };
+        Self {
+            choice,
+            repetition_penalty: 1.0,
+        }
+    }
 }
 
 impl Role {
@@ -184,15 +270,39 @@ impl From<Priority> for wire::Priority {
     }
 }
 
+impl From<wire::TextPurpose> for TextPurpose {
+    fn from(purpose: wire::TextPurpose) -> Self {
+        match purpose {
+            wire::TextPurpose::Unspecified => TextPurpose::Unspecified,
+            wire::TextPurpose::Passage => TextPurpose::Passage,
+            wire::TextPurpose::Query => TextPurpose::Query,
+        }
+    }
+}
+
+impl From<TextPurpose> for wire::TextPurpose {
+    fn from(purpose: TextPurpose) -> Self {
+        match purpose {
+            TextPurpose::Unspecified => wire::TextPurpose::Unspecified,
+            TextPurpose::Passage => wire::TextPurpose::Passage,
+            TextPurpose::Query => wire::TextPurpose::Query,
+        }
+    }
+}
+
 impl TryFrom<wire::EmbedRequest> for EmbeddingRequest {
     type Error = InvalidRequest;
 
     fn try_from(request: wire::EmbedRequest) -> Result<Self, InvalidRequest> {
         let priority = request.priority().into();
+        let purpose = request.purpose().into();
+        check_size("caller", request.caller.len(), limits::NAME_BYTES_MAX)?;
         Ok(Self {
             model: request.model.into(),
             texts: TextBatch::new(request.texts, limits::EMBED_TEXTS_MAX)?,
             priority,
+            purpose,
+            caller: request.caller,
         })
     }
 }
@@ -203,6 +313,8 @@ impl From<EmbeddingRequest> for wire::EmbedRequest {
             model: request.model.into(),
             texts: request.texts.into_inner(),
             priority: wire::Priority::from(request.priority).into(),
+            purpose: wire::TextPurpose::from(request.purpose).into(),
+            caller: request.caller,
         }
     }
 }
@@ -271,47 +383,71 @@ impl TryFrom<Option<wire::Sampling>> for Sampling {
     type Error = InvalidRequest;
 
     fn try_from(sampling: Option<wire::Sampling>) -> Result<Self, InvalidRequest> {
-        let sampling = sampling.unwrap_or_default();
-        if !(0.0..=limits::TEMPERATURE_MAX).contains(&sampling.temperature) {
-            return Err(InvalidRequest::Value {
-                field: "temperature",
-                expected: "between 0 and 2",
-            });
-        }
-        if !(0.0..=1.0).contains(&sampling.top_p) {
-            return Err(InvalidRequest::Value {
-                field: "top_p",
-                expected: "between 0 and 1",
-            });
-        }
-        if sampling.temperature == 0.0 {
-            return Ok(Sampling::Greedy);
-        }
-        let top_p = if sampling.top_p == 0.0 {
-            1.0
-        } else {
-            sampling.top_p
-        };
-        Ok(Sampling::Nucleus {
-            temperature: sampling.temperature,
+        let wire::Sampling {
+            temperature,
             top_p,
-            seed: sampling.seed,
+            seed,
+            min_p,
+            repetition_penalty,
+        } = sampling.unwrap_or_default();
+        let check = |field, value: f32, range: std::ops::RangeInclusive<f32>, expected| match range
+            .contains(&value)
+        {
+            true => Ok(()),
+            false => Err(InvalidRequest::Value { field, expected }),
+        };
+        let highest = limits::TEMPERATURE_MAX;
+        check("temperature", temperature, 0.0..=highest, "between 0 and 2")?;
+        check("top_p", top_p, 0.0..=1.0, "between 0 and 1")?;
+        check("min_p", min_p, 0.0..=1.0, "between 0 and 1")?;
+        let repetition_penalty = or_one(repetition_penalty);
+        let penalties = 1.0..=limits::REPETITION_PENALTY_MAX;
+        check(
+            "repetition_penalty",
+            repetition_penalty,
+            penalties,
+            "0 or between 1 and 2",
+        )?;
+        let choice = match temperature {
+            0.0 => TokenChoice::Likeliest,
+            temperature => TokenChoice::Random {
+                temperature,
+                top_p: or_one(top_p),
+                min_p,
+                seed,
+            },
+        };
+        Ok(Self {
+            choice,
+            repetition_penalty,
         })
     }
 }
 
+/// The wire's 0 stands for 1.
+fn or_one(value: f32) -> f32 {
+    if value == 0.0 { 1.0 } else { value }
+}
+
 impl From<Sampling> for wire::Sampling {
     fn from(sampling: Sampling) -> Self {
-        match sampling {
-            Sampling::Greedy => Self::default(),
-            Sampling::Nucleus {
+        let repetition_penalty = sampling.repetition_penalty;
+        match sampling.choice {
+            TokenChoice::Likeliest => Self {
+                repetition_penalty,
+                ..Self::default()
+            },
+            TokenChoice::Random {
                 temperature,
                 top_p,
+                min_p,
                 seed,
             } => Self {
                 temperature,
                 top_p,
                 seed,
+                min_p,
+                repetition_penalty,
             },
         }
     }
@@ -328,10 +464,12 @@ impl TryFrom<wire::GenerateRequest> for GenerationRequest {
             .map(|message| message.content.len())
             .sum();
         check_size("messages", message_bytes, limits::MESSAGE_BYTES_MAX)?;
+        check_size("adapter", request.adapter.len(), limits::NAME_BYTES_MAX)?;
         check_stop(&request.stop)?;
-        if !request.json_schema.is_empty() {
-            return Err(InvalidRequest::Unsupported {
-                field: "json_schema",
+        if request.top_logprobs > limits::TOP_LOGPROBS_MAX {
+            return Err(InvalidRequest::Value {
+                field: "top_logprobs",
+                expected: "at most 20",
             });
         }
         let priority = request.priority().into();
@@ -340,9 +478,13 @@ impl TryFrom<wire::GenerateRequest> for GenerationRequest {
             .into_iter()
             .map(ChatMessage::try_from)
             .collect::<Result<_, _>>()?;
+        let generation = (request.adapter_generation != 0).then_some(request.adapter_generation);
         Ok(Self {
             model: request.model.into(),
-            adapter: (!request.adapter.is_empty()).then_some(request.adapter),
+            adapter: (!request.adapter.is_empty()).then_some(AdapterChoice {
+                name: request.adapter,
+                generation,
+            }),
             messages,
             tokens_max: match request.tokens_max {
                 0 => limits::COMPLETION_TOKENS_DEFAULT,
@@ -350,16 +492,28 @@ impl TryFrom<wire::GenerateRequest> for GenerationRequest {
             },
             sampling: request.sampling.try_into()?,
             stop: request.stop,
+            constraint: constraint(request.json_schema, request.regex, request.choices)?,
+            top_logprobs: request.top_logprobs,
             priority,
+            caller: caller(request.caller, request.cache_salt)?,
         })
     }
 }
 
 impl From<GenerationRequest> for wire::GenerateRequest {
     fn from(request: GenerationRequest) -> Self {
+        let (mut json_schema, mut regex, mut choices) = Default::default();
+        match request.constraint {
+            Some(Constraint::JsonSchema(schema)) => json_schema = schema,
+            Some(Constraint::Regex(pattern)) => regex = pattern,
+            Some(Constraint::Choices(texts)) => choices = texts,
+            None => {}
+        }
+        let generation = request.adapter.as_ref().and_then(|a| a.generation);
         Self {
             model: request.model.into(),
-            adapter: request.adapter.unwrap_or_default(),
+            adapter: request.adapter.map_or(String::new(), |a| a.name),
+            adapter_generation: generation.unwrap_or(0),
             messages: request
                 .messages
                 .into_iter()
@@ -371,10 +525,106 @@ impl From<GenerationRequest> for wire::GenerateRequest {
             tokens_max: request.tokens_max,
             sampling: Some(request.sampling.into()),
             stop: request.stop,
-            json_schema: String::new(),
+            json_schema,
+            regex,
+            choices,
+            top_logprobs: request.top_logprobs,
             priority: wire::Priority::from(request.priority).into(),
+            caller: request.caller.name,
+            cache_salt: request.caller.cache_salt,
         }
     }
+}
+
+impl TryFrom<wire::AdapterHeader> for AdapterHeader {
+    type Error = InvalidRequest;
+
+    fn try_from(header: wire::AdapterHeader) -> Result<Self, InvalidRequest> {
+        let value = |field, expected| Err(InvalidRequest::Value { field, expected });
+        if !(1..=limits::NAME_BYTES_MAX).contains(&header.name.len()) {
+            return value("name", "of 1 to 128 bytes");
+        }
+        if header.generation == 0 {
+            return value("generation", "at least 1");
+        }
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if header.sha256.len() != 64 || !header.sha256.bytes().all(is_hex) {
+            return value("sha256", "of 64 lower-case hex digits");
+        }
+        if !(1..=limits::ADAPTER_BYTES_MAX).contains(&header.content_bytes) {
+            return value("content_bytes", "between 1 and 1 GiB");
+        }
+        let config_bytes = header.config_json.len();
+        check_size(
+            "config_json",
+            config_bytes,
+            limits::ADAPTER_CONFIG_BYTES_MAX,
+        )?;
+        Ok(Self {
+            name: header.name,
+            generation: header.generation,
+            model: header.model.into(),
+            sha256: header.sha256,
+            content_bytes: header.content_bytes,
+            config_json: header.config_json,
+        })
+    }
+}
+
+impl From<AdapterHeader> for wire::AdapterHeader {
+    fn from(header: AdapterHeader) -> Self {
+        Self {
+            name: header.name,
+            generation: header.generation,
+            model: header.model.into(),
+            sha256: header.sha256,
+            content_bytes: header.content_bytes,
+            config_json: header.config_json,
+        }
+    }
+}
+
+fn caller(name: String, cache_salt: Vec<u8>) -> Result<Caller, InvalidRequest> {
+    check_size("caller", name.len(), limits::NAME_BYTES_MAX)?;
+    check_size("cache_salt", cache_salt.len(), limits::CACHE_SALT_BYTES_MAX)?;
+    Ok(Caller { name, cache_salt })
+}
+
+fn constraint(
+    json_schema: String,
+    regex: String,
+    choices: Vec<String>,
+) -> Result<Option<Constraint>, InvalidRequest> {
+    let given = [
+        !json_schema.is_empty(),
+        !regex.is_empty(),
+        !choices.is_empty(),
+    ];
+    if given.into_iter().filter(|&given| given).count() > 1 {
+        return Err(InvalidRequest::Value {
+            field: "json_schema",
+            expected: "the only one of \"json_schema\", \"regex\" and \"choices\"",
+        });
+    }
+    check_size(
+        "json_schema",
+        json_schema.len(),
+        limits::JSON_SCHEMA_BYTES_MAX,
+    )?;
+    check_size("regex", regex.len(), limits::REGEX_BYTES_MAX)?;
+    let is_choice = |text: &String| (1..=limits::CHOICE_BYTES_MAX).contains(&text.len());
+    if choices.len() > limits::CHOICES_MAX || !choices.iter().all(is_choice) {
+        return Err(InvalidRequest::Value {
+            field: "choices",
+            expected: "at most 1,024 texts of 1 to 1,024 bytes each",
+        });
+    }
+    Ok(match given {
+        [true, ..] => Some(Constraint::JsonSchema(json_schema)),
+        [_, true, _] => Some(Constraint::Regex(regex)),
+        [_, _, true] => Some(Constraint::Choices(choices)),
+        _ => None,
+    })
 }
 
 fn check_count(field: &'static str, count: usize, max: usize) -> Result<(), InvalidRequest> {

@@ -45,7 +45,19 @@ fn generation_limits() {
     );
     check_generate(|r| r.stop = vec![String::new()], Some("\"stop\""));
     check_generate(|r| r.stop = vec!["a".into(); 9], Some("\"stop\""));
-    check_generate(|r| r.json_schema = "{}".into(), Some("not supported"));
+    check_generate(|r| r.json_schema = "{}".into(), None);
+    check_generate(|r| r.regex = "x".repeat(65 << 10), Some("\"regex\""));
+    check_generate(|r| r.choices = vec![String::new()], Some("\"choices\""));
+    check_generate(|r| r.top_logprobs = 21, Some("\"top_logprobs\""));
+    check_generate(|r| r.cache_salt = vec![0; 65], Some("\"cache_salt\""));
+    check_generate(|r| r.caller = "x".repeat(129), Some("\"caller\""));
+    check_generate(
+        |r| {
+            r.json_schema = "{}".into();
+            r.regex = "a".into();
+        },
+        Some("the only one"),
+    );
     for temperature in [-0.1, 2.1, f32::NAN] {
         let sampling = wire::Sampling {
             temperature,
@@ -56,28 +68,43 @@ fn generation_limits() {
     let sampling = wire::Sampling {
         temperature: 1.0,
         top_p: 1.5,
-        seed: 1,
+        ..Default::default()
     };
     check_generate(|r| r.sampling = Some(sampling), Some("\"top_p\""));
+    for repetition_penalty in [0.5, 2.1, f32::NAN] {
+        let sampling = wire::Sampling {
+            repetition_penalty,
+            ..Default::default()
+        };
+        check_generate(
+            |r| r.sampling = Some(sampling),
+            Some("\"repetition_penalty\""),
+        );
+    }
 }
 
 #[test]
 fn generation_survives_the_wire() {
     let request = GenerationRequest {
         model: ModelChoice::Named("m".into()),
-        adapter: None,
+        adapter: Some(AdapterChoice {
+            name: "tone".into(),
+            generation: Some(3),
+        }),
         messages: vec![ChatMessage {
             role: Role::System,
             content: "s".into(),
         }],
         tokens_max: 7,
-        sampling: Sampling::Nucleus {
-            temperature: 0.5,
-            top_p: 0.9,
-            seed: 3,
-        },
+        sampling: Sampling::nucleus(0.5, 0.9, 3),
         stop: vec!["\n".into()],
+        constraint: Some(Constraint::Choices(vec!["yes".into(), "no".into()])),
+        top_logprobs: 2,
         priority: Priority::Background,
+        caller: Caller {
+            name: "rep-7".into(),
+            cache_salt: vec![1, 2],
+        },
     };
     let wire = wire::GenerateRequest::from(request.clone());
     assert_eq!(GenerationRequest::try_from(wire), Ok(request));

@@ -1,19 +1,72 @@
-//! What the server asks of a language model.
+//! The seam between the scheduler and the computation of a language model.
+//!
+//! Above it (scheduler, block manager, grammar, sampling) nobody knows a tensor; below it nobody
+//! knows a request. A step reads the tokens of many sequences at once: a *batch plan* says for each
+//! sequence which tokens stand at which positions, in which blocks its keys and values lie, and
+//! under which adapter it runs.
+
+use std::sync::Arc;
 
 use crate::error::Error;
+use crate::models::Adapter;
 
-/// The weights; each sequence has its own memory of what it has read.
+/// Tokens whose keys and values one block holds.
+pub const KV_BLOCK_TOKENS: usize = 16;
+
+/// A block of the model's pool of keys and values, in all layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockId(pub u32);
+
+/// One step of the model over the tokens of many sequences.
+pub struct BatchPlan<'a> {
+    pub sequences: Vec<SequencePlan<'a>>,
+    /// Asked between layers; true ends the step with [`Error::Cancelled`]. What the step has
+    /// written to the blocks is then undefined.
+    pub is_abandoned: &'a dyn Fn() -> bool,
+}
+
+/// The part of one sequence in a step.
+#[derive(Clone, Copy)]
+pub struct SequencePlan<'a> {
+    /// At least one, each within the vocabulary.
+    pub tokens: &'a [u32],
+    /// Position of the first token; all before it have been read by earlier steps.
+    pub position: usize,
+    /// The blocks of positions 0, 16, 32 and so on, up to the last token. Blocks of earlier tokens
+    /// may be shared with other sequences; those the step writes to are not.
+    pub blocks: &'a [BlockId],
+    /// None: the base model.
+    pub adapter: Option<&'a Arc<Adapter>>,
+    pub logits: LogitsOf,
+}
+
+/// For which tokens of a sequence the scores of the next token are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogitsOf {
+    Nothing,
+    LastToken,
+    /// For perplexity and tests.
+    EveryToken,
+}
+
+/// The weights of a model and its pool of keys and values.
+///
+/// The scores of a token depend on the tokens before it, the weights and the adapter alone, bit for
+/// bit: not on the other sequences of the step, nor on how a prompt is cut into steps.
 pub trait LanguageModel: Send {
     /// Most tokens of one sequence.
     fn tokens_max(&self) -> usize;
 
-    /// A sequence that has read nothing.
-    fn new_sequence(&self) -> Result<Box<dyn Sequence + '_>, Error>;
-}
+    /// Number of entries of the vocabulary.
+    fn vocabulary(&self) -> usize;
 
-/// One text in the making: its position and its keys and values.
-pub trait Sequence {
-    /// Reads `tokens` (at least one, within the model's limit) and returns a score for each entry
-    /// of the vocabulary: how well it comes next.
-    fn append(&mut self, tokens: &[u32]) -> Result<Vec<f32>, Error>;
+    /// Bytes of one block of keys and values.
+    fn kv_block_bytes(&self) -> usize;
+
+    /// Makes the pool; blocks 0 to `blocks` - 1 may be used afterwards.
+    fn reserve_kv(&mut self, blocks: usize) -> Result<(), Error>;
+
+    /// Runs a step. Returns one row of scores (vocabulary entries) per token for which they are
+    /// wanted, in the order of the plan.
+    fn forward(&mut self, plan: &BatchPlan<'_>) -> Result<Vec<Vec<f32>>, Error>;
 }

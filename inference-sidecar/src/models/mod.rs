@@ -1,13 +1,23 @@
 //! The models: two traits that the rest of the server sees, and their candle implementations.
 
+mod adapter;
 mod bert;
 mod embedding_model;
 mod fingerprint;
+mod format;
 mod language_model;
 mod llama;
+mod matrix;
+mod sequential_model;
 
+pub use adapter::{Adapter, LowRank, Module};
 pub use bert::BertEmbedder;
 pub use embedding_model::EmbeddingModel;
 pub use fingerprint::{Fingerprint, fingerprint};
-pub use language_model::{LanguageModel, Sequence};
+pub use format::Format;
+pub use language_model::{
+    BatchPlan, BlockId, KV_BLOCK_TOKENS, LanguageModel, LogitsOf, SequencePlan,
+};
 pub use llama::{Llama, LlamaOptions};
+pub use matrix::{Matrix, WeightBytes};
+pub use sequential_model::{Sequence, SequentialModel};

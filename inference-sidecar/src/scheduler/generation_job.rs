@@ -7,7 +7,7 @@ use proto::wire::FinishReason;
 use tokio::sync::mpsc;
 
 use crate::error::Error;
-use crate::models::{LanguageModel, Sequence};
+use crate::models::{Sequence, SequentialModel};
 use crate::scheduler::{Call, Counters, Job, Sampler};
 use crate::text::{ChatTokenizer, TextWriter};
 
@@ -70,7 +70,7 @@ impl GenerationJob {
     }
 
     /// Runs the plan to its end, or until the caller leaves.
-    pub fn run(&mut self, model: &dyn LanguageModel, counters: &Counters) {
+    pub fn run(&mut self, model: &dyn SequentialModel, counters: &Counters) {
         let start = Instant::now();
         let result = self.generate(model, counters, start);
         tracing::info!(
@@ -93,7 +93,7 @@ impl GenerationJob {
 
     fn generate(
         &mut self,
-        model: &dyn LanguageModel,
+        model: &dyn SequentialModel,
         counters: &Counters,
         start: Instant,
     ) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! The choice of the next token from the model's scores.
 
-use proto::model::Sampling;
+use proto::model::{Sampling, TokenChoice};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -22,12 +22,13 @@ enum Kind {
 
 impl Sampler {
     pub fn new(sampling: Sampling) -> Self {
-        let kind = match sampling {
-            Sampling::Greedy => Kind::Greedy,
-            Sampling::Nucleus {
+        let kind = match sampling.choice {
+            TokenChoice::Likeliest => Kind::Greedy,
+            TokenChoice::Random {
                 temperature,
                 top_p,
                 seed,
+                ..
             } => {
                 let random = Box::new(StdRng::seed_from_u64(seed));
                 Kind::Nucleus {
@@ -127,11 +128,7 @@ mod tests {
     use super::*;
 
     fn counts(temperature: f32, top_p: f32, seed: u64) -> [u32; 4] {
-        let mut sampler = Sampler::new(Sampling::Nucleus {
-            temperature,
-            top_p,
-            seed,
-        });
+        let mut sampler = Sampler::new(Sampling::nucleus(temperature, top_p, seed));
         let logits = [0.5f32.ln(), 0.3f32.ln(), 0.2f32.ln(), f32::NEG_INFINITY];
         let mut counts = [0; 4];
         for _ in 0..10_000 {
@@ -143,7 +140,7 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_of_equals() {
         assert_eq!(
-            Sampler::new(Sampling::Greedy)
+            Sampler::new(Sampling::GREEDY)
                 .choose(&[0.0, 2.0, 2.0, 1.0])
                 .unwrap(),
             1
@@ -186,7 +183,7 @@ mod tests {
             vec![f32::NEG_INFINITY],
             vec![f32::INFINITY],
         ] {
-            assert!(Sampler::new(Sampling::Greedy).choose(&logits).is_err());
+            assert!(Sampler::new(Sampling::GREEDY).choose(&logits).is_err());
         }
     }
 }

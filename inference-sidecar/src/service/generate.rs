@@ -32,8 +32,8 @@ impl Service {
         let request = GenerationRequest::try_from(message)?;
         let entry = self.open_catalog()?.language(&request.model)?;
         let call = request::call(&metadata, &entry.card.name, request.priority);
-        if let Some(name) = request.adapter {
-            return Err(Error::AdapterNotFound { name });
+        if let Some(adapter) = request.adapter {
+            return Err(Error::AdapterNotFound { name: adapter.name });
         }
         let plan = self.plan(entry, request).await?;
         let (job, receiver) = GenerationJob::new(call, plan);
@@ -124,6 +124,7 @@ fn wire_event(event: GenerationEvent, card: &ModelCard) -> Event {
             prompt_tokens,
             queue_ms,
             prompt_ms,
+            ..Default::default()
         }),
         GenerationEvent::Text(text) => Event::Text(text),
         GenerationEvent::Finished {

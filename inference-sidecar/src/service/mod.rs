@@ -153,4 +153,11 @@ impl InferenceService for Service {
         }
         .into())
     }
+
+    async fn list_adapters(
+        &self,
+        _: Request<wire::ListAdaptersRequest>,
+    ) -> Result<Response<wire::ListAdaptersResponse>, Status> {
+        Ok(Response::new(wire::ListAdaptersResponse::default()))
+    }
 }

@@ -20,6 +20,7 @@ impl Service {
             refused_requests: load.refused,
             generation_steps: load.generation_steps,
             cancelled_requests: load.cancelled,
+            ..Default::default()
         }
     }
 

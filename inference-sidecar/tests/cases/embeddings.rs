@@ -1,6 +1,6 @@
 //! Goal: vectors are those of sentence-transformers, alone and in a batch, and one bad text harms no other.
 
-use proto::model::{EmbeddingRequest, ModelChoice, Priority, TextBatch};
+use proto::model::{EmbeddingRequest, ModelChoice, Priority, TextBatch, TextPurpose};
 use proto::wire::Embedding;
 use proto::{limits, wire};
 
@@ -28,6 +28,8 @@ async fn embed(sidecar: &Sidecar, texts: &[&str]) -> wire::EmbedResponse {
         model: ModelChoice::Default,
         texts: TextBatch::new(texts, limits::EMBED_TEXTS_MAX).unwrap(),
         priority: Priority::Interactive,
+        purpose: TextPurpose::Unspecified,
+        caller: String::new(),
     };
     sidecar
         .client()

@@ -1,7 +1,7 @@
 //! Goal: answers are reproducible, end for the stated reason, and broken requests get the right code.
 
 use proto::client::ClientError;
-use proto::model::{GenerationRequest, ModelChoice, Sampling};
+use proto::model::{AdapterChoice, GenerationRequest, ModelChoice, Sampling};
 use proto::wire;
 use proto::wire::FinishReason;
 use tonic::Code;
@@ -23,11 +23,7 @@ async fn answers_are_reproducible() {
     assert_eq!(sidecar.answer(question).await.text, first.text);
 
     let sampled = |seed| {
-        let sampling = Sampling::Nucleus {
-            temperature: 1.2,
-            top_p: 0.95,
-            seed,
-        };
+        let sampling = Sampling::nucleus(1.2, 0.95, seed);
         sidecar.answer(GenerationRequest {
             sampling,
             ..greedy("Tell me a joke.", 24)
@@ -80,11 +76,14 @@ async fn broken_requests_get_their_code() {
     let refused = client.generate(unknown, PATIENCE).await.err();
     assert!(matches!(refused, Some(ClientError::NotFound(text)) if text.contains("gpt")));
     let adapter = GenerationRequest {
-        adapter: Some("mine".into()),
+        adapter: Some(AdapterChoice {
+            name: "mine".into(),
+            generation: None,
+        }),
         ..greedy("hi", 5)
     };
     let refused = client.generate(adapter, PATIENCE).await.err();
-    assert!(matches!(refused, Some(ClientError::NotFound(text)) if text.contains("mine")));
+    assert!(matches!(refused, Some(ClientError::AdapterMissing { name }) if name == "mine"));
     for too_long in [
         greedy("hi", 200),
         greedy(&"word ".repeat(200), 5),

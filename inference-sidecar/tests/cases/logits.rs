@@ -1,7 +1,7 @@
 //! Goal: the language model computes what llama.cpp computes, measured on llama.cpp's own tokens.
 
 use inference_sidecar::gguf::GgufFile;
-use inference_sidecar::models::{LanguageModel, Llama, LlamaOptions};
+use inference_sidecar::models::{Llama, LlamaOptions, SequentialModel};
 use proto::model::{ChatMessage, Role};
 
 use super::sidecar;

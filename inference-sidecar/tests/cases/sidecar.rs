@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use proto::client::SidecarClient;
-use proto::model::{ChatMessage, GenerationRequest, ModelChoice, Priority, Role, Sampling};
+use proto::model::{Caller, ChatMessage, GenerationRequest, ModelChoice, Priority, Role, Sampling};
 use proto::wire::generate_response::Event;
 use proto::wire::inference_service_client::InferenceServiceClient;
 use proto::wire::{GenerateFinished, GetStatusResponse};
@@ -183,6 +183,7 @@ impl Sidecar {
                     assert!(!piece.is_empty() && prompt_tokens.is_some());
                     text.push_str(&piece);
                 }
+                Event::Token(_) => {}
                 Event::Finished(finished) => {
                     assert_eq!(stream.next().await.unwrap(), None);
                     return Answer {
@@ -255,19 +256,18 @@ pub fn greedy(content: &str, tokens_max: u32) -> GenerationRequest {
             content: content.to_owned(),
         }],
         tokens_max,
-        sampling: Sampling::Greedy,
+        sampling: Sampling::GREEDY,
         stop: Vec::new(),
+        constraint: None,
+        top_logprobs: 0,
         priority: Priority::Interactive,
+        caller: Caller::default(),
     }
 }
 
 /// A request that goes on for a long time.
 pub fn endless() -> GenerationRequest {
-    let sampling = Sampling::Nucleus {
-        temperature: 1.0,
-        top_p: 0.9,
-        seed: 1,
-    };
+    let sampling = Sampling::nucleus(1.0, 0.9, 1);
     GenerationRequest {
         sampling,
         ..greedy("Write a very long story about a lighthouse.", 4000)

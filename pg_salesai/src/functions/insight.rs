@@ -5,7 +5,9 @@ use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use proto::client::{ClientError, SidecarClient};
-use proto::model::{ChatMessage, GenerationRequest, ModelChoice, Priority, Role, Sampling};
+use proto::model::{
+    AdapterChoice, Caller, ChatMessage, GenerationRequest, ModelChoice, Priority, Role, Sampling,
+};
 use proto::wire::generate_response::Event;
 use proto::wire::{GenerateFinished, GenerateStarted};
 use serde::Deserialize;
@@ -129,7 +131,10 @@ fn generation_request(
         model: options
             .model
             .map_or(ModelChoice::Default, ModelChoice::Named),
-        adapter: options.adapter,
+        adapter: options.adapter.map(|name| AdapterChoice {
+            name,
+            generation: None,
+        }),
         messages: vec![
             ChatMessage {
                 role: Role::System,
@@ -144,15 +149,14 @@ fn generation_request(
         // Facts are asked for, not ideas: the likeliest text, reproducible. The seed is kept with the
         // answer for models that sample.
         sampling: match options.seed {
-            0 => Sampling::Greedy,
-            seed => Sampling::Nucleus {
-                temperature: 0.7,
-                top_p: 0.9,
-                seed: seed.unsigned_abs(),
-            },
+            0 => Sampling::GREEDY,
+            seed => Sampling::nucleus(0.7, 0.9, seed.unsigned_abs()),
         },
         stop: Vec::new(),
+        constraint: None,
+        top_logprobs: 0,
         priority: Priority::Interactive,
+        caller: Caller::default(),
     })
 }
 

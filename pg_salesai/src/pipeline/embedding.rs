@@ -2,7 +2,7 @@
 
 use proto::client::ClientError;
 use proto::limits;
-use proto::model::{EmbeddingRequest, ModelChoice, Priority, TextBatch};
+use proto::model::{EmbeddingRequest, ModelChoice, Priority, TextBatch, TextPurpose};
 use proto::wire::{EmbedResponse, ServerState};
 
 use crate::error::Error;
@@ -33,6 +33,8 @@ pub fn embed(
             model: ModelChoice::Default,
             texts,
             priority,
+            purpose: TextPurpose::Unspecified,
+            caller: String::new(),
         };
         let deadline = deadline();
         let response = sidecar::call(deadline, async |client| {

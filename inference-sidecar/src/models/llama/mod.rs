@@ -12,7 +12,7 @@ mod weights;
 
 use crate::error::Error;
 use crate::gguf::GgufFile;
-use crate::models::{LanguageModel, Sequence};
+use crate::models::{Sequence, SequentialModel};
 use rotary::Rotary;
 use sequence::LlamaSequence;
 use shape::Shape;
@@ -53,7 +53,7 @@ impl Llama {
     }
 }
 
-impl LanguageModel for Llama {
+impl SequentialModel for Llama {
     fn tokens_max(&self) -> usize {
         self.shape.tokens_max
     }

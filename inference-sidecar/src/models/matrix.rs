@@ -1,0 +1,92 @@
+//! A weight matrix as it lies in its file: the bytes are shared with the file's buffer and are
+//! unpacked only where they are used, so that no weight is in memory twice.
+
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use crate::models::Format;
+
+/// A range of a file that is held in memory once.
+#[derive(Clone)]
+pub struct WeightBytes {
+    file: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+/// Rows × columns weights; a row is a whole number of blocks of its format.
+#[derive(Clone)]
+pub struct Matrix {
+    pub format: Format,
+    pub rows: usize,
+    pub columns: usize,
+    bytes: WeightBytes,
+}
+
+impl WeightBytes {
+    /// None when the range does not lie in the file.
+    pub fn new(file: Arc<Vec<u8>>, range: Range<usize>) -> Option<Self> {
+        file.get(range.clone())?;
+        Some(Self { file, range })
+    }
+}
+
+impl From<Vec<u8>> for WeightBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        let range = 0..bytes.len();
+        let file = Arc::new(bytes);
+        Self { file, range }
+    }
+}
+
+impl Deref for WeightBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.file[self.range.clone()]
+    }
+}
+
+impl Matrix {
+    /// None when the sizes do not fit each other or the format.
+    pub fn new(format: Format, rows: usize, columns: usize, bytes: WeightBytes) -> Option<Self> {
+        let expected = format.row_bytes(columns)?.checked_mul(rows)?;
+        (bytes.len() == expected).then_some(Self {
+            format,
+            rows,
+            columns,
+            bytes,
+        })
+    }
+
+    /// A matrix of f32 values, row by row; None when their number is wrong.
+    pub fn from_f32(rows: usize, columns: usize, values: &[f32]) -> Option<Self> {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        Self::new(Format::F32, rows, columns, bytes.into())
+    }
+
+    /// All bytes, row after row.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The bytes of one row.
+    pub fn row(&self, index: usize) -> &[u8] {
+        let bytes = self.bytes.len() / self.rows;
+        &self.bytes[index * bytes..][..bytes]
+    }
+
+    /// The values of one row; `values` has as many entries as there are columns.
+    pub fn read_row(&self, index: usize, values: &mut [f32]) {
+        self.format.unpack(self.row(index), values);
+    }
+
+    /// All values, row by row: only for what is small.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.rows * self.columns];
+        self.format.unpack(&self.bytes, &mut values);
+        values
+    }
+}
