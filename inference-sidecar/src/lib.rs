@@ -15,6 +15,7 @@
 pub mod catalog;
 pub mod config;
 pub mod error;
+pub mod file_bytes;
 pub mod gguf;
 pub mod models;
 pub mod readiness;

@@ -1,0 +1,192 @@
+//! GGUF files, read by checked code: entries by key, weights by name and expected shape.
+//!
+//! - this module: typed access
+//! - `header`: entries and the places of tensors; `values`: what an entry says
+//! - `cursor`: numbers and texts, within bounds
+//!
+//! The file is in memory once; matrices share its buffer.
+
+mod cursor;
+mod header;
+mod values;
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::file_bytes::read_whole;
+use crate::models::{Matrix, WeightBytes};
+use header::{Header, TensorPlace};
+use values::{List, Value};
+
+/// A GGUF file in memory whose header has been checked. Its errors are `Error::ModelFile` with the
+/// path of the file.
+pub struct GgufFile {
+    path: PathBuf,
+    bytes: Arc<Vec<u8>>,
+    header: Header,
+}
+
+impl GgufFile {
+    /// Reads the file at `path` into memory.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::parse(read_whole(path)?, path)
+    }
+
+    /// The file with the content `bytes`; `path` only names it in errors.
+    pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, Error> {
+        let header = Header::read(&bytes).map_err(|reason| Error::model_file(path, reason))?;
+        Ok(Self {
+            path: path.to_owned(),
+            bytes: Arc::new(bytes),
+            header,
+        })
+    }
+
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// An error about this file.
+    pub fn refuse(&self, reason: impl Into<String>) -> Error {
+        Error::model_file(&self.path, reason)
+    }
+
+    /// An integer that is not negative.
+    pub fn count(&self, key: &str) -> Result<usize, Error> {
+        let count = match self.required(key)? {
+            Value::Integer(integer) => usize::try_from(*integer).ok(),
+            _ => None,
+        };
+        count.ok_or_else(|| self.refuse(format!("\"{key}\" is not a count")))
+    }
+
+    /// A count that must lie in `range`: the header of a damaged file may say anything.
+    pub fn count_in(&self, key: &str, range: RangeInclusive<usize>) -> Result<usize, Error> {
+        let count = self.count(key)?;
+        if range.contains(&count) {
+            return Ok(count);
+        }
+        let (low, high) = range.into_inner();
+        Err(self.refuse(format!("\"{key}\" is {count}, expected {low} to {high}")))
+    }
+
+    /// A finite number.
+    pub fn number(&self, key: &str) -> Result<f32, Error> {
+        let number = match self.required(key)? {
+            Value::Number(number) => Some(*number as f32).filter(|number| number.is_finite()),
+            _ => None,
+        };
+        number.ok_or_else(|| self.refuse(format!("\"{key}\" is not a number")))
+    }
+
+    /// A text, which must be UTF-8.
+    pub fn text(&self, key: &str) -> Result<&str, Error> {
+        let text = match self.required(key)? {
+            Value::Text(range) => str::from_utf8(&self.bytes[range.clone()]).ok(),
+            _ => None,
+        };
+        text.ok_or_else(|| self.refuse(format!("\"{key}\" is not a text")))
+    }
+
+    /// A list of texts, which stay in the file's buffer.
+    pub fn texts(&self, key: &str) -> Result<Vec<&str>, Error> {
+        let texts = self.list(key)?.and_then(|list| list.texts(&self.bytes));
+        texts.ok_or_else(|| self.refuse(format!("\"{key}\" is not a list of texts")))
+    }
+
+    /// A list of integers of any width, signed or not.
+    pub fn codes(&self, key: &str) -> Result<Vec<i64>, Error> {
+        let codes = self.list(key)?.and_then(|list| list.integers(&self.bytes));
+        codes.ok_or_else(|| self.refuse(format!("\"{key}\" is not a list of integers")))
+    }
+
+    /// A truth value.
+    pub fn flag(&self, key: &str) -> Result<bool, Error> {
+        match self.required(key)? {
+            Value::Flag(flag) => Ok(*flag),
+            _ => Err(self.refuse(format!("\"{key}\" is not a flag"))),
+        }
+    }
+
+    /// Whether the header has an entry `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.header.entries.contains_key(key)
+    }
+
+    /// Whether the file holds a tensor `name`.
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.header.tensors.contains_key(name)
+    }
+
+    /// Number of weights of all tensors together.
+    pub fn weight_count(&self) -> u64 {
+        self.header.weight_count()
+    }
+
+    /// The tensor `name`, which must have exactly this shape; it shares the file's buffer.
+    pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
+        let tensor = self.tensor_of_shape(name, [columns, rows, 1, 1])?;
+        WeightBytes::new(self.bytes.clone(), tensor.range.clone())
+            .and_then(|bytes| Matrix::new(tensor.format, rows, columns, bytes))
+            .ok_or_else(|| self.refuse(format!("tensor \"{name}\" has no {rows} rows")))
+    }
+
+    /// The tensor `name` of one dimension, unpacked.
+    pub fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, Error> {
+        self.matrix(name, 1, length).map(|matrix| matrix.to_f32())
+    }
+
+    /// Removed by the batched forward.
+    pub fn tensor(
+        &self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<candle_core::quantized::QTensor, Error> {
+        let (rows, columns) = match *shape {
+            [rows, columns] => (rows, columns),
+            _ => (1, shape.iter().product()),
+        };
+        let matrix = self.matrix(name, rows, columns)?;
+        let number = match matrix.format {
+            crate::models::Format::F32 => candle_core::quantized::GgmlDType::F32,
+            crate::models::Format::F16 => candle_core::quantized::GgmlDType::F16,
+            crate::models::Format::Q4_1 => candle_core::quantized::GgmlDType::Q4_1,
+            crate::models::Format::Q8_0 => candle_core::quantized::GgmlDType::Q8_0,
+            crate::models::Format::Q6K => candle_core::quantized::GgmlDType::Q6K,
+            other => return Err(self.refuse(format!("{other:?} is not supported"))),
+        };
+        Ok(candle_core::quantized::ggml_file::qtensor_from_ggml(
+            number,
+            matrix.bytes(),
+            shape.to_vec(),
+            &candle_core::Device::Cpu,
+        )?)
+    }
+
+    fn tensor_of_shape(&self, name: &str, shape: [usize; 4]) -> Result<&TensorPlace, Error> {
+        let Some(tensor) = self.header.tensors.get(name) else {
+            return Err(self.refuse(format!("tensor \"{name}\" is missing")));
+        };
+        if tensor.dimensions != shape {
+            let found = tensor.dimensions;
+            let reason = format!("tensor \"{name}\" has shape {found:?}, expected {shape:?}");
+            return Err(self.refuse(reason));
+        }
+        Ok(tensor)
+    }
+
+    fn list(&self, key: &str) -> Result<Option<&List>, Error> {
+        match self.required(key)? {
+            Value::List(list) => Ok(Some(list)),
+            _ => Ok(None),
+        }
+    }
+
+    fn required(&self, key: &str) -> Result<&Value, Error> {
+        let value = self.header.entries.get(key);
+        value.ok_or_else(|| self.refuse(format!("\"{key}\" is missing")))
+    }
+}
