@@ -2,13 +2,13 @@
 
 mod adapter;
 mod bert;
+mod cpu;
 mod embedding_model;
 mod fingerprint;
 mod format;
 mod language_model;
 mod llama;
 mod matrix;
-mod sequential_model;
 
 pub use adapter::{Adapter, LowRank, Module};
 pub use bert::BertEmbedder;
@@ -20,4 +20,3 @@ pub use language_model::{
 };
 pub use llama::{Llama, LlamaOptions};
 pub use matrix::{Matrix, WeightBytes};
-pub use sequential_model::{Sequence, SequentialModel};
