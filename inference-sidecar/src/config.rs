@@ -38,10 +38,21 @@ pub struct Config {
     #[arg(long, default_value_t = 8192, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
     pub context_tokens: u32,
 
-    /// Weights of a language model that fit this many MiB as f32 are unpacked at load: more memory,
-    /// more speed. Larger models stay quantised.
-    #[arg(long, default_value_t = 1024, value_name = "MIB")]
-    pub dequantize_below_mib: u64,
+    /// MiB of memory for keys and values, per language model.
+    #[arg(long, default_value_t = 512)]
+    pub kv_mib: u64,
+
+    /// Most sequences of a model that run at once.
+    #[arg(long, default_value_t = 64)]
+    pub sequences_max: u32,
+
+    /// Most tokens of one step.
+    #[arg(long, default_value_t = 256)]
+    pub batch_tokens_max: u32,
+
+    /// Most tokens of one prompt in a step.
+    #[arg(long, default_value_t = 128)]
+    pub prompt_chunk_tokens: u32,
 
     /// Log filter in the syntax of tracing, for example "info,inference_sidecar=debug".
     #[arg(long, default_value = "info", value_name = "FILTER")]

@@ -44,8 +44,6 @@ pub enum Error {
     ConstraintRefused { reason: String },
     #[error("max_tokens ({tokens_max}) was reached before the text obeyed its constraint")]
     ConstraintUnfinished { tokens_max: usize },
-    #[error("the prompt needs more memory for keys and values than the server has")]
-    KvExceeded,
     #[error("no upstream of model \"{model}\" answers")]
     UpstreamUnavailable { model: String },
     #[error("{operation} is not implemented by this version")]
@@ -85,6 +83,8 @@ pub enum Error {
     },
     #[error("could not serve on the socket")]
     Transport(#[from] tonic::transport::Error),
+    #[error("{kv_mib} MiB for keys and values hold no sequence of useful length")]
+    KvTooSmall { kv_mib: u64 },
     #[error("could not set up {part}")]
     Setup {
         part: &'static str,
@@ -97,6 +97,8 @@ pub enum Error {
     NotANumber,
     #[error("the tokenizer failed")]
     Tokenizer(#[source] tokenizers::Error),
+    #[error("a step of the model failed")]
+    StepFailed,
     #[error("a worker panicked")]
     WorkerPanicked,
 }
@@ -129,7 +131,6 @@ impl Error {
             | Error::AdapterUnusable { .. }
             | Error::AdapterRoom { .. }
             | Error::ConstraintRefused { .. }
-            | Error::KvExceeded
             | Error::ChunkBudget { .. } => Code::InvalidArgument,
             Error::ConstraintUnfinished { .. } => Code::OutOfRange,
             Error::AdapterOutdated { .. } => Code::FailedPrecondition,

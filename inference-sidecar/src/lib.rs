@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod adapters;
 pub mod catalog;
 pub mod config;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod file_bytes;
 pub mod gguf;
 pub mod models;
 pub mod readiness;
+pub mod safetensors_model;
 pub mod scheduler;
 pub mod server;
 pub mod service;

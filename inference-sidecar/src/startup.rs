@@ -11,12 +11,15 @@ use crate::config::{Config, Named};
 use crate::error::Error;
 use crate::gguf::GgufFile;
 use crate::models::{
-    BertEmbedder, EmbeddingModel, Llama, LlamaOptions, SequentialModel, fingerprint,
+    BatchPlan, BertEmbedder, BlockId, EmbeddingModel, KV_BLOCK_TOKENS, LanguageModel, Llama,
+    LlamaOptions, LogitsOf, SequencePlan, fingerprint,
 };
-use crate::scheduler::{Counters, JobQueue, Worker};
+use crate::scheduler::{Counters, Engine, EngineLimits, JobQueue, Worker};
 use crate::text::{ChatTokenizer, TextTokenizer};
 
 const MIB: u64 = 1 << 20;
+/// A server that cannot hold this many tokens of one sequence is no use.
+const TOKENS_MIN: usize = 64;
 
 /// The models of `config`, ready to serve, and the workers behind them. Takes seconds.
 pub fn load(config: &Config, counters: &Arc<Counters>) -> Result<(Catalog, Vec<Worker>), Error> {
@@ -105,30 +108,38 @@ fn load_language(
 ) -> Result<(LanguageEntry, Worker), Error> {
     let start = Instant::now();
     let fingerprint = fingerprint(&model.value, config.expected_sha256(&model.name))?;
-    let mut file = GgufFile::open(&model.value)?;
+    let file = GgufFile::open(&model.value)?;
     let tokenizer = ChatTokenizer::from_gguf(&file)?;
     let options = LlamaOptions {
         tokens_max: config.context_tokens as usize,
-        dequantize_below_bytes: config.dequantize_below_mib.saturating_mul(MIB),
+        ..LlamaOptions::cpu()
     };
-    let llama = Llama::load(&mut file, options)?;
+    let mut llama = Llama::from_gguf(&file, &options)?;
+    let kv_blocks = (config.kv_mib * MIB) as usize / llama.kv_block_bytes();
+    // A sequence can be no longer than the memory for its keys and values.
+    let tokens_max = llama.tokens_max().min(kv_blocks * KV_BLOCK_TOKENS);
+    if tokens_max < TOKENS_MIN {
+        return Err(Error::KvTooSmall {
+            kv_mib: config.kv_mib,
+        });
+    }
+    llama.reserve_kv(kv_blocks)?;
     let card = ModelCard {
         name: model.name.clone(),
-        tokens_max: llama.tokens_max(),
+        tokens_max,
         sha256: fingerprint.sha256,
         weight_bytes: fingerprint.bytes,
     };
-    let warm_up = tokenizer.text().encode("warm up")?;
-    let logits = llama.new_sequence()?.append(&warm_up)?;
-    if logits.iter().any(|logit| !logit.is_finite()) {
-        return Err(Error::NotANumber);
-    }
+    warm_up(&mut llama, &tokenizer)?;
 
     let queue = Arc::new(JobQueue::new(counters.clone()));
-    let worker = Worker::start(&format!("generate {}", card.name), queue.clone(), {
-        let counters = counters.clone();
-        move |job| crate::scheduler::GenerationJob::run(job, &llama, &counters)
-    })?;
+    let limits = EngineLimits {
+        sequences_max: config.sequences_max as usize,
+        batch_tokens_max: config.batch_tokens_max as usize,
+        prompt_chunk_tokens: config.prompt_chunk_tokens as usize,
+    };
+    let engine = Engine::new(Box::new(llama), &card, kv_blocks, queue.clone(), limits);
+    let worker = Worker::start_engine(&format!("generate {}", card.name), engine)?;
     log_loaded(&card, start);
     Ok((
         LanguageEntry {
@@ -138,6 +149,27 @@ fn load_language(
         },
         worker,
     ))
+}
+
+/// Runs a token through the model: it must answer before anybody may ask.
+fn warm_up(llama: &mut Llama, tokenizer: &ChatTokenizer) -> Result<(), Error> {
+    let tokens = tokenizer.text().encode("warm up")?;
+    let tokens = &tokens[..tokens.len().min(KV_BLOCK_TOKENS)];
+    let sequence = SequencePlan {
+        tokens,
+        position: 0,
+        blocks: &[BlockId(0)],
+        adapter: None,
+        logits: LogitsOf::LastToken,
+    };
+    let rows = llama.forward(&BatchPlan {
+        sequences: vec![sequence],
+        is_abandoned: &|| false,
+    })?;
+    match rows.first() {
+        Some(row) if row.iter().all(|score| score.is_finite()) => Ok(()),
+        _ => Err(Error::NotANumber),
+    }
 }
 
 fn log_loaded(card: &ModelCard, start: Instant) {

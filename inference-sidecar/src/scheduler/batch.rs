@@ -38,7 +38,12 @@ pub(super) fn plan_step(
         let sequence = &running[index];
         let (priority, number) = sequence.rank();
         let is_prompt = sequence.unread_count() > 1;
-        (is_prompt, priority, served.served(sequence.caller()), number)
+        (
+            is_prompt,
+            priority,
+            served.served(sequence.caller()),
+            number,
+        )
     });
     let mut planner = Planner {
         running,
@@ -104,7 +109,10 @@ impl Planner<'_> {
 
     fn finish(mut self) -> StepPlan {
         let adapter = |part: &Part| {
-            let sequence = self.running.iter().find(|sequence| sequence.rank() == part.rank);
+            let sequence = self
+                .running
+                .iter()
+                .find(|sequence| sequence.rank() == part.rank);
             let adapter = sequence.and_then(|sequence| sequence.plan().adapter.as_ref());
             adapter.map(|adapter| std::sync::Arc::as_ptr(&adapter.adapter).addr())
         };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use proto::model::Priority;
 
+use crate::catalog::ModelCard;
 use crate::error::Error;
 use crate::models::{BatchPlan, LanguageModel, LogitsOf, SequencePlan};
 use crate::scheduler::batch::{Part, plan_step};
@@ -31,6 +32,8 @@ pub struct EngineLimits {
 /// What one engine works with.
 pub struct Engine {
     model: Box<dyn LanguageModel>,
+    /// As requests name it.
+    model_name: String,
     /// Names the weights in prefix keys.
     model_sha256: String,
     queue: Arc<JobQueue<GenerationJob>>,
@@ -47,14 +50,15 @@ impl Engine {
     /// `model` has `kv_blocks` blocks reserved.
     pub fn new(
         model: Box<dyn LanguageModel>,
-        model_sha256: String,
+        card: &ModelCard,
         kv_blocks: usize,
         queue: Arc<JobQueue<GenerationJob>>,
         limits: EngineLimits,
     ) -> Self {
         Self {
             model,
-            model_sha256,
+            model_name: card.name.clone(),
+            model_sha256: card.sha256.clone(),
             queue,
             limits,
             pool: BlockPool::new(kv_blocks),
@@ -74,12 +78,15 @@ impl Engine {
             self.end_unwanted();
             self.admit();
             self.step();
-            self.queue.counters().set_kv(self.queue.name(), self.pool.usage());
+            self.queue
+                .counters()
+                .set_kv(&self.model_name, self.pool.usage());
         }
     }
 
     /// Ends the sequences for which nobody waits.
     fn end_unwanted(&mut self) {
+        self.queue.drop_all_unwanted();
         for sequence in take_if(&mut self.running, |s| s.end_reason().is_some())
             .into_iter()
             .chain(take_if(&mut self.waiting, |s| s.end_reason().is_some()))
@@ -112,7 +119,11 @@ impl Engine {
     /// Takes the next job of each priority from the queue, unless one of that priority waits here.
     fn fetch(&mut self) {
         for priority in [Priority::Interactive, Priority::Background] {
-            if self.waiting.iter().any(|s| s.rank().0 == priority && s.is_new()) {
+            if self
+                .waiting
+                .iter()
+                .any(|s| s.rank().0 == priority && s.is_new())
+            {
                 continue;
             }
             let served = &self.served;
@@ -150,7 +161,12 @@ impl Engine {
 
     fn preempt_background(&mut self) -> bool {
         let is_background = |s: &&Sequence| s.rank().0 == Priority::Background;
-        let Some(victim) = self.running.iter().filter(is_background).map(Sequence::rank).max()
+        let Some(victim) = self
+            .running
+            .iter()
+            .filter(is_background)
+            .map(Sequence::rank)
+            .max()
         else {
             return false;
         };
@@ -169,7 +185,12 @@ impl Engine {
 
     /// One step of the model, and what follows from it.
     fn step(&mut self) {
-        let plan = plan_step(&mut self.running, &mut self.pool, &self.served, &self.limits);
+        let plan = plan_step(
+            &mut self.running,
+            &mut self.pool,
+            &self.served,
+            &self.limits,
+        );
         self.queue.counters().count_prefix_hits(plan.reused_tokens);
         self.preempt(&plan.victims);
         if plan.parts.is_empty() {
@@ -194,7 +215,11 @@ impl Engine {
                 tokens: sequence.unread(part.tokens),
                 position: sequence.position(),
                 blocks: sequence.blocks(),
-                adapter: sequence.plan().adapter.as_ref().map(|loaded| &loaded.adapter),
+                adapter: sequence
+                    .plan()
+                    .adapter
+                    .as_ref()
+                    .map(|loaded| &loaded.adapter),
                 logits: match part.tokens == sequence.unread_count() {
                     true => LogitsOf::LastToken,
                     false => LogitsOf::Nothing,
@@ -213,7 +238,6 @@ impl Engine {
         catch_unwind(AssertUnwindSafe(|| model.forward(&plan)))
             .unwrap_or(Err(Error::WorkerPanicked))
     }
-}
 
     /// Chooses the next token of each sequence whose scores came back.
     fn apply(&mut self, parts: &[Part], rows: Vec<Vec<f32>>) {
@@ -263,7 +287,9 @@ impl Engine {
             self.queue.counters().count_cancelled();
         }
         // The figures are true before the caller can look at them.
-        self.queue.counters().set_kv(self.queue.name(), self.pool.usage());
+        self.queue
+            .counters()
+            .set_kv(&self.model_name, self.pool.usage());
         sequence.end(result);
     }
 }
@@ -275,5 +301,7 @@ fn find<'a>(running: &'a [Sequence], part: &Part) -> &'a Sequence {
 
 /// Removes the sequences for which `is_wanted` holds, and keeps the others in order.
 fn take_if(sequences: &mut Vec<Sequence>, is_wanted: impl Fn(&Sequence) -> bool) -> Vec<Sequence> {
-    sequences.extract_if(.., |sequence| is_wanted(sequence)).collect()
+    sequences
+        .extract_if(.., |sequence| is_wanted(sequence))
+        .collect()
 }

@@ -25,7 +25,10 @@ impl ServedTokens {
     /// A sequence of `caller` has arrived. A caller that comes back after a pause does not bring
     /// unused shares along: it starts where the least served of the present ones stands.
     pub fn arrive(&mut self, caller: &str) {
-        let present = self.callers.values().filter(|account| account.sequences > 0);
+        let present = self
+            .callers
+            .values()
+            .filter(|account| account.sequences > 0);
         let least = present.map(|account| account.served).min().unwrap_or(0);
         self.forget_idle();
         let account = self.callers.entry(caller.to_owned()).or_default();

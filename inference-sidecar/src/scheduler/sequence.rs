@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::models::{BlockId, KV_BLOCK_TOKENS};
 use crate::scheduler::counters::Running;
 use crate::scheduler::kv_blocks::{BlockPool, PrefixKey};
-use crate::scheduler::{Choice, GenerationEvent, GenerationJob, GenerationPlan, Job};
+use crate::scheduler::{GenerationEvent, GenerationJob, GenerationPlan, Job};
 use crate::text::TextWriter;
 
 /// A sequence of the engine. It holds blocks only while it runs.
@@ -37,7 +37,12 @@ pub(super) struct Sequence {
 pub(super) type Rank = (Priority, u64);
 
 impl Sequence {
-    pub(super) fn new(job: GenerationJob, number: u64, model_sha256: &str, running: Running) -> Self {
+    pub(super) fn new(
+        job: GenerationJob,
+        number: u64,
+        model_sha256: &str,
+        running: Running,
+    ) -> Self {
         let GenerationPlan {
             prompt,
             tokenizer,
@@ -204,12 +209,11 @@ impl Sequence {
             return Ok(false);
         }
         let tokens_max = self.job.plan.tokens_max;
-        match &mut self.job.plan.constraint {
-            Some(constraint) if !constraint.is_accepting() => {
-                Err(Error::ConstraintUnfinished { tokens_max })
-            }
-            _ => self.finish(FinishReason::Length),
+        let constraint = self.job.plan.constraint.as_mut();
+        if constraint.is_some_and(|constraint| !constraint.is_accepting()) {
+            return Err(Error::ConstraintUnfinished { tokens_max });
         }
+        self.finish(FinishReason::Length)
     }
 
     /// Tells the caller how it ended, and the log.
@@ -254,7 +258,9 @@ impl Sequence {
     fn finish(&mut self, reason: FinishReason) -> Result<bool, Error> {
         let rest = self.writer.finish();
         self.send_text(rest)?;
-        let made_in = self.prompt_read.map_or(0, |start| start.elapsed().as_millis());
+        let made_in = self
+            .prompt_read
+            .map_or(0, |start| start.elapsed().as_millis());
         self.send(GenerationEvent::Finished {
             reason,
             completion_tokens: self.completion_tokens() as u32,
@@ -273,7 +279,10 @@ impl Sequence {
 
     fn send(&self, event: GenerationEvent) -> Result<(), Error> {
         // The channel has room for all events, so a failure means that the receiver is gone.
-        self.job.events.try_send(Ok(event)).map_err(|_| Error::Cancelled)
+        self.job
+            .events
+            .try_send(Ok(event))
+            .map_err(|_| Error::Cancelled)
     }
 
     /// The key of a full block; makes the chain up to it.

@@ -70,14 +70,16 @@ impl Service {
                 tokens_max,
             });
         }
-        let sampler = Sampler::new(request.sampling);
-        let stop = request.stop;
         Ok(GenerationPlan {
             prompt,
             tokens_max: completion_tokens,
-            sampler,
-            stop,
+            sampler: Sampler::new(request.sampling, request.top_logprobs),
+            sends_logprobs: request.top_logprobs > 0,
+            constraint: None,
+            stop: request.stop,
             tokenizer,
+            adapter: None,
+            caller: request.caller,
         })
     }
 }
@@ -116,16 +118,19 @@ fn wire_event(event: GenerationEvent, card: &ModelCard) -> Event {
     match event {
         GenerationEvent::Started {
             prompt_tokens,
+            cached_tokens,
             queue_ms,
             prompt_ms,
         } => Event::Started(wire::GenerateStarted {
             model: card.name.clone(),
             model_sha256: card.sha256.clone(),
             prompt_tokens,
+            cached_tokens,
             queue_ms,
             prompt_ms,
             ..Default::default()
         }),
+        GenerationEvent::Token(_) => Event::Text(String::new()),
         GenerationEvent::Text(text) => Event::Text(text),
         GenerationEvent::Finished {
             reason,

@@ -58,7 +58,7 @@ impl Service {
         &self.shared.readiness
     }
 
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &Arc<Counters> {
         &self.shared.counters
     }
 

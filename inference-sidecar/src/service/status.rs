@@ -20,7 +20,11 @@ impl Service {
             refused_requests: load.refused,
             generation_steps: load.generation_steps,
             cancelled_requests: load.cancelled,
-            ..Default::default()
+            kv_blocks_total: load.kv.total as u64,
+            kv_blocks_used: load.kv.used as u64,
+            kv_blocks_cached: load.kv.cached as u64,
+            prefix_hit_tokens: load.prefix_hit_tokens,
+            preempted_sequences: load.preempted,
         }
     }
 

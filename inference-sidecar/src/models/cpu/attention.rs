@@ -97,36 +97,35 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let size = self.cache.heads.size;
-        let seen = self.place.position + 1;
+        let Self {
+            cache,
+            place,
+            kv_head,
+            queries,
+            results,
+        } = self;
+        let size = cache.heads.size;
         let scale = 1.0 / (size as f32).sqrt();
-        let mut scores = vec![0.0; seen];
-        let heads = self.queries.chunks_exact(size);
-        for (query, result) in heads.zip(self.results.chunks_exact_mut(size)) {
-            self.each_block(seen, |start, offset, tokens| {
-                let keys = &self.cache.keys[offset..][..tokens * size];
-                for (score, key) in scores[start..].iter_mut().zip(keys.chunks_exact(size)) {
+        let mut scores = vec![0.0; place.position + 1];
+        for (query, result) in queries
+            .chunks_exact(size)
+            .zip(results.chunks_exact_mut(size))
+        {
+            for (block, scores) in scores.chunks_mut(KV_BLOCK_TOKENS).enumerate() {
+                let offset = cache.offset(place, block * KV_BLOCK_TOKENS, kv_head);
+                let keys = cache.keys[offset..].chunks_exact(size);
+                for (score, key) in scores.iter_mut().zip(keys) {
                     *score = dot(simd, query, key) * scale;
                 }
-            });
+            }
             softmax(&mut scores);
-            self.each_block(seen, |start, offset, tokens| {
-                let values = &self.cache.values[offset..][..tokens * size];
-                for (&weight, value) in scores[start..].iter().zip(values.chunks_exact(size)) {
+            for (block, weights) in scores.chunks(KV_BLOCK_TOKENS).enumerate() {
+                let offset = cache.offset(place, block * KV_BLOCK_TOKENS, kv_head);
+                let values = cache.values[offset..].chunks_exact(size);
+                for (&weight, value) in weights.iter().zip(values) {
                     add_scaled(simd, result, weight, value);
                 }
-            });
-        }
-    }
-}
-
-impl Task<'_> {
-    /// Calls `visit` with first position, offset in the cache and tokens of each block.
-    #[inline(always)]
-    fn each_block(&self, seen: usize, mut visit: impl FnMut(usize, usize, usize)) {
-        for start in (0..seen).step_by(KV_BLOCK_TOKENS) {
-            let offset = self.cache.offset(self.place, start, self.kv_head);
-            visit(start, offset, KV_BLOCK_TOKENS.min(seen - start));
+            }
         }
     }
 }

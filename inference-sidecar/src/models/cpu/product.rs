@@ -103,12 +103,7 @@ fn multiply<S: Simd>(
 }
 
 #[inline(always)]
-fn store<const T: usize>(
-    sums: [[f32; T]; ROWS],
-    token: usize,
-    tokens: usize,
-    results: &mut [f32],
-) {
+fn store<const T: usize>(sums: [[f32; T]; ROWS], token: usize, tokens: usize, results: &mut [f32]) {
     for (row, sums) in results.chunks_exact_mut(tokens).zip(sums) {
         row[token..token + T].copy_from_slice(&sums);
     }
@@ -137,7 +132,11 @@ mod tests {
                 let x = &activations[token * columns..][..columns];
                 for row in 0..rows {
                     let w = &weights[row * columns..][..columns];
-                    let exact: f64 = w.iter().zip(x).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+                    let exact: f64 = w
+                        .iter()
+                        .zip(x)
+                        .map(|(&a, &b)| f64::from(a) * f64::from(b))
+                        .sum();
                     let found = f64::from(result[token * rows + row]);
                     assert!((found - exact).abs() < 1e-4, "{found} {exact}");
                 }

@@ -25,7 +25,12 @@ pub(super) fn run(model: &mut Llama, plan: &BatchPlan<'_>) -> Result<Vec<Vec<f32
         weights: &model.weights,
         angles: model.shape.rotary.angles(&positions, &model.device)?,
     };
-    let tokens: Vec<u32> = plan.sequences.iter().flat_map(|s| s.tokens).copied().collect();
+    let tokens: Vec<u32> = plan
+        .sequences
+        .iter()
+        .flat_map(|s| s.tokens)
+        .copied()
+        .collect();
     let mut x = model.weights.embedding.look_up(&tokens, &model.device)?;
     for (index, layer) in model.weights.layers.iter().enumerate() {
         if (plan.is_abandoned)() {
@@ -86,10 +91,16 @@ impl Step<'_> {
         let mut parts = Vec::with_capacity(self.plan.sequences.len());
         let mut first = 0;
         // Neighbours under the same adapter are one segment (SGMV, Punica, arXiv 2310.18547).
-        for segment in self.plan.sequences.chunk_by(|a, b| a.adapter_id() == b.adapter_id()) {
+        for segment in self
+            .plan
+            .sequences
+            .chunk_by(|a, b| a.adapter_id() == b.adapter_id())
+        {
             let tokens = segment.iter().map(|sequence| sequence.tokens.len()).sum();
             let rows = base.narrow(0, first, tokens)?;
-            let change = segment[0].adapter.and_then(|adapter| adapter.change(index, module));
+            let change = segment[0]
+                .adapter
+                .and_then(|adapter| adapter.change(index, module));
             parts.push(match change {
                 Some(change) => (rows + low_rank(change, &x.narrow(0, first, tokens)?)?)?,
                 None => rows,

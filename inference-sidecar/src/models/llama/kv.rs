@@ -106,7 +106,8 @@ impl DeviceKv {
         let slots = Tensor::from_vec(slots, (count, 1), device)?;
         let slots = slots.broadcast_as(new.keys.shape())?.contiguous()?;
         self.keys.scatter_set(&slots, &new.keys.contiguous()?, 0)?;
-        self.values.scatter_set(&slots, &new.values.contiguous()?, 0)?;
+        self.values
+            .scatter_set(&slots, &new.values.contiguous()?, 0)?;
         let mut attended = Vec::with_capacity(plan.sequences.len());
         let mut first = 0;
         for sequence in &plan.sequences {
@@ -140,7 +141,8 @@ impl DeviceKv {
         let scale = 1.0 / (size as f64).sqrt();
         let scores = (queries.matmul(&keys.transpose(1, 2)?)? * scale)?;
         let scores = scores.reshape((count, tokens, seen))?;
-        let scores = scores.broadcast_add(&causal_mask(sequence.position, tokens, queries.device())?)?;
+        let scores =
+            scores.broadcast_add(&causal_mask(sequence.position, tokens, queries.device())?)?;
         let weights = softmax_last_dim(&scores)?.reshape((kv, rows, seen))?;
         weights
             .matmul(&values)?

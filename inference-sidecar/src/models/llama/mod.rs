@@ -20,9 +20,8 @@ use candle_core::Device;
 
 use crate::error::Error;
 use crate::gguf::GgufFile;
-use crate::models::{
-    AdapterBase, BatchPlan, KV_BLOCK_TOKENS, LanguageModel, LogitsOf, SafetensorsModel,
-};
+use crate::models::{AdapterBase, BatchPlan, KV_BLOCK_TOKENS, LanguageModel};
+use crate::safetensors_model::SafetensorsModel;
 use kv::KvPool;
 use shape::Shape;
 use tensors::Tensors;

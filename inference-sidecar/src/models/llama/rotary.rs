@@ -7,7 +7,7 @@ use candle_nn::rotary_emb::{rope, rope_i};
 
 use crate::error::Error;
 use crate::gguf::GgufFile;
-use crate::models::{LlamaConfig, RopeScaling};
+use crate::safetensors_model::{LlamaConfig, RopeScaling};
 
 /// How heads turn with the position of their token.
 #[derive(Clone)]
@@ -64,7 +64,9 @@ impl Rotary {
                 *frequency /= f64::from(divisor);
             }
         }
-        frequencies.iter_mut().for_each(|frequency| *frequency /= f64::from(factor));
+        frequencies
+            .iter_mut()
+            .for_each(|frequency| *frequency /= f64::from(factor));
         Ok(Self {
             frequencies: frequencies.into(),
             pairs: Pairs::Neighbours,
@@ -76,7 +78,9 @@ impl Rotary {
         match &config.rope_scaling {
             RopeScaling::None => {}
             RopeScaling::Linear { factor } => {
-                frequencies.iter_mut().for_each(|frequency| *frequency /= factor);
+                frequencies
+                    .iter_mut()
+                    .for_each(|frequency| *frequency /= factor);
             }
             RopeScaling::Llama3 {
                 factor,
@@ -107,7 +111,11 @@ impl Rotary {
     }
 
     /// The angles of tokens at `positions`.
-    pub(super) fn angles(&self, positions: &[usize], device: &Device) -> candle_core::Result<Angles> {
+    pub(super) fn angles(
+        &self,
+        positions: &[usize],
+        device: &Device,
+    ) -> candle_core::Result<Angles> {
         let table = |turn: fn(f64) -> f64| {
             let values = positions.iter().flat_map(|&position| {
                 let angle = move |frequency: &f64| turn(position as f64 * frequency) as f32;

@@ -3,8 +3,8 @@
 use super::rotary::Rotary;
 use crate::error::Error;
 use crate::gguf::GgufFile;
-use crate::models::SafetensorsModel;
 use crate::models::cpu::Heads;
+use crate::safetensors_model::SafetensorsModel;
 
 /// Sizes and constants of a Llama model.
 #[derive(Clone)]

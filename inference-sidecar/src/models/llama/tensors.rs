@@ -2,7 +2,8 @@
 
 use crate::error::Error;
 use crate::gguf::GgufFile;
-use crate::models::{Matrix, Module, SafetensorsModel};
+use crate::models::{Matrix, Module};
+use crate::safetensors_model::SafetensorsModel;
 
 /// A file with the tensors of a Llama model.
 pub(super) enum Tensors<'a> {
