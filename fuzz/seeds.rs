@@ -1,4 +1,8 @@
-//! Writes the files that fuzzing starts from: `seeds CORPUS_DIR`.
+//! Writes the files that fuzzing starts from to the directory SALESAI_FUZZ_CORPUS.
+//!
+//! A fuzz target that is never run, because the library's coverage counters need libFuzzer.
+
+#![no_main]
 
 #[allow(dead_code)]
 #[path = "../inference-sidecar/tests/cases/gguf_builder.rs"]
@@ -9,8 +13,10 @@ mod safetensors_builder;
 
 use std::path::Path;
 
-fn main() {
-    let corpus = std::env::args_os().nth(1).expect("usage: seeds CORPUS_DIR");
+libfuzzer_sys::fuzz_target!(init: write_seeds(), |_bytes: &[u8]| {});
+
+fn write_seeds() {
+    let corpus = std::env::var_os("SALESAI_FUZZ_CORPUS").expect("the directory of the corpus");
     let write = |target: &str, name: &str, bytes: &[u8]| {
         let folder = Path::new(&corpus).join(target);
         std::fs::create_dir_all(&folder).expect("make the folder of the corpus");
