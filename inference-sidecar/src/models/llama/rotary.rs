@@ -74,10 +74,11 @@ impl Rotary {
     }
 
     pub(super) fn from_config(config: &LlamaConfig) -> Self {
-        let mut frequencies = frequencies(config.rope_base, config.head_size);
-        match &config.rope_scaling {
-            RopeScaling::None => {}
+        let mut frequencies = frequencies(config.rope_base.into(), config.head_size);
+        match config.rope_scaling {
+            RopeScaling::Unscaled => {}
             RopeScaling::Linear { factor } => {
+                let factor = f64::from(factor);
                 frequencies
                     .iter_mut()
                     .for_each(|frequency| *frequency /= factor);
@@ -88,14 +89,16 @@ impl Rotary {
                 high_frequency_factor,
                 original_tokens_max,
             } => {
+                let (low, high) = (
+                    low_frequency_factor.into(),
+                    f64::from(high_frequency_factor),
+                );
                 for frequency in &mut frequencies {
-                    let wave_tokens = std::f64::consts::TAU / *frequency;
-                    // Waves shorter than this stay; those longer than the next are slowed down.
-                    let ratio = *original_tokens_max as f64 / wave_tokens;
-                    let share = (ratio - low_frequency_factor)
-                        / (high_frequency_factor - low_frequency_factor);
-                    let share = share.clamp(0.0, 1.0);
-                    *frequency = (1.0 - share) * *frequency / factor + share * *frequency;
+                    // Waves that fit often into the original context stay, rare ones are slowed
+                    // down, and those between are mixed.
+                    let waves = original_tokens_max as f64 * *frequency / std::f64::consts::TAU;
+                    let kept = ((waves - low) / (high - low)).clamp(0.0, 1.0);
+                    *frequency *= (1.0 - kept) / f64::from(factor) + kept;
                 }
             }
         }

@@ -70,6 +70,9 @@ impl Shape {
     /// From the `config.json` of a Hugging Face directory, whose numbers are checked already.
     pub(super) fn from_config(model: &SafetensorsModel, tokens_max: usize) -> Result<Self, Error> {
         let config = model.config();
+        if config.attention_bias || config.feed_forward_bias {
+            return Err(model.refuse("layers with bias are not supported"));
+        }
         Ok(Self {
             layers: config.layers,
             hidden: config.hidden,
