@@ -109,13 +109,16 @@ impl GenerationJob {
             prompt_ms: (decode_start - start).as_millis() as u32,
         })?;
 
+        let mut history = self.plan.prompt.clone();
         let mut writer = TextWriter::new(self.plan.tokenizer.clone(), self.plan.stop.clone());
         let reason = loop {
-            let token = self.plan.sampler.choose(&logits)?;
+            let sampler = &mut self.plan.sampler;
+            let token = sampler.choose(&mut logits, &history, None)?.token;
             if self.plan.tokenizer.is_end(token) {
                 break FinishReason::End;
             }
             self.completion_tokens += 1;
+            history.push(token);
             let text = writer.push(token);
             self.send_text(text)?;
             if writer.is_stopped() {

@@ -70,7 +70,7 @@ impl Service {
                 tokens_max,
             });
         }
-        let sampler = Sampler::new(request.sampling);
+        let sampler = Sampler::new(request.sampling, request.top_logprobs);
         let stop = request.stop;
         Ok(GenerationPlan {
             prompt,
