@@ -7,5 +7,6 @@ mod lifecycle;
 mod logits;
 mod model_files;
 mod prompts;
+mod schemas;
 mod sidecar;
 mod texts;

@@ -1,5 +1,6 @@
 //! From a constraint to the state that follows a text through it.
 
+use std::error::Error as StdError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -48,22 +49,22 @@ impl ConstraintCompiler {
         let grammar = grammar::of(constraint)?;
         let parser = self.factory.create_parser(grammar);
         let parser = parser.map_err(|error| refusal::of(&format!("{error:#}")))?;
-        ConstraintState::new(Matcher::new(Ok(parser)), self.rows)
+        let ends = self.factory.tok_env().tok_trie().eos_tokens().len();
+        ConstraintState::new(Matcher::new(Ok(parser)), self.rows, ends)
     }
 
     fn from_vocabulary(vocabulary: Vocabulary, rows: usize) -> Result<Self, Error> {
-        let build = || {
-            let trie = vocabulary.into_trie();
-            let trie = trie.ok_or_else(|| anyhow::anyhow!("no token ends a text"))?;
+        let build = || -> Result<ParserFactory, Box<dyn StdError + Send + Sync>> {
+            let trie = vocabulary.into_trie().ok_or("no token ends a text")?;
             let environment: TokEnv = Arc::new(trie);
-            ParserFactory::new_simple(&environment)
+            Ok(ParserFactory::new_simple(&environment)?)
         };
         // The trie asserts its limits; a model file decides about the tokens.
         let factory = catch_unwind(AssertUnwindSafe(build))
-            .unwrap_or_else(|_| Err(anyhow::anyhow!("the vocabulary exceeds a limit")));
-        let mut factory = factory.map_err(|error| Error::Setup {
+            .unwrap_or_else(|_| Err("the vocabulary exceeds a limit".into()));
+        let mut factory = factory.map_err(|source| Error::Setup {
             part: "constraints",
-            source: error.into(),
+            source,
         })?;
         // Its log would quote constraints and texts.
         factory.quiet();

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use llguidance::api::TopLevelGrammar;
 use proto::model::Constraint;
 
+use super::refusal::refused;
 use super::schema;
 use crate::error::Error;
 
@@ -12,9 +13,21 @@ use crate::error::Error;
 pub(super) fn of(constraint: &Constraint) -> Result<TopLevelGrammar, Error> {
     Ok(match constraint {
         Constraint::JsonSchema(text) => TopLevelGrammar::from_json_schema(schema::prepare(text)?),
-        Constraint::Regex(regex) => TopLevelGrammar::from_regex(regex),
+        Constraint::Regex(regex) => TopLevelGrammar::from_regex(whole(regex)?),
         Constraint::Choices(choices) => TopLevelGrammar::from_regex(&alternation(choices)),
     })
+}
+
+/// The whole text must match anyway, so anchors around it go.
+/// Fails for half an escape at the end, which llguidance would overlook.
+fn whole(regex: &str) -> Result<&str, Error> {
+    let ends_in_escape = |text: &str| (text.len() - text.trim_end_matches('\\').len()) % 2 == 1;
+    if ends_in_escape(regex) {
+        return Err(refused("a regular expression ends in half an escape"));
+    }
+    let regex = regex.strip_prefix('^').unwrap_or(regex);
+    let bare = regex.strip_suffix('$');
+    Ok(bare.filter(|bare| !ends_in_escape(bare)).unwrap_or(regex))
 }
 
 /// A regular expression that matches exactly `choices`.

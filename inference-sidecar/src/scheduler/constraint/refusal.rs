@@ -66,6 +66,9 @@ const KEYWORDS: [&str; 19] = [
     "$vocabulary",
 ];
 
+/// Parts of llguidance's messages when a step exceeds a limit.
+const LIMITS: [&str; 3] = ["lexer error", "parser error", "too many"];
+
 /// What the caller learns of llguidance's `message` about a constraint.
 pub(super) fn of(message: &str) -> Error {
     if let Some((_, keys)) = message.split_once("Unimplemented keys:") {
@@ -79,9 +82,7 @@ pub(super) fn of(message: &str) -> Error {
 
 /// What the caller learns of llguidance's `message` about a token or a mask.
 pub(super) fn of_step(message: &str) -> Error {
-    let is_limit = ["lexer error", "parser error", "too complex", "Parser Error"]
-        .iter()
-        .any(|part| message.contains(part));
+    let is_limit = LIMITS.iter().any(|part| message.contains(part));
     match is_limit {
         true => refused("following it takes more work than is allowed"),
         false => Error::ConstraintFailed {

@@ -14,15 +14,18 @@ pub struct ConstraintState {
     allowed: Option<SimpleVob>,
     /// Scores per step.
     rows: usize,
+    /// Number of end tokens.
+    ends: usize,
 }
 
 impl ConstraintState {
     /// Computes the first mask as well, so that what no text can obey is refused before it costs a step.
-    pub(super) fn new(matcher: Matcher, rows: usize) -> Result<Self, Error> {
+    pub(super) fn new(matcher: Matcher, rows: usize, ends: usize) -> Result<Self, Error> {
         let mut state = Self {
             matcher,
             allowed: None,
             rows,
+            ends,
         };
         // Consuming nothing lets the matcher notice that nothing may follow.
         let begun = state.matcher.consume_tokens(&[]);
@@ -80,7 +83,10 @@ impl ConstraintState {
     /// True when nothing can follow: the sequence ends without asking the model.
     pub fn is_complete(&mut self) -> bool {
         let reason = self.matcher.stop_reason();
-        reason != StopReason::NotStopped && reason.is_ok()
+        let is_stopped = reason != StopReason::NotStopped && reason.is_ok();
+        // An empty text is not noticed by the matcher itself.
+        let only_ends = |allowed: &SimpleVob| allowed.num_set() == self.ends;
+        is_stopped || (self.allowed.as_ref().is_some_and(only_ends) && self.is_accepting())
     }
 
     fn compute(&mut self) -> Result<SimpleVob, Error> {

@@ -52,6 +52,12 @@ impl Distribution {
         self.weights.last().map(|&(token, _)| token)
     }
 
+    /// The tokens that may be drawn.
+    #[cfg(test)]
+    pub(super) fn tokens(&self) -> Vec<u32> {
+        self.weights.iter().map(|&(token, _)| token).collect()
+    }
+
     /// Sorts as many ranks as the nucleus needs; returns its size.
     fn nucleus(&mut self, mass: f64) -> usize {
         let (mut sum, mut sorted, mut ranks) = (0.0, 0, RANKS_FIRST);
@@ -82,7 +88,9 @@ impl Distribution {
     }
 }
 
-/// A total order: likeliest first, equals by token.
+/// A total order of numbers: likeliest first, equals by token.
 pub(super) fn likelier_first(a: &Weighted, b: &Weighted) -> Ordering {
-    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+    // Not `total_cmp`, for which zero and minus zero differ.
+    let by_weight = b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal);
+    by_weight.then(a.0.cmp(&b.0))
 }

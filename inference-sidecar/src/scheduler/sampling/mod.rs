@@ -2,6 +2,8 @@
 
 mod distribution;
 mod log_probabilities;
+#[cfg(test)]
+mod property_tests;
 mod repetition;
 mod sampler;
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! Goal: choices follow the distribution, stay in the nucleus, and are reproducible.
 
 use proto::model::{Sampling, TokenChoice};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
 use super::{Choice, Sampler};
 
