@@ -42,6 +42,9 @@ pub enum Error {
     AdapterRoom { bytes: u64, bytes_max: u64 },
     #[error("the constraint is not usable: {reason}")]
     ConstraintRefused { reason: String },
+    /// A fault of model or server, not of the caller.
+    #[error("the constraint could not be followed: {reason}")]
+    ConstraintFailed { reason: &'static str },
     #[error("max_tokens ({tokens_max}) was reached before the text obeyed its constraint")]
     ConstraintUnfinished { tokens_max: usize },
     #[error("no upstream of model \"{model}\" answers")]

@@ -22,7 +22,7 @@ mod text_pool;
 mod worker;
 
 pub use call::{Call, RequestId};
-pub use constraint::ConstraintState;
+pub use constraint::{ConstraintCompiler, ConstraintState};
 pub use counters::{Counters, Load};
 pub use embedding_job::{EmbeddingJob, EmbeddingOutcome};
 pub use engine::{Engine, EngineLimits};

@@ -13,6 +13,7 @@ mod model_files;
 mod prompts;
 mod safetensors_builder;
 mod safetensors_files;
+mod schemas;
 mod sidecar;
 mod texts;
 mod whole_reading;
