@@ -10,7 +10,7 @@ mod llama;
 mod matrix;
 mod sequential_model;
 
-pub use adapter::{Adapter, LowRank, Module};
+pub use adapter::{Adapter, AdapterBase, LowRank, Module, PeftAdapter};
 pub use bert::BertEmbedder;
 pub use embedding_model::EmbeddingModel;
 pub use fingerprint::{Fingerprint, fingerprint};
