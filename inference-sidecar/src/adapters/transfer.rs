@@ -104,6 +104,12 @@ impl Transfer {
         Ok(generation)
     }
 
+    /// Bytes that the buffer takes now.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.content.capacity()
+    }
+
     fn check(&self, peft: PeftAdapter) -> Result<PeftAdapter, String> {
         let (rank, rank_max) = (peft.rank(), self.registry.rank_max());
         if rank > rank_max {
