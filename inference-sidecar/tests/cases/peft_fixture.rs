@@ -100,7 +100,9 @@ pub fn references(adapter: &str) -> Vec<Reference> {
             .0
             .iter()
             .map(|id| u32::from_le_bytes(*id));
-        let (_, logits) = read(&file, &format!("{adapter}.{number}"));
+        let (shape, logits) = read(&file, &format!("{adapter}.{number}"));
+        assert_eq!(shape, [tokens.len(), VOCABULARY]);
+        assert!(tokens.len() <= TOKENS_MAX);
         Some(Reference {
             tokens: tokens.collect(),
             logits,
