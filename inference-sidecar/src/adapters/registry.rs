@@ -61,7 +61,7 @@ pub enum Admission {
     /// This generation is in memory already.
     Loaded(u64),
     /// The bytes may come.
-    Transfer(Transfer),
+    Transfer(Box<Transfer>),
 }
 
 /// The adapters of all models; shared by the service and the engines.
@@ -122,9 +122,8 @@ impl AdapterRegistry {
         }
         drop(memory);
         let registry = Arc::clone(self);
-        Ok(Admission::Transfer(Transfer::new(
-            registry, key, *base, header, identity,
-        )))
+        let transfer = Transfer::new(registry, key, *base, header, identity);
+        Ok(Admission::Transfer(Box::new(transfer)))
     }
 
     /// The adapter `name` of `model`; counts as a use. `generation` None: the one that is loaded.

@@ -56,7 +56,7 @@ fn header(name: &str, generation: u64, content: &[u8]) -> AdapterHeader {
 
 fn begin(registry: &Arc<AdapterRegistry>, header: AdapterHeader) -> Result<Transfer, Error> {
     match registry.begin(header)? {
-        Admission::Transfer(transfer) => Ok(transfer),
+        Admission::Transfer(transfer) => Ok(*transfer),
         Admission::Loaded(generation) => panic!("generation {generation} is loaded"),
     }
 }
