@@ -40,6 +40,8 @@ pub enum Error {
     AdapterInTransit { name: String },
     #[error("the adapters would need {bytes} bytes, {bytes_max} are allowed")]
     AdapterRoom { bytes: u64, bytes_max: u64 },
+    #[error("all memory for adapters is in use")]
+    AdaptersBusy { retry_after: Duration },
     #[error("the constraint is not usable: {reason}")]
     ConstraintRefused { reason: String },
     /// A fault of model or server, not of the caller.
@@ -141,7 +143,7 @@ impl Error {
             Error::UpstreamUnavailable { .. } => Code::Unavailable,
             Error::ModelNotFound { .. } | Error::AdapterNotFound { .. } => Code::NotFound,
             Error::Unimplemented { .. } => Code::Unimplemented,
-            Error::QueueFull { .. } => Code::ResourceExhausted,
+            Error::QueueFull { .. } | Error::AdaptersBusy { .. } => Code::ResourceExhausted,
             Error::Starting | Error::Stopping => Code::Unavailable,
             Error::DeadlineExceeded => Code::DeadlineExceeded,
             Error::Cancelled => Code::Cancelled,
@@ -162,7 +164,7 @@ impl From<Error> for Status {
                 let mut status = Status::new(code, error.to_string());
                 let metadata = status.metadata_mut();
                 match error {
-                    Error::QueueFull { retry_after } => {
+                    Error::QueueFull { retry_after } | Error::AdaptersBusy { retry_after } => {
                         let milliseconds = MetadataValue::from(retry_after.as_millis() as u64);
                         metadata.insert("retry-after-ms", milliseconds);
                     }

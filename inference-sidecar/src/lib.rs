@@ -3,6 +3,7 @@
 //! - [`config`]: command line, read once; [`telemetry`]: JSON log on stderr
 //! - [`server`]: socket, start-up and drain; [`startup`]: loads and warms the models
 //! - [`service`]: gRPC in, domain out
+//! - [`adapters`]: the LoRA adapters in memory, sent by clients and found by name
 //! - [`catalog`]: what is served: each model's card, tokenizer and queue
 //! - [`scheduler`]: admission, queues, workers, sampling; knows no tensors
 //! - [`text`]: tokenizers, chat templates, chunks; knows no tensors

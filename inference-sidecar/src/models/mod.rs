@@ -10,7 +10,7 @@ mod language_model;
 mod llama;
 mod matrix;
 
-pub use adapter::{Adapter, AdapterBase, LowRank, Module};
+pub use adapter::{Adapter, AdapterBase, LowRank, Module, PeftAdapter};
 pub use bert::BertEmbedder;
 pub use embedding_model::EmbeddingModel;
 pub use fingerprint::{Fingerprint, fingerprint};

@@ -1,5 +1,6 @@
 //! gRPC in, domain out: parses requests once, finds the model, hands the work to the scheduler.
 
+mod adapters;
 mod embed;
 mod generate;
 mod request;
@@ -13,6 +14,7 @@ use proto::wire;
 use proto::wire::inference_service_server::InferenceService;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::adapters::AdapterRegistry;
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::readiness::Readiness;
@@ -29,6 +31,8 @@ struct Shared {
     readiness: Readiness,
     /// Empty while models load.
     catalog: OnceLock<Catalog>,
+    /// Empty while models load.
+    adapters: OnceLock<Arc<AdapterRegistry>>,
     counters: Arc<Counters>,
     text_pool: TextPool,
 }
@@ -40,6 +44,7 @@ impl Service {
             started: Instant::now(),
             readiness: Readiness::starting(),
             catalog: OnceLock::new(),
+            adapters: OnceLock::new(),
             text_pool: TextPool::new(counters.clone()),
             counters,
         };
@@ -136,28 +141,24 @@ impl InferenceService for Service {
 
     async fn load_adapter(
         &self,
-        _: Request<Streaming<wire::LoadAdapterRequest>>,
+        request: Request<Streaming<wire::LoadAdapterRequest>>,
     ) -> Result<Response<wire::LoadAdapterResponse>, Status> {
-        Err(Error::Unimplemented {
-            operation: "LoadAdapter",
-        }
-        .into())
+        Ok(Response::new(
+            self.receive_adapter(request.into_inner()).await?,
+        ))
     }
 
     async fn unload_adapter(
         &self,
-        _: Request<wire::UnloadAdapterRequest>,
+        request: Request<wire::UnloadAdapterRequest>,
     ) -> Result<Response<wire::UnloadAdapterResponse>, Status> {
-        Err(Error::Unimplemented {
-            operation: "UnloadAdapter",
-        }
-        .into())
+        Ok(Response::new(self.drop_adapter(request.into_inner())?))
     }
 
     async fn list_adapters(
         &self,
         _: Request<wire::ListAdaptersRequest>,
     ) -> Result<Response<wire::ListAdaptersResponse>, Status> {
-        Ok(Response::new(wire::ListAdaptersResponse::default()))
+        Ok(Response::new(self.adapters()?))
     }
 }

@@ -1,6 +1,8 @@
 //! One module per topic; `sidecar` starts and stops the server for all of them.
 //! `gguf_builder`, `safetensors_builder` write small models, `damage` spoils them.
 
+mod adapter_values;
+mod adapters;
 mod cancellation;
 mod damage;
 mod embeddings;
@@ -10,6 +12,7 @@ mod gguf_files;
 mod lifecycle;
 mod logits;
 mod model_files;
+mod peft_fixture;
 mod prompts;
 mod safetensors_builder;
 mod safetensors_files;
