@@ -1,21 +1,25 @@
 //! The model server beside PostgreSQL: gRPC over a Unix socket, models on the CPU.
 //!
-//! - [`config`]: command line, read once; [`telemetry`]: JSON log on stderr
+//! - [`config`]: file and command line, read once; [`telemetry`]: JSON log on stderr;
+//!   [`metrics`]: numbers for Prometheus
 //! - [`server`]: socket, start-up and drain; [`startup`]: loads and warms the models
 //! - [`service`]: gRPC in, domain out
 //! - [`catalog`]: what is served: each model's card, tokenizer and queue
 //! - [`scheduler`]: admission, queues, workers, sampling; knows no tensors
 //! - [`text`]: tokenizers, chat templates, chunks; knows no tensors
+//! - [`bench`]: drives a running server and measures it
 //! - [`models`]: the model traits, their candle implementations, weights
 //!
 //! The life of a request: `service` → `text` → `scheduler` queue → worker thread → `models`.
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod catalog;
 pub mod config;
 pub mod error;
 pub mod gguf;
+pub mod metrics;
 pub mod models;
 pub mod readiness;
 pub mod scheduler;
@@ -26,3 +30,4 @@ pub mod socket;
 pub mod startup;
 pub mod telemetry;
 pub mod text;
+pub mod threads;

@@ -8,6 +8,7 @@ use proto::wire::FILE_DESCRIPTOR_SET;
 use proto::wire::inference_service_server::InferenceServiceServer;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
@@ -16,6 +17,7 @@ use tonic_health::server::HealthReporter;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::error::Error;
+use crate::metrics::{Metrics, endpoint};
 use crate::scheduler::{Counters, Worker};
 use crate::service::Service;
 use crate::{shutdown, socket, startup};
@@ -34,7 +36,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let signals = shutdown::signals()?;
     let (listener, _socket_file) = socket::bind(&config.socket)?;
     let counters = Arc::new(Counters::new(config.queue_size));
-    let service = Service::new(counters.clone());
+    let metrics = Metrics::new();
+    let service = Service::new(counters.clone(), metrics.clone());
+    let scrapes = serve_metrics(&config, metrics, &service).await?;
     let health = HealthReporter::new();
     set_health(&health, ServingStatus::NotServing).await;
 
@@ -69,8 +73,30 @@ pub async fn run(config: Config) -> Result<(), Error> {
     if is_idle {
         workers.into_iter().for_each(Worker::join);
     }
+    if let Some(scrapes) = scrapes {
+        scrapes.abort();
+        // Until it is gone, and its socket with it.
+        let _ = scrapes.await;
+    }
     tracing::info!("stopped");
     outcome
+}
+
+/// Starts the answers to `/metrics`, `/health` and `/ready`, if they are wanted.
+async fn serve_metrics(
+    config: &Config,
+    metrics: Metrics,
+    service: &Service,
+) -> Result<Option<JoinHandle<()>>, Error> {
+    let Some(address) = &config.metrics_listen else {
+        return Ok(None);
+    };
+    let listener = endpoint::bind(address).await?;
+    let service = service.clone();
+    let state = move || service.readiness().state();
+    Ok(Some(tokio::spawn(endpoint::serve(
+        listener, metrics, state,
+    ))))
 }
 
 /// Loads the models, declares the server ready and then waits for ever: only an error ends it.
@@ -84,6 +110,7 @@ async fn load_and_serve(
     let (catalog, loaded) = load_on_thread(config, counters).await?;
     workers.extend(loaded);
     service.publish(catalog);
+    service.warm_up().await?;
     if service.readiness().set_ready() {
         set_health(health, ServingStatus::Serving).await;
         tracing::info!("ready");

@@ -1,13 +1,12 @@
 //! Loads the models one after another; each must answer a warm-up call before its worker starts.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::catalog::{Catalog, EmbeddingEntry, LanguageEntry, ModelCard};
-use crate::config::{Config, Named};
+use crate::config::{Config, EmbeddingModelConfig, LanguageModelConfig};
 use crate::error::Error;
 use crate::gguf::GgufFile;
 use crate::models::{
@@ -16,43 +15,27 @@ use crate::models::{
 use crate::scheduler::{Counters, JobQueue, Worker};
 use crate::text::{ChatTokenizer, TextTokenizer};
 
-const MIB: u64 = 1 << 20;
+/// Weights that fit this many bytes as f32 are unpacked at load.
+const DEQUANTIZE_BELOW_BYTES: u64 = 1 << 30;
 
 /// The models of `config`, ready to serve, and the workers behind them. Takes seconds.
 pub fn load(config: &Config, counters: &Arc<Counters>) -> Result<(Catalog, Vec<Worker>), Error> {
-    check_names(config)?;
     let mut workers = Vec::new();
     let mut embedding = Vec::new();
     for model in &config.embedding_models {
-        let load = || load_embedding(config, model, counters);
-        let (entry, worker) = guard(&model.value, load)?;
+        let load = || load_embedding(model, counters);
+        let (entry, worker) = guard(&model.path, load)?;
         embedding.push(entry);
         workers.push(worker);
     }
     let mut language = Vec::new();
     for model in &config.language_models {
         let load = || load_language(config, model, counters);
-        let (entry, worker) = guard(&model.value, load)?;
+        let (entry, worker) = guard(&model.path, load)?;
         language.push(entry);
         workers.push(worker);
     }
     Ok((Catalog::new(embedding, language), workers))
-}
-
-fn check_names(config: &Config) -> Result<(), Error> {
-    let mut names = BTreeSet::new();
-    for model in config
-        .embedding_models
-        .iter()
-        .chain(&config.language_models)
-    {
-        if !names.insert(&model.name) {
-            return Err(Error::DuplicateName {
-                name: model.name.clone(),
-            });
-        }
-    }
-    Ok(())
 }
 
 /// Runs `load`; the readers of model files panic on some broken files instead of failing.
@@ -62,15 +45,14 @@ fn guard<T>(path: &Path, load: impl FnOnce() -> Result<T, Error>) -> Result<T, E
 }
 
 fn load_embedding(
-    config: &Config,
-    model: &Named<PathBuf>,
+    model: &EmbeddingModelConfig,
     counters: &Arc<Counters>,
 ) -> Result<(EmbeddingEntry, Worker), Error> {
     let start = Instant::now();
-    let weights = BertEmbedder::weights_path(&model.value);
-    let fingerprint = fingerprint(&weights, config.expected_sha256(&model.name))?;
-    let tokenizer = TextTokenizer::from_file(&model.value.join("tokenizer.json"))?;
-    let embedder = BertEmbedder::load(&model.value)?;
+    let weights = BertEmbedder::weights_path(&model.path);
+    let fingerprint = fingerprint(&weights, model.sha256.as_deref())?;
+    let tokenizer = TextTokenizer::from_file(&model.path.join("tokenizer.json"))?;
+    let embedder = BertEmbedder::load(&model.path)?;
     let dimensions = embedder.dimensions();
     let card = ModelCard {
         name: model.name.clone(),
@@ -100,16 +82,16 @@ fn load_embedding(
 
 fn load_language(
     config: &Config,
-    model: &Named<PathBuf>,
+    model: &LanguageModelConfig,
     counters: &Arc<Counters>,
 ) -> Result<(LanguageEntry, Worker), Error> {
     let start = Instant::now();
-    let fingerprint = fingerprint(&model.value, config.expected_sha256(&model.name))?;
-    let mut file = GgufFile::open(&model.value)?;
+    let fingerprint = fingerprint(&model.path, model.sha256.as_deref())?;
+    let mut file = GgufFile::open(&model.path)?;
     let tokenizer = ChatTokenizer::from_gguf(&file)?;
     let options = LlamaOptions {
-        tokens_max: config.context_tokens as usize,
-        dequantize_below_bytes: config.dequantize_below_mib.saturating_mul(MIB),
+        tokens_max: config.context_tokens_of(model) as usize,
+        dequantize_below_bytes: DEQUANTIZE_BELOW_BYTES,
     };
     let llama = Llama::load(&mut file, options)?;
     let card = ModelCard {
