@@ -14,7 +14,7 @@ const VARIABLES: [&str; 2] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"];
 pub fn set(threads: u32) -> io::Result<()> {
     let threads = threads.to_string();
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| value == *threads);
-    if threads == "0" || VARIABLES.iter().all(|name| is_set(name)) {
+    if threads == "0" || VARIABLES.iter().all(is_set) {
         return Ok(());
     }
     let mut again = Command::new(std::env::current_exe()?);

@@ -25,7 +25,10 @@ pub async fn run(arguments: BenchArguments) -> anyhow::Result<()> {
     }
     match failures.first() {
         None => Ok(()),
-        Some(first) => anyhow::bail!("{} requests failed, the first: {first}", failures.len()),
+        Some(first) => anyhow::bail!(
+            "{} of the requests failed, the first: {first}",
+            failures.len()
+        ),
     }
 }
 

@@ -6,6 +6,7 @@ mod generation;
 mod lifecycle;
 mod logits;
 mod model_files;
+mod operating;
 mod prompts;
 mod sidecar;
 mod texts;
