@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::scheduler::kv_blocks::BlockUse;
+use crate::metrics::KvBlocks;
 
 /// Counters of the whole server, shared by all queues and workers.
 pub struct Counters {
@@ -18,7 +18,7 @@ pub struct Counters {
     preempted: AtomicU64,
     prefix_hit_tokens: AtomicU64,
     /// By model.
-    kv: Mutex<BTreeMap<String, BlockUse>>,
+    kv: Mutex<BTreeMap<String, KvBlocks>>,
     /// Moving average of a job's run time, the base of the retry hint.
     job_ms: AtomicU64,
 }
@@ -35,7 +35,7 @@ pub struct Load {
     pub preempted: u64,
     pub prefix_hit_tokens: u64,
     /// Of all models together.
-    pub kv: BlockUse,
+    pub kv: KvBlocks,
 }
 
 /// Counts a job as running until dropped.
@@ -102,7 +102,7 @@ impl Counters {
     }
 
     /// Notes how the blocks of `model` are used now.
-    pub fn set_kv(&self, model: &str, usage: BlockUse) {
+    pub fn set_kv(&self, model: &str, usage: KvBlocks) {
         let mut kv = self.kv.lock().unwrap_or_else(PoisonError::into_inner);
         match kv.get_mut(model) {
             Some(entry) => *entry = usage,
@@ -124,10 +124,10 @@ impl Counters {
         self.refused.fetch_add(1, Relaxed);
     }
 
-    fn kv(&self) -> BlockUse {
+    fn kv(&self) -> KvBlocks {
         let kv = self.kv.lock().unwrap_or_else(PoisonError::into_inner);
         kv.values()
-            .fold(BlockUse::default(), |sum, entry| BlockUse {
+            .fold(KvBlocks::default(), |sum, entry| KvBlocks {
                 total: sum.total + entry.total,
                 used: sum.used + entry.used,
                 cached: sum.cached + entry.cached,

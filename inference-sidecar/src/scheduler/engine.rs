@@ -11,11 +11,12 @@ use proto::model::Priority;
 
 use crate::catalog::ModelCard;
 use crate::error::Error;
+use crate::metrics::LanguageMetrics;
 use crate::models::{BatchPlan, LanguageModel, LogitsOf, SequencePlan};
 use crate::scheduler::batch::{Part, plan_step};
 use crate::scheduler::fairness::ServedTokens;
 use crate::scheduler::kv_blocks::BlockPool;
-use crate::scheduler::sequence::Sequence;
+use crate::scheduler::sequence::{Arrival, Sequence};
 use crate::scheduler::{GenerationJob, JobQueue};
 
 /// Bounds of a step and of the sequences in it.
@@ -29,15 +30,20 @@ pub struct EngineLimits {
     pub prompt_chunk_tokens: usize,
 }
 
-/// What one engine works with.
+/// What an engine is made of.
+pub struct EngineParts {
+    /// With `kv_blocks` blocks reserved.
+    pub model: Box<dyn LanguageModel>,
+    pub card: ModelCard,
+    pub kv_blocks: usize,
+    pub queue: Arc<JobQueue<GenerationJob>>,
+    pub limits: EngineLimits,
+    pub metrics: LanguageMetrics,
+}
+
+/// The state of one model's scheduler.
 pub struct Engine {
-    model: Box<dyn LanguageModel>,
-    /// As requests name it.
-    model_name: String,
-    /// Names the weights in prefix keys.
-    model_sha256: String,
-    queue: Arc<JobQueue<GenerationJob>>,
-    limits: EngineLimits,
+    parts: EngineParts,
     pool: BlockPool,
     running: Vec<Sequence>,
     /// Taken from the queue or put back by a preemption; they hold no blocks.
@@ -47,46 +53,52 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// `model` has `kv_blocks` blocks reserved.
-    pub fn new(
-        model: Box<dyn LanguageModel>,
-        card: &ModelCard,
-        kv_blocks: usize,
-        queue: Arc<JobQueue<GenerationJob>>,
-        limits: EngineLimits,
-    ) -> Self {
-        Self {
-            model,
-            model_name: card.name.clone(),
-            model_sha256: card.sha256.clone(),
-            queue,
-            limits,
-            pool: BlockPool::new(kv_blocks),
+    pub fn new(parts: EngineParts) -> Self {
+        let engine = Self {
+            pool: BlockPool::new(parts.kv_blocks),
             running: Vec::new(),
             waiting: Vec::new(),
             served: ServedTokens::default(),
             arrivals: 0,
-        }
+            parts,
+        };
+        engine.report();
+        engine
     }
 
     /// Runs until the queue is closed and everything taken from it has ended.
     pub fn run(mut self) {
         loop {
-            if self.running.is_empty() && self.waiting.is_empty() && !self.queue.wait() {
+            if self.running.is_empty() && self.waiting.is_empty() && !self.parts.queue.wait() {
                 return;
             }
             self.end_unwanted();
             self.admit();
             self.step();
-            self.queue
-                .counters()
-                .set_kv(&self.model_name, self.pool.usage());
+            self.report();
         }
+    }
+
+    /// Publishes how many sequences and blocks are in use.
+    fn report(&self) {
+        let usage = self.pool.usage();
+        let EngineParts {
+            card,
+            queue,
+            metrics,
+            ..
+        } = &self.parts;
+        queue.counters().set_kv(&card.name, usage);
+        metrics.set_kv_blocks(usage);
+        metrics.requests().set_running(self.running.len());
+        metrics
+            .requests()
+            .set_waiting(self.waiting.len() + queue.len());
     }
 
     /// Ends the sequences for which nobody waits.
     fn end_unwanted(&mut self) {
-        self.queue.drop_all_unwanted();
+        self.parts.queue.drop_all_unwanted();
         for sequence in take_if(&mut self.running, |s| s.end_reason().is_some())
             .into_iter()
             .chain(take_if(&mut self.waiting, |s| s.end_reason().is_some()))
@@ -128,11 +140,17 @@ impl Engine {
             }
             let served = &self.served;
             let rank = |job: &GenerationJob| served.served(&job.plan.caller.name);
-            if let Some((job, running)) = self.queue.try_pop(priority, rank) {
+            if let Some((job, running)) = self.parts.queue.try_pop(priority, rank) {
                 self.served.arrive(&job.plan.caller.name);
                 let number = self.arrivals;
                 self.arrivals += 1;
-                let sequence = Sequence::new(job, number, &self.model_sha256, running);
+                let arrival = Arrival {
+                    job,
+                    number,
+                    running,
+                };
+                let EngineParts { card, metrics, .. } = &self.parts;
+                let sequence = Sequence::new(arrival, &card.sha256, metrics.clone());
                 self.waiting.push(sequence);
             }
         }
@@ -155,7 +173,7 @@ impl Engine {
             return true;
         }
         let reserve = self.running.len();
-        self.running.len() < self.limits.sequences_max
+        self.running.len() < self.parts.limits.sequences_max
             && self.waiting[waiting].blocks_wanted() + reserve <= self.pool.available()
     }
 
@@ -178,7 +196,8 @@ impl Engine {
     fn preempt(&mut self, victims: &[(Priority, u64)]) {
         for mut sequence in take_if(&mut self.running, |s| victims.contains(&s.rank())) {
             sequence.release(&mut self.pool);
-            self.queue.counters().count_preempted();
+            self.parts.queue.counters().count_preempted();
+            self.parts.metrics.preempted();
             self.waiting.push(sequence);
         }
     }
@@ -189,13 +208,18 @@ impl Engine {
             &mut self.running,
             &mut self.pool,
             &self.served,
-            &self.limits,
+            &self.parts.limits,
         );
-        self.queue.counters().count_prefix_hits(plan.reused_tokens);
+        self.parts
+            .queue
+            .counters()
+            .count_prefix_hits(plan.reused_tokens);
         self.preempt(&plan.victims);
         if plan.parts.is_empty() {
             return;
         }
+        let tokens = plan.parts.iter().map(|part| part.tokens).sum();
+        self.parts.metrics.step(tokens);
         let result = self.forward(&plan.parts);
         match result {
             Ok(rows) => self.apply(&plan.parts, rows),
@@ -207,7 +231,7 @@ impl Engine {
 
     fn forward(&mut self, parts: &[Part]) -> Result<Vec<Vec<f32>>, Error> {
         // Counted as it begins, so that the count stands still once a cancel was seen.
-        self.queue.counters().count_step();
+        self.parts.queue.counters().count_step();
         let running = &self.running;
         let sequences = parts.iter().map(|part| {
             let sequence = find(running, part);
@@ -232,7 +256,7 @@ impl Engine {
             sequences: sequences.collect(),
             is_abandoned: &is_abandoned,
         };
-        let model = &mut self.model;
+        let model = &mut self.parts.model;
         // One bad step must not take the model away from all later ones. What a panic may leave
         // half-done are the blocks of the sequences in the step, which end with it.
         catch_unwind(AssertUnwindSafe(|| model.forward(&plan)))
@@ -284,12 +308,10 @@ impl Engine {
         sequence.release(&mut self.pool);
         self.served.leave(sequence.caller());
         if matches!(result, Err(Error::Cancelled | Error::DeadlineExceeded)) {
-            self.queue.counters().count_cancelled();
+            self.parts.queue.counters().count_cancelled();
         }
         // The figures are true before the caller can look at them.
-        self.queue
-            .counters()
-            .set_kv(&self.model_name, self.pool.usage());
+        self.report();
         sequence.end(result);
     }
 }

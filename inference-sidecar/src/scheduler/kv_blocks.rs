@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sha2::{Digest, Sha256};
 
+use crate::metrics::KvBlocks;
 use crate::models::{BlockId, KV_BLOCK_TOKENS};
 
 /// Names the content of a full block. SHA-256, so that no text can be made to collide with another's.
@@ -31,31 +32,16 @@ struct Block {
     freed_at: u64,
 }
 
-/// How the blocks are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct BlockUse {
-    pub total: usize,
-    /// Held by a sequence.
-    pub used: usize,
-    /// Not held, but findable.
-    pub cached: usize,
-}
-
 impl PrefixKey {
     /// The beginning of a chain: what the content depends on beside the tokens, and the caller's salt.
-    pub fn root(model_sha256: &str, adapter: Option<(&str, u64)>, salt: &[u8]) -> Self {
+    pub fn root(model_sha256: &str, adapter: Option<&[u8; 32]>, salt: &[u8]) -> Self {
         let mut digest = Sha256::new();
         let mut part = |bytes: &[u8]| {
             digest.update((bytes.len() as u64).to_le_bytes());
             digest.update(bytes);
         };
         part(model_sha256.as_bytes());
-        part(adapter.map_or("", |(name, _)| name).as_bytes());
-        part(
-            &adapter
-                .map_or(0, |(_, generation)| generation)
-                .to_le_bytes(),
-        );
+        part(adapter.map_or(&[], |identity| identity));
         part(salt);
         Self(digest.finalize().into())
     }
@@ -88,21 +74,13 @@ impl BlockPool {
         self.free.len()
     }
 
-    pub fn usage(&self) -> BlockUse {
+    pub fn usage(&self) -> KvBlocks {
         let is_cached = |&&(_, id): &&(u64, BlockId)| self.block(id).key.is_some();
-        BlockUse {
+        KvBlocks {
             total: self.blocks.len(),
             used: self.blocks.len() - self.free.len(),
             cached: self.free.iter().filter(is_cached).count(),
         }
-    }
-
-    /// How many blocks of a chain could be taken from the cache, from its beginning on.
-    pub fn count_cached(&self, chain: &[PrefixKey]) -> usize {
-        chain
-            .iter()
-            .take_while(|key| self.by_key.contains_key(key))
-            .count()
     }
 
     /// Holds the block with `key`, if there is one.
@@ -185,9 +163,8 @@ mod tests {
         let roots = [
             PrefixKey::root("a", None, b""),
             PrefixKey::root("b", None, b""),
-            PrefixKey::root("a", Some(("x", 1)), b""),
-            PrefixKey::root("a", Some(("x", 2)), b""),
-            PrefixKey::root("a", Some(("y", 1)), b""),
+            PrefixKey::root("a", Some(&[1; 32]), b""),
+            PrefixKey::root("a", Some(&[2; 32]), b""),
             PrefixKey::root("a", None, b"salt"),
         ];
         let keys: std::collections::HashSet<_> = roots.iter().map(|r| r.extend(&[1; 16])).collect();
@@ -207,7 +184,7 @@ mod tests {
         pool.release(first);
         assert_eq!(pool.usage().used, 1);
         pool.release(first);
-        let usage = BlockUse {
+        let usage = KvBlocks {
             total: 3,
             used: 0,
             cached: 1,
@@ -228,7 +205,7 @@ mod tests {
         pool.release(blocks[1]);
         pool.release(blocks[0]);
         assert_eq!(pool.take_new(), Some(blocks[1]));
-        assert_eq!(pool.count_cached(&keys), 1);
+        assert!(pool.by_key.contains_key(&keys[0]));
         assert_eq!(pool.take_cached(&keys[1]), None);
     }
 

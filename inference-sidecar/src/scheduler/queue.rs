@@ -154,6 +154,16 @@ impl<J: Job> JobQueue<J> {
         self.changed.notify_all();
     }
 
+    /// Jobs that wait.
+    pub fn len(&self) -> usize {
+        let lanes = self.lock();
+        lanes.interactive.len() + lanes.background.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }

@@ -6,6 +6,7 @@ use proto::model::Priority;
 use proto::wire::FinishReason;
 
 use crate::error::Error;
+use crate::metrics::{Ending, LanguageMetrics};
 use crate::models::{BlockId, KV_BLOCK_TOKENS};
 use crate::scheduler::counters::Running;
 use crate::scheduler::kv_blocks::{BlockPool, PrefixKey};
@@ -30,19 +31,29 @@ pub(super) struct Sequence {
     admitted: Instant,
     /// When the prompt had been read; None before that.
     prompt_read: Option<Instant>,
+    /// When the last token was made.
+    last_token: Instant,
+    metrics: LanguageMetrics,
     _running: Running,
+}
+
+/// A job that has left the queue.
+pub(super) struct Arrival {
+    pub job: GenerationJob,
+    pub number: u64,
+    pub running: Running,
 }
 
 /// Who comes first: interactive before background, then in order of arrival.
 pub(super) type Rank = (Priority, u64);
 
 impl Sequence {
-    pub(super) fn new(
-        job: GenerationJob,
-        number: u64,
-        model_sha256: &str,
-        running: Running,
-    ) -> Self {
+    pub(super) fn new(arrival: Arrival, model_sha256: &str, metrics: LanguageMetrics) -> Self {
+        let Arrival {
+            job,
+            number,
+            running,
+        } = arrival;
         let GenerationPlan {
             prompt,
             tokenizer,
@@ -51,7 +62,7 @@ impl Sequence {
             caller,
             ..
         } = &job.plan;
-        let adapter = adapter.as_ref().map(|a| (a.name.as_str(), a.generation));
+        let adapter = adapter.as_ref().map(|adapter| &adapter.identity);
         let root = PrefixKey::root(model_sha256, adapter, &caller.cache_salt);
         Self {
             number,
@@ -64,6 +75,8 @@ impl Sequence {
             cached_tokens: 0,
             admitted: Instant::now(),
             prompt_read: None,
+            last_token: Instant::now(),
+            metrics,
             _running: running,
             job,
         }
@@ -191,6 +204,7 @@ impl Sequence {
         }
         let token = choice.token;
         self.tokens.push(token);
+        self.note_token();
         if self.job.plan.sends_logprobs {
             self.send(GenerationEvent::Token(choice))?;
         }
@@ -229,9 +243,39 @@ impl Sequence {
             outcome = Error::outcome(&result),
             "generation ended"
         );
-        if let Err(error) = result {
-            self.job.fail(error);
+        let Err(error) = result else {
+            return;
+        };
+        let ending = match error {
+            Error::Cancelled => {
+                self.metrics.requests().cancelled();
+                return;
+            }
+            Error::DeadlineExceeded => Ending::DeadlineExceeded,
+            Error::ConstraintUnfinished { .. } => Ending::ConstraintUnfinished,
+            _ => Ending::Failed,
+        };
+        self.note_end(ending);
+        self.job.fail(error);
+    }
+
+    fn note_token(&mut self) {
+        let now = Instant::now();
+        if self.completion_tokens() == 1 {
+            let since_arrival = now - self.job.call.received;
+            self.metrics.first_token(since_arrival, now - self.admitted);
+        } else {
+            self.metrics.next_token(now - self.last_token);
         }
+        self.last_token = now;
+    }
+
+    fn note_end(&self, ending: Ending) {
+        if let Some(start) = self.prompt_read {
+            self.metrics.decoded(start.elapsed());
+        }
+        let latency = self.job.call.received.elapsed();
+        self.metrics.requests().finished(ending, latency);
     }
 
     fn completion_tokens(&self) -> usize {
@@ -247,6 +291,11 @@ impl Sequence {
             return Ok(());
         }
         self.prompt_read = Some(Instant::now());
+        let prompt_tokens = self.job.plan.prompt.len();
+        self.metrics
+            .prompt_admitted(prompt_tokens, self.cached_tokens);
+        let queued = self.admitted - self.job.call.received;
+        self.metrics.requests().started(queued);
         self.send(GenerationEvent::Started {
             prompt_tokens: self.job.plan.prompt.len() as u32,
             cached_tokens: self.cached_tokens as u32,
@@ -261,6 +310,11 @@ impl Sequence {
         let made_in = self
             .prompt_read
             .map_or(0, |start| start.elapsed().as_millis());
+        self.note_end(match reason {
+            FinishReason::Stop => Ending::Stop,
+            FinishReason::Length => Ending::Length,
+            FinishReason::End | FinishReason::Unspecified => Ending::End,
+        });
         self.send(GenerationEvent::Finished {
             reason,
             completion_tokens: self.completion_tokens() as u32,

@@ -4,6 +4,7 @@ use proto::wire;
 
 use crate::catalog::ModelCard;
 use crate::error::Error;
+use crate::metrics::resident_bytes;
 use crate::service::Service;
 
 impl Service {
@@ -63,14 +64,4 @@ fn card(card: &ModelCard) -> wire::Model {
         weight_bytes: card.weight_bytes,
         ..wire::Model::default()
     }
-}
-
-/// Resident memory of this process, where Linux tells it.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

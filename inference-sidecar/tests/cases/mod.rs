@@ -12,6 +12,7 @@ mod gguf_files;
 mod lifecycle;
 mod logits;
 mod model_files;
+mod operating;
 mod peft_fixture;
 mod prompts;
 mod safetensors_builder;

@@ -103,15 +103,3 @@ impl Adapter {
         self.layers.iter().flatten().flatten()
     }
 }
-
-/// What an adapter must fit.
-#[derive(Debug, Clone)]
-pub struct AdapterBase {
-    pub layers: usize,
-    pub hidden: usize,
-    pub feed_forward: usize,
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub head_size: usize,
-    pub permuted_heads: bool,
-}

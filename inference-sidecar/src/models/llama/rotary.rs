@@ -89,10 +89,8 @@ impl Rotary {
                 high_frequency_factor,
                 original_tokens_max,
             } => {
-                let (low, high) = (
-                    low_frequency_factor.into(),
-                    f64::from(high_frequency_factor),
-                );
+                let low = f64::from(low_frequency_factor);
+                let high = f64::from(high_frequency_factor);
                 for frequency in &mut frequencies {
                     // Waves that fit often into the original context stay, rare ones are slowed
                     // down, and those between are mixed.
