@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use inference_sidecar::adapters::{AdapterLimits, AdapterRegistry};
 use inference_sidecar::error::Error;
+use inference_sidecar::metrics::Metrics;
 use inference_sidecar::scheduler::Counters;
 use inference_sidecar::service::Service;
 use proto::limits::{ADAPTER_PART_BYTES_MAX, MESSAGE_SIZE_MAX};
@@ -39,7 +40,7 @@ impl AdapterServer {
             bytes_max: 64 << 20,
         };
         let registry = Arc::new(AdapterRegistry::new(vec![("tiny".into(), BASE)], limits));
-        let service = Service::new(Arc::new(Counters::new(8)));
+        let service = Service::new(Arc::new(Counters::new(8)), Metrics::new());
         service.publish_adapters(registry.clone());
         let folder = TempDir::new().unwrap();
         let socket = folder.path().join("socket");
