@@ -21,6 +21,9 @@ pub struct ChatTokenizer {
     /// Comes first in every prompt of models that want it.
     bos: Option<u32>,
     ends: BTreeSet<u32>,
+    /// The end that the model's own files name first.
+    end: u32,
+    control_ids: BTreeSet<u32>,
     bytes: Vec<Box<[u8]>>,
 }
 
@@ -28,6 +31,7 @@ impl ChatTokenizer {
     /// Reads vocabulary, special tokens and template from a GGUF file.
     pub fn from_gguf(file: &GgufFile) -> Result<Self, Error> {
         let vocabulary = gguf_tokenizer::read(file)?;
+        let control_ids = vocabulary.control.iter().map(|&(_, id)| id).collect();
         let control = ControlTokens::new(vocabulary.control);
         let tokens = file.texts("tokenizer.ggml.tokens")?;
         let spelling = |id: u32| tokens.get(id as usize).copied().unwrap_or_default();
@@ -58,6 +62,8 @@ impl ChatTokenizer {
             template,
             bos,
             ends,
+            end: eos,
+            control_ids,
             bytes: vocabulary.bytes,
         };
         let trial = [TemplateMessage {
@@ -98,6 +104,21 @@ impl ChatTokenizer {
     /// True when `token` ends the answer.
     pub fn is_end(&self, token: u32) -> bool {
         self.ends.contains(&token)
+    }
+
+    /// The end token that the model's own files name first.
+    pub fn end_token(&self) -> u32 {
+        self.end
+    }
+
+    /// True when `token` frames conversations and stands for no text.
+    pub fn is_control(&self, token: u32) -> bool {
+        self.control_ids.contains(&token)
+    }
+
+    /// Number of token ids, control tokens included; ids are below it.
+    pub fn vocabulary_size(&self) -> usize {
+        self.bytes.len()
     }
 
     /// The bytes that `token` stands for; none for control tokens.
