@@ -6,6 +6,17 @@ use std::path::Path;
 
 use crate::error::Error;
 
+/// The bytes of the file at `path`, which is to have `bytes_max` bytes at most.
+pub fn read_at_most(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Error> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.len() > bytes_max => {
+            let reason = format!("it has more than {bytes_max} bytes");
+            Err(Error::model_file(path, reason))
+        }
+        _ => read_whole(path),
+    }
+}
+
 /// The bytes of the file at `path`; fails when it is empty, no regular file, or changes its size
 /// while it is read.
 pub fn read_whole(path: &Path) -> Result<Vec<u8>, Error> {

@@ -17,6 +17,7 @@ pub mod config;
 pub mod error;
 pub mod file_bytes;
 pub mod gguf;
+pub mod json_file;
 pub mod models;
 pub mod readiness;
 pub mod scheduler;

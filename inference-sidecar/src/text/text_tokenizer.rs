@@ -5,14 +5,22 @@ use std::path::Path;
 use tokenizers::Tokenizer;
 
 use crate::error::Error;
+use crate::text::sentence_pieces::SentencePieces;
 
 /// A model's tokenizer without truncation and padding, and the special tokens around one text.
 pub struct TextTokenizer {
-    inner: Tokenizer,
+    encoder: Encoder,
     /// Before the text: CLS for BERT, BOS for some Llamas.
     prefix: Vec<u32>,
     /// After the text: SEP for BERT.
     suffix: Vec<u32>,
+}
+
+/// Makes token ids of plain text.
+pub(super) enum Encoder {
+    /// Byte pairs and word pieces.
+    Library(Tokenizer),
+    SentencePieces(SentencePieces),
 }
 
 impl TextTokenizer {
@@ -37,16 +45,16 @@ impl TextTokenizer {
             framed[start + bare.len()..].to_vec(),
         );
         Ok(Self {
-            inner,
+            encoder: Encoder::Library(inner),
             prefix,
             suffix,
         })
     }
 
     /// A tokenizer that is built already; `prefix` comes before each text.
-    pub(super) fn new(inner: Tokenizer, prefix: Vec<u32>) -> Self {
+    pub(super) fn new(encoder: Encoder, prefix: Vec<u32>) -> Self {
         Self {
-            inner,
+            encoder,
             prefix,
             suffix: Vec::new(),
         }
@@ -54,11 +62,7 @@ impl TextTokenizer {
 
     /// The tokens of `text` alone.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(Error::Tokenizer)?;
-        Ok(encoding.get_ids().to_vec())
+        self.encoder.encode(text)
     }
 
     /// `tokens` as the model wants to see them.
@@ -69,5 +73,18 @@ impl TextTokenizer {
     /// Special tokens that a text gets.
     pub fn special_token_count(&self) -> usize {
         self.prefix.len() + self.suffix.len()
+    }
+}
+
+impl Encoder {
+    /// The tokens of `text`, without any frame.
+    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        match self {
+            Encoder::Library(tokenizer) => {
+                let encoding = tokenizer.encode_fast(text, false);
+                Ok(encoding.map_err(Error::Tokenizer)?.get_ids().to_vec())
+            }
+            Encoder::SentencePieces(pieces) => Ok(pieces.encode(text)),
+        }
     }
 }
