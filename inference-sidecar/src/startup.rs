@@ -69,8 +69,12 @@ fn load_embedding(
     let start = Instant::now();
     let weights = BertEmbedder::weights_path(&model.value);
     let fingerprint = fingerprint(&weights, config.expected_sha256(&model.name))?;
-    let tokenizer = TextTokenizer::from_file(&model.value.join("tokenizer.json"))?;
+    let tokenizer = TextTokenizer::from_directory(&model.value)?;
     let embedder = BertEmbedder::load(&model.value)?;
+    if tokenizer.vocabulary_size() > embedder.vocabulary_size() {
+        let reason = "the tokenizer knows more tokens than the model";
+        return Err(Error::model_file(&model.value, reason));
+    }
     let dimensions = embedder.dimensions();
     let card = ModelCard {
         name: model.name.clone(),

@@ -7,6 +7,7 @@ mod chunks;
 mod control_tokens;
 mod directory_tokenizer;
 mod gguf_tokenizer;
+mod prompts;
 mod sentence_pieces;
 mod text_tokenizer;
 mod text_writer;

@@ -88,6 +88,13 @@ impl SentencePieces {
         ids
     }
 
+    /// The largest id that a text can get.
+    pub(super) fn last_id(&self) -> Option<u32> {
+        let pieces = self.pieces.values().map(|piece| piece.id);
+        let user_defined = self.user_defined.iter().map(|&(_, id)| id);
+        pieces.chain(user_defined).chain(*self.bytes).max()
+    }
+
     fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) {
         if text.is_empty() {
             return;

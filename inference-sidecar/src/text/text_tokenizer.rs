@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use proto::model::TextPurpose;
 use tokenizers::Tokenizer;
 
 use crate::error::Error;
+use crate::text::prompts::Prompts;
 use crate::text::sentence_pieces::SentencePieces;
 
 /// A model's tokenizer without truncation and padding, and the special tokens around one text.
@@ -14,6 +16,7 @@ pub struct TextTokenizer {
     prefix: Vec<u32>,
     /// After the text: SEP for BERT.
     suffix: Vec<u32>,
+    prompts: Prompts,
 }
 
 /// Makes token ids of plain text.
@@ -24,6 +27,15 @@ pub(super) enum Encoder {
 }
 
 impl TextTokenizer {
+    /// Reads `tokenizer.json` and the prompts of an embedding model's directory.
+    pub fn from_directory(directory: &Path) -> Result<Self, Error> {
+        let tokenizer = Self::from_file(&directory.join("tokenizer.json"))?;
+        Ok(Self {
+            prompts: Prompts::read(directory)?,
+            ..tokenizer
+        })
+    }
+
     /// Reads a `tokenizer.json` of Hugging Face.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
         let mut inner = Tokenizer::from_file(path)
@@ -48,6 +60,7 @@ impl TextTokenizer {
             encoder: Encoder::Library(inner),
             prefix,
             suffix,
+            prompts: Prompts::default(),
         })
     }
 
@@ -57,12 +70,30 @@ impl TextTokenizer {
             encoder,
             prefix,
             suffix: Vec::new(),
+            prompts: Prompts::default(),
         }
     }
 
     /// The tokens of `text` alone.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
         self.encoder.encode(text)
+    }
+
+    /// The tokens of `text` behind the words that the model wants before a text of this purpose;
+    /// none when `text` itself has none.
+    pub fn encode_for(&self, purpose: TextPurpose, text: &str) -> Result<Vec<u32>, Error> {
+        let tokens = self.encode(text)?;
+        match self.prompts.before(purpose) {
+            prompt if prompt.is_empty() || tokens.is_empty() => Ok(tokens),
+            prompt => self.encode(&[prompt, text].concat()),
+        }
+    }
+
+    /// One more than the largest id that a text can get.
+    pub fn vocabulary_size(&self) -> usize {
+        let frame = self.prefix.iter().chain(&self.suffix).max();
+        let frame = frame.map_or(0, |&id| id as usize + 1);
+        frame.max(self.encoder.vocabulary_size())
     }
 
     /// `tokens` as the model wants to see them.
@@ -86,5 +117,13 @@ impl Encoder {
             }
             Encoder::SentencePieces(pieces) => Ok(pieces.encode(text)),
         }
+    }
+
+    fn vocabulary_size(&self) -> usize {
+        let last = match self {
+            Encoder::Library(tokenizer) => tokenizer.get_vocab(true).into_values().max(),
+            Encoder::SentencePieces(pieces) => pieces.last_id(),
+        };
+        last.map_or(0, |id| id as usize + 1)
     }
 }
