@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo up down psql dsn logs build lint test bench clean
+.PHONY: help demo up down psql dsn logs build lint test fuzz bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ lint: build ## check format, clippy and the shell scripts
 
 test: ## run every test layer
 	@ops/local/test.sh
+
+fuzz: ## feed damaged model files to their readers, each for FUZZ_SECONDS=60
+	@ops/local/fuzz.sh
 
 bench: ## measure speed, cancel latency and memory; the log goes to .salesai/bench/
 	@ops/local/packages.sh

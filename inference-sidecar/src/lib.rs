@@ -7,6 +7,7 @@
 //! - [`scheduler`]: admission, queues, workers, sampling; knows no tensors
 //! - [`text`]: tokenizers, chat templates, chunks; knows no tensors
 //! - [`models`]: the model traits, their candle implementations, weights
+//! - [`gguf`], [`safetensors_model`]: weight files in memory, read by checked code; [`file_bytes`]
 //!
 //! The life of a request: `service` → `text` → `scheduler` queue → worker thread → `models`.
 
@@ -20,6 +21,7 @@ pub mod gguf;
 pub mod json_file;
 pub mod models;
 pub mod readiness;
+pub mod safetensors_model;
 pub mod scheduler;
 pub mod server;
 pub mod service;

@@ -132,6 +132,17 @@ impl GgufFile {
         self.header.tensors.contains_key(name)
     }
 
+    /// The keys of all entries, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.header.entries.keys().map(Box::as_ref)
+    }
+
+    /// Name and dimensions of each tensor, the columns first, unused dimensions being 1.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, [usize; 4])> {
+        let tensors = self.header.tensors.iter();
+        tensors.map(|(name, tensor)| (name.as_ref(), tensor.dimensions))
+    }
+
     /// Number of weights of all tensors together.
     pub fn weight_count(&self) -> u64 {
         self.header.weight_count()

@@ -154,7 +154,9 @@ fn read_list(cursor: &mut Cursor, depth: usize) -> Result<List, String> {
             }
         }
         // The product fits, because the entries fit into the file.
-        _ => drop(cursor.skip(count * kind.bytes_min())?),
+        _ => {
+            cursor.skip(count * kind.bytes_min())?;
+        }
     }
     Ok(list)
 }

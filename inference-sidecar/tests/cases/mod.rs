@@ -1,11 +1,18 @@
 //! One module per topic; `sidecar` starts and stops the server for all of them.
+//! `gguf_builder`, `safetensors_builder` write small models, `damage` spoils them.
 
 mod cancellation;
+mod damage;
 mod embeddings;
 mod generation;
+mod gguf_builder;
+mod gguf_files;
 mod lifecycle;
 mod logits;
 mod model_files;
 mod prompts;
+mod safetensors_builder;
+mod safetensors_files;
 mod sidecar;
 mod texts;
+mod whole_reading;
