@@ -1,6 +1,7 @@
 //! One module per topic; `sidecar` starts and stops the server for all of them.
-//! `gguf_builder`, `safetensors_builder` write small models, `damage` spoils them.
+//! `bert_builder`, `gguf_builder`, `safetensors_builder` write small models, `damage` spoils them.
 
+mod bert_builder;
 mod cancellation;
 mod damage;
 mod embeddings;
@@ -15,4 +16,5 @@ mod safetensors_builder;
 mod safetensors_files;
 mod sidecar;
 mod texts;
+mod vocabularies;
 mod whole_reading;
