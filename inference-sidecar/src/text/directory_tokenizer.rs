@@ -1,7 +1,7 @@
 //! Reads the tokenizer files of a Hugging Face directory: byte-pair vocabularies, byte-level as
 //! Llama 3's or with spaces and bytes spelled as Llama 2's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -186,8 +186,9 @@ fn read_vocabulary(file: TokenizerFile, framing: Vec<(String, u32)>) -> Result<V
     control.sort();
     control.dedup();
 
+    let control_ids: BTreeSet<u32> = control.iter().map(|&(_, id)| id).collect();
     let mut entries = model.vocab;
-    entries.retain(|_, id| !control.iter().any(|(_, control)| control == id));
+    entries.retain(|_, id| !control_ids.contains(id));
     let spell = |text: &str| match is_byte_level {
         true => byte_level::bytes_of(text),
         false => match sentence_pieces::byte_of(text) {

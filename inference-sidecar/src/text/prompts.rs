@@ -1,4 +1,8 @@
 //! What an embedding model wants before a text, by the purpose of the text ("query: " for e5).
+//!
+//! Some published directories tell it in their README only. Then whoever installs the model writes it
+//! into `config_sentence_transformers.json`:
+//! `{"prompts": {"query": "query: ", "document": "passage: "}}`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -9,8 +9,8 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use crate::text::text_tokenizer::Encoder;
 
-/// More entries than any known vocabulary; bounds what a damaged file can ask for.
-pub(super) const ENTRIES_MAX: usize = 4_000_000;
+/// Several times the largest known vocabulary; bounds what a damaged file can ask for.
+pub(super) const ENTRIES_MAX: usize = 1 << 20;
 
 /// A vocabulary with what is needed to go back and to frame conversations.
 pub(super) struct Vocabulary {

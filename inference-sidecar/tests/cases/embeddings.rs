@@ -311,6 +311,22 @@ async fn a_second_model_of_other_dimensions() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_are_in_memory_once() {
+    let Some(model) = sidecar::embedding_model("weights_are_in_memory_once") else {
+        return;
+    };
+    let tiny = TinyBert::new(Shape::mini());
+    let without = Sidecar::with_embedding(tiny.directory.path(), &[]).await;
+    let with = Sidecar::with_embedding(&model, &[]).await;
+    let file = std::fs::metadata(model.join("model.safetensors"))
+        .unwrap()
+        .len();
+    let resident = with.status().await.resident_bytes - without.status().await.resident_bytes;
+    println!("{file} bytes of weights, {resident} more bytes resident");
+    assert!(resident < file / 10 * 13);
+}
+
 #[test]
 fn directories_that_say_less_or_too_much() {
     let check = |name: &str, content: Value, expected: &str| {

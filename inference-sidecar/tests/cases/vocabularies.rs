@@ -421,3 +421,85 @@ fn broken_vocabularies_are_refused() {
     check("/model/vocab", json!({"<s>": 1}), "no entry");
     check("/model/vocab/▁", json!(u32::MAX), "too large");
 }
+
+#[test]
+fn only_the_first_text_may_get_a_space() {
+    let fixture = piece_fixture();
+    let directory = pieces_directory(&fixture);
+    let mut json = pieces_tokenizer_json(&fixture);
+    json["normalizer"] = Value::Null;
+    json["pre_tokenizer"] = json!({"type": "Metaspace", "replacement": "▁",
+        "prepend_scheme": "first", "split": false});
+    write_json(directory.path(), "tokenizer.json", &json);
+    let tokenizer = ChatTokenizer::from_directory(directory.path()).unwrap();
+    let with_space = parse(pieces_gguf(&fixture));
+    let bare = parse(pieces_gguf(&fixture).flag("tokenizer.ggml.add_space_prefix", false));
+
+    let encode = |tokenizer: &ChatTokenizer, text| tokenizer.text().encode(text).unwrap();
+    let framed = "[INST] hi [/INST]";
+    assert_ne!(encode(&with_space, framed), encode(&bare, framed));
+    assert_eq!(encode(&tokenizer, framed), encode(&with_space, framed));
+    let prompt = tokenizer.prompt(&user("hi")).unwrap();
+    assert_eq!(prompt[1..], encode(&bare, framed));
+    let prompt = with_space.prompt(&user("hi")).unwrap();
+    assert_eq!(prompt[1..], encode(&with_space, framed));
+}
+
+/// The vocabulary of SmolLM2 as Hugging Face writes it.
+fn smollm2_directory(file: &GgufFile) -> TempDir {
+    let tokens = file.texts("tokenizer.ggml.tokens").unwrap();
+    let kinds = file.codes("tokenizer.ggml.token_type").unwrap();
+    let vocabulary: BTreeMap<_, _> = tokens.iter().copied().zip(0..).collect();
+    let added: Vec<_> = tokens
+        .iter()
+        .zip(&kinds)
+        .filter(|&(_, &kind)| kind == i64::from(CONTROL))
+        .map(|(token, _)| {
+            json!({"id": vocabulary[token], "content": token, "single_word": false,
+                "lstrip": false, "rstrip": false, "normalized": false, "special": true})
+        })
+        .collect();
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+        "use_regex": true});
+    let directory = TempDir::new().unwrap();
+    let json = json!({
+        "version": "1.0", "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Digits", "individual_digits": true}, byte_level]},
+        "post_processor": null, "decoder": byte_level,
+        "model": {"type": "BPE", "vocab": vocabulary,
+            "merges": file.texts("tokenizer.ggml.merges").unwrap()},
+    });
+    write_json(directory.path(), "tokenizer.json", &json);
+    let config = json!({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>",
+        "chat_template": file.text("tokenizer.chat_template").unwrap()});
+    write_json(directory.path(), "tokenizer_config.json", &config);
+    directory
+}
+
+#[test]
+fn a_directory_of_smollm2_equals_its_gguf() {
+    let Some(model) = sidecar::language_model("a_directory_of_smollm2_equals_its_gguf") else {
+        return;
+    };
+    let file = GgufFile::open(&model).unwrap();
+    let directory = smollm2_directory(&file);
+    let from_gguf = ChatTokenizer::from_gguf(&file).unwrap();
+    let from_directory = ChatTokenizer::from_directory(directory.path()).unwrap();
+    let fixture: PromptFixture =
+        serde_json::from_str(include_str!("../fixtures/llama31_prompts.json")).unwrap();
+    for conversation in &fixture.conversations {
+        let messages = messages(conversation);
+        assert_eq!(
+            from_directory.prompt(&messages).unwrap(),
+            from_gguf.prompt(&messages).unwrap()
+        );
+    }
+    let count = from_gguf.vocabulary_size();
+    assert_eq!(from_directory.vocabulary_size(), count);
+    for id in (0..).take(count) {
+        assert_eq!(from_directory.bytes(id), from_gguf.bytes(id));
+        assert_eq!(from_directory.is_end(id), from_gguf.is_end(id));
+        assert_eq!(from_directory.is_control(id), from_gguf.is_control(id));
+    }
+}
