@@ -223,11 +223,11 @@ fn read_vocabulary(file: TokenizerFile, framing: Vec<(String, u32)>) -> Result<V
         pre_tokenizer,
     };
     let plain_after_control = match begins_apart(&pairs) {
-        Some(after) => Some(Encoder::Library(after.build(&control)?)),
+        Some(after) => Some(Encoder::Library(Box::new(after.build(&control)?))),
         None => None,
     };
     Ok(Vocabulary {
-        plain: Encoder::Library(pairs.build(&control)?),
+        plain: Encoder::Library(Box::new(pairs.build(&control)?)),
         plain_after_control,
         control,
         bytes,
@@ -294,7 +294,7 @@ fn frame_begins_with(
     let (Some(frame), Encoder::Library(plain)) = (frame, plain) else {
         return Ok(false);
     };
-    let mut framed: Tokenizer = plain.clone();
+    let mut framed: Tokenizer = Tokenizer::clone(plain);
     framed.with_post_processor(Some(frame));
     let encoding = framed.encode_fast("a", true).map_err(Error::Tokenizer)?;
     Ok(encoding.get_ids().first() == Some(&token))

@@ -155,7 +155,7 @@ fn byte_pairs(file: &GgufFile, entries: &Entries) -> Result<Vocabulary, Error> {
         .build(&control)
         .map_err(|reason| file.refuse(reason))?;
     Ok(Vocabulary {
-        plain: Encoder::Library(plain),
+        plain: Encoder::Library(Box::new(plain)),
         plain_after_control: None,
         control,
         bytes: entries.bytes(byte_level::bytes_of),

@@ -22,7 +22,7 @@ pub struct TextTokenizer {
 /// Makes token ids of plain text.
 pub(super) enum Encoder {
     /// Byte pairs and word pieces.
-    Library(Tokenizer),
+    Library(Box<Tokenizer>),
     SentencePieces(SentencePieces),
 }
 
@@ -57,7 +57,7 @@ impl TextTokenizer {
             framed[start + bare.len()..].to_vec(),
         );
         Ok(Self {
-            encoder: Encoder::Library(inner),
+            encoder: Encoder::Library(Box::new(inner)),
             prefix,
             suffix,
             prompts: Prompts::default(),
