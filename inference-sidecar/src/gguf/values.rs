@@ -69,6 +69,16 @@ impl List {
         };
         (0..self.count).map(integer).collect()
     }
+
+    /// The numbers in order; None when it holds other things or one that is not finite.
+    pub(super) fn numbers(&self, bytes: &[u8]) -> Option<Vec<f32>> {
+        let mut cursor = Cursor::at(bytes, self.start);
+        let number = |_| match read_of_kind(self.kind, &mut cursor, 0) {
+            Ok(Value::Number(number)) => Some(number as f32).filter(|number| number.is_finite()),
+            _ => None,
+        };
+        (0..self.count).map(number).collect()
+    }
 }
 
 impl Kind {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::model::{EmbeddingRequest, TextBatch};
+use proto::model::{EmbeddingRequest, TextBatch, TextPurpose};
 use proto::wire;
 use tonic::Request;
 
@@ -35,7 +35,7 @@ impl Service {
         let call = request::call(&metadata, &entry.card.name, request.priority);
         let received = call.received;
 
-        let mut prepared = self.prepare(entry, request.texts).await?;
+        let mut prepared = self.prepare(entry, request.texts, request.purpose).await?;
         let sequences: Vec<Vec<u32>> = prepared
             .iter_mut()
             .filter_map(PreparedText::take_tokens)
@@ -58,11 +58,12 @@ impl Service {
         &self,
         entry: &EmbeddingEntry,
         texts: TextBatch,
+        purpose: TextPurpose,
     ) -> Result<Vec<PreparedText>, Error> {
         let tokenizer: Arc<TextTokenizer> = entry.tokenizer.clone();
         let tokens_max = entry.card.tokens_max;
         let work = move || {
-            let prepare = |text: &String| prepare_text(&tokenizer, text, tokens_max);
+            let prepare = |text: &String| prepare_text(&tokenizer, text, purpose, tokens_max);
             texts.as_slice().iter().map(prepare).collect()
         };
         self.shared.text_pool.run(work).await
@@ -81,9 +82,10 @@ impl PreparedText {
 fn prepare_text(
     tokenizer: &TextTokenizer,
     text: &str,
+    purpose: TextPurpose,
     tokens_max: usize,
 ) -> Result<PreparedText, Error> {
-    let mut tokens = tokenizer.encode(text)?;
+    let mut tokens = tokenizer.encode_for(purpose, text)?;
     // Control characters and the like: nothing is left that has a meaning.
     if tokens.is_empty() {
         return Ok(PreparedText::Blank);

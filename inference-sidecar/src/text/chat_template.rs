@@ -63,9 +63,59 @@ impl ChatTemplate {
 
 #[cfg(test)]
 mod tests {
-    //! Goal: the constructs that published templates use work, and a refusal keeps quiet.
+    //! Goal: the constructs that published templates use work as in Hugging Face's renderer, and a
+    //! refusal keeps quiet.
+
+    use serde::Deserialize;
 
     use super::*;
+
+    /// `templates.json`; `reference/README.md` says how it was made.
+    #[derive(Deserialize)]
+    struct Fixture {
+        templates: Vec<RenderedTemplate>,
+    }
+
+    #[derive(Deserialize)]
+    struct RenderedTemplate {
+        name: String,
+        template: String,
+        bos: String,
+        eos: String,
+        /// Per conversation; None where the template refused it.
+        rendered: Vec<Option<String>>,
+    }
+
+    #[derive(Deserialize)]
+    struct Message {
+        role: String,
+        content: String,
+    }
+
+    #[test]
+    fn renders_like_hugging_face() {
+        let fixture = include_str!("../../tests/fixtures/templates.json");
+        let fixture: Fixture = serde_json::from_str(fixture).unwrap();
+        let conversations = include_str!("../../reference/llama31_conversations.json");
+        let conversations: Vec<Vec<Message>> = serde_json::from_str(conversations).unwrap();
+        assert_eq!((fixture.templates.len(), conversations.len()), (4, 50));
+        for case in &fixture.templates {
+            let template = ChatTemplate::new(&case.template, &case.bos, &case.eos).unwrap();
+            for (conversation, expected) in conversations.iter().zip(&case.rendered) {
+                let message = |message: &Message| TemplateMessage {
+                    role: match message.role.as_str() {
+                        "system" => "system",
+                        "user" => "user",
+                        _ => "assistant",
+                    },
+                    content: message.content.clone(),
+                };
+                let messages: Vec<_> = conversation.iter().map(message).collect();
+                let rendered = template.render(&messages).ok();
+                assert_eq!(&rendered, expected, "{}", case.name);
+            }
+        }
+    }
 
     fn check(source: &str, expected: Option<&str>) {
         let template = ChatTemplate::new(source, "<s>", "</s>").unwrap();

@@ -1,6 +1,7 @@
 //! A language model's side of text: prompts from conversations, and when an answer has ended.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use proto::model::ChatMessage;
 
@@ -8,66 +9,105 @@ use crate::error::Error;
 use crate::gguf::GgufFile;
 use crate::text::chat_template::{ChatTemplate, TemplateMessage};
 use crate::text::control_tokens::{ControlTokens, Part};
-use crate::text::{TextTokenizer, gguf_tokenizer};
+use crate::text::text_tokenizer::Encoder;
+use crate::text::vocabulary::Vocabulary;
+use crate::text::{TextTokenizer, directory_tokenizer, gguf_tokenizer};
 
 /// Spellings that end a turn in some templates, beside the file's own end token.
-const TURN_ENDS: [&str; 4] = ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>"];
+const TURN_ENDS: [&str; 6] = [
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "<|endoftext|>",
+    "</s>",
+];
 
 /// Tokenizer and chat template of one language model.
 pub struct ChatTokenizer {
     text: TextTokenizer,
+    /// Encodes a text that follows a control token, where that differs from the beginning.
+    after_control: Option<Encoder>,
     control: ControlTokens,
     template: ChatTemplate,
     /// Comes first in every prompt of models that want it.
     bos: Option<u32>,
     ends: BTreeSet<u32>,
+    /// The end that the model's own files name first.
+    end: u32,
+    control_ids: BTreeSet<u32>,
     bytes: Vec<Box<[u8]>>,
+}
+
+/// What a model's files say of its conversations.
+pub(super) struct ChatParts {
+    /// Names the file in errors.
+    pub path: PathBuf,
+    pub vocabulary: Vocabulary,
+    /// Spelling and id of the token that begins a text.
+    pub bos: Option<(String, u32)>,
+    /// Whether every prompt begins with it.
+    pub adds_bos: bool,
+    /// Spelling of the token that ends a text, for the template.
+    pub eos: String,
+    /// What ends an answer, the usual one first.
+    pub ends: Vec<u32>,
+    /// Jinja
+    pub template: String,
 }
 
 impl ChatTokenizer {
     /// Reads vocabulary, special tokens and template from a GGUF file.
     pub fn from_gguf(file: &GgufFile) -> Result<Self, Error> {
-        let vocabulary = gguf_tokenizer::read(file)?;
+        Self::from_parts(gguf_tokenizer::read(file)?)
+    }
+
+    /// Reads vocabulary, special tokens and template from a directory in the form of Hugging Face:
+    /// `tokenizer.json`, `tokenizer_config.json`, and `chat_template.jinja` and
+    /// `generation_config.json` where they are present.
+    pub fn from_directory(directory: &Path) -> Result<Self, Error> {
+        Self::from_parts(directory_tokenizer::read(directory)?)
+    }
+
+    fn from_parts(parts: ChatParts) -> Result<Self, Error> {
+        let refuse = |reason: String| Error::model_file(&parts.path, reason);
+        let vocabulary = parts.vocabulary;
+        let control_ids: BTreeSet<u32> = vocabulary.control.iter().map(|&(_, id)| id).collect();
         let control = ControlTokens::new(vocabulary.control);
-        let tokens = file.texts("tokenizer.ggml.tokens")?;
-        let spelling = |id: u32| tokens.get(id as usize).copied().unwrap_or_default();
-
-        let bos = special_token(file, "bos", tokens.len())?;
-        let eos = special_token(file, "eos", tokens.len())?
-            .ok_or_else(|| file.refuse("\"tokenizer.ggml.eos_token_id\" is missing"))?;
-        let ends = TURN_ENDS
+        let Some(&end) = parts.ends.first() else {
+            return Err(refuse("no token that ends an answer is named".into()));
+        };
+        let turn_ends = TURN_ENDS.iter().filter_map(|end| control.id(end));
+        let ends: BTreeSet<u32> = parts.ends.iter().copied().chain(turn_ends).collect();
+        if let Some(id) = ends
             .iter()
-            .filter_map(|end| control.id(end))
-            .chain([eos])
-            .collect();
+            .find(|&&id| id as usize >= vocabulary.bytes.len())
+        {
+            return Err(refuse(format!("end token {id} is not in the vocabulary")));
+        }
 
-        let source = file.text("tokenizer.chat_template")?;
-        let template = ChatTemplate::new(source, bos.map_or("", spelling), spelling(eos))
-            .map_err(|error| file.refuse(format!("bad chat template: {error}")))?;
-
-        // Llama 3 files may leave the flag out; their tokenizer is known to want BOS.
-        let wants_bos = match file.has("tokenizer.ggml.add_bos_token") {
-            true => file.flag("tokenizer.ggml.add_bos_token")?,
-            false => file.text("tokenizer.ggml.pre")? == "llama-bpe",
-        };
-        let bos = bos.filter(|_| wants_bos);
-        let text = TextTokenizer::new(vocabulary.plain, bos.into_iter().collect());
-        let tokenizer = Self {
-            text,
-            control,
-            template,
-            bos,
-            ends,
-            bytes: vocabulary.bytes,
-        };
+        let bos_spelling = parts.bos.as_ref().map_or("", |(spelling, _)| spelling);
+        let template = ChatTemplate::new(&parts.template, bos_spelling, &parts.eos)
+            .map_err(|error| refuse(format!("bad chat template: {error}")))?;
+        let bos = parts.bos.filter(|_| parts.adds_bos).map(|(_, id)| id);
         let trial = [TemplateMessage {
             role: "user",
             content: "hello".into(),
         }];
-        if !tokenizer.template.render(&trial)?.contains("hello") {
-            return Err(file.refuse("the chat template drops messages"));
+        if !template.render(&trial)?.contains("hello") {
+            return Err(refuse("the chat template drops messages".into()));
         }
-        Ok(tokenizer)
+        Ok(Self {
+            text: TextTokenizer::new(vocabulary.plain, bos.into_iter().collect()),
+            after_control: vocabulary.plain_after_control,
+            control,
+            template,
+            bos,
+            ends,
+            end,
+            control_ids,
+            bytes: vocabulary.bytes,
+        })
     }
 
     /// The tokens after which the assistant speaks. Control tokens come from the template only.
@@ -82,9 +122,13 @@ impl ChatTokenizer {
         let rendered = self.template.render(&messages)?;
         let mut tokens = Vec::new();
         for part in self.control.split(&rendered) {
-            match part {
-                Part::Control(id) => tokens.push(id),
-                Part::Text(text) => tokens.extend(self.text.encode(&text)?),
+            match (part, &self.after_control) {
+                (Part::Control(id), _) => tokens.push(id),
+                // Neighbouring parts are never both text, so this one follows a control token.
+                (Part::Text(text), Some(encoder)) if !tokens.is_empty() => {
+                    tokens.extend(encoder.encode(&text)?);
+                }
+                (Part::Text(text), _) => tokens.extend(self.text.encode(&text)?),
             }
         }
         if let Some(bos) = self.bos
@@ -100,6 +144,21 @@ impl ChatTokenizer {
         self.ends.contains(&token)
     }
 
+    /// The end token that the model's own files name first.
+    pub fn end_token(&self) -> u32 {
+        self.end
+    }
+
+    /// True when `token` frames conversations and stands for no text.
+    pub fn is_control(&self, token: u32) -> bool {
+        self.control_ids.contains(&token)
+    }
+
+    /// Number of token ids, control tokens included; ids are below it.
+    pub fn vocabulary_size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The bytes that `token` stands for; none for control tokens.
     pub fn bytes(&self, token: u32) -> &[u8] {
         self.bytes.get(token as usize).map_or(&[], |bytes| bytes)
@@ -109,15 +168,4 @@ impl ChatTokenizer {
     pub fn text(&self) -> &TextTokenizer {
         &self.text
     }
-}
-
-fn special_token(file: &GgufFile, name: &str, tokens: usize) -> Result<Option<u32>, Error> {
-    let key = format!("tokenizer.ggml.{name}_token_id");
-    if !file.has(&key) {
-        return Ok(None);
-    }
-    let id = file.count_in(&key, 0..=tokens.saturating_sub(1))?;
-    u32::try_from(id)
-        .map(Some)
-        .map_err(|_| file.refuse(format!("\"{key}\" is too large")))
 }

@@ -5,9 +5,13 @@ mod chat_template;
 mod chat_tokenizer;
 mod chunks;
 mod control_tokens;
+mod directory_tokenizer;
 mod gguf_tokenizer;
+mod prompts;
+mod sentence_pieces;
 mod text_tokenizer;
 mod text_writer;
+mod vocabulary;
 
 pub use chat_tokenizer::ChatTokenizer;
 pub use chunks::{ChunkRange, chunk};

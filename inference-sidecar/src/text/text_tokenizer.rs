@@ -2,20 +2,40 @@
 
 use std::path::Path;
 
+use proto::model::TextPurpose;
 use tokenizers::Tokenizer;
 
 use crate::error::Error;
+use crate::text::prompts::Prompts;
+use crate::text::sentence_pieces::SentencePieces;
 
 /// A model's tokenizer without truncation and padding, and the special tokens around one text.
 pub struct TextTokenizer {
-    inner: Tokenizer,
+    encoder: Encoder,
     /// Before the text: CLS for BERT, BOS for some Llamas.
     prefix: Vec<u32>,
     /// After the text: SEP for BERT.
     suffix: Vec<u32>,
+    prompts: Prompts,
+}
+
+/// Makes token ids of plain text.
+pub(super) enum Encoder {
+    /// Byte pairs and word pieces.
+    Library(Box<Tokenizer>),
+    SentencePieces(SentencePieces),
 }
 
 impl TextTokenizer {
+    /// Reads `tokenizer.json` and the prompts of an embedding model's directory.
+    pub fn from_directory(directory: &Path) -> Result<Self, Error> {
+        let tokenizer = Self::from_file(&directory.join("tokenizer.json"))?;
+        Ok(Self {
+            prompts: Prompts::read(directory)?,
+            ..tokenizer
+        })
+    }
+
     /// Reads a `tokenizer.json` of Hugging Face.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
         let mut inner = Tokenizer::from_file(path)
@@ -37,28 +57,43 @@ impl TextTokenizer {
             framed[start + bare.len()..].to_vec(),
         );
         Ok(Self {
-            inner,
+            encoder: Encoder::Library(Box::new(inner)),
             prefix,
             suffix,
+            prompts: Prompts::default(),
         })
     }
 
     /// A tokenizer that is built already; `prefix` comes before each text.
-    pub(super) fn new(inner: Tokenizer, prefix: Vec<u32>) -> Self {
+    pub(super) fn new(encoder: Encoder, prefix: Vec<u32>) -> Self {
         Self {
-            inner,
+            encoder,
             prefix,
             suffix: Vec::new(),
+            prompts: Prompts::default(),
         }
     }
 
     /// The tokens of `text` alone.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(Error::Tokenizer)?;
-        Ok(encoding.get_ids().to_vec())
+        self.encoder.encode(text)
+    }
+
+    /// The tokens of `text` behind the words that the model wants before a text of this purpose;
+    /// none when `text` itself has none.
+    pub fn encode_for(&self, purpose: TextPurpose, text: &str) -> Result<Vec<u32>, Error> {
+        let tokens = self.encode(text)?;
+        match self.prompts.before(purpose) {
+            prompt if prompt.is_empty() || tokens.is_empty() => Ok(tokens),
+            prompt => self.encode(&[prompt, text].concat()),
+        }
+    }
+
+    /// One more than the largest id that a text can get.
+    pub fn vocabulary_size(&self) -> usize {
+        let frame = self.prefix.iter().chain(&self.suffix).max();
+        let frame = frame.map_or(0, |&id| id as usize + 1);
+        frame.max(self.encoder.vocabulary_size())
     }
 
     /// `tokens` as the model wants to see them.
@@ -69,5 +104,26 @@ impl TextTokenizer {
     /// Special tokens that a text gets.
     pub fn special_token_count(&self) -> usize {
         self.prefix.len() + self.suffix.len()
+    }
+}
+
+impl Encoder {
+    /// The tokens of `text`, without any frame.
+    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        match self {
+            Encoder::Library(tokenizer) => {
+                let encoding = tokenizer.encode_fast(text, false);
+                Ok(encoding.map_err(Error::Tokenizer)?.get_ids().to_vec())
+            }
+            Encoder::SentencePieces(pieces) => Ok(pieces.encode(text)),
+        }
+    }
+
+    fn vocabulary_size(&self) -> usize {
+        let last = match self {
+            Encoder::Library(tokenizer) => tokenizer.get_vocab(true).into_values().max(),
+            Encoder::SentencePieces(pieces) => pieces.last_id(),
+        };
+        last.map_or(0, |id| id as usize + 1)
     }
 }

@@ -1,9 +1,13 @@
-//! Goal: vectors are those of sentence-transformers, alone and in a batch, and one bad text harms no other.
+//! Goal: vectors are those of sentence-transformers and of BERT's definition, for each shape of the
+//! family, alone and in a batch, with several models at once; one bad text harms no other.
 
+use inference_sidecar::models::{BertEmbedder, EmbeddingModel};
 use proto::model::{EmbeddingRequest, ModelChoice, Priority, TextBatch, TextPurpose};
 use proto::wire::Embedding;
 use proto::{limits, wire};
+use serde_json::{Value, json};
 
+use super::bert_builder::{Shape, TinyBert};
 use super::sidecar::{self, PATIENCE, Sidecar};
 
 #[derive(serde::Deserialize)]
@@ -23,12 +27,27 @@ fn fixture() -> Fixture {
 }
 
 async fn embed(sidecar: &Sidecar, texts: &[&str]) -> wire::EmbedResponse {
+    embed_with(
+        sidecar,
+        ModelChoice::Default,
+        TextPurpose::Unspecified,
+        texts,
+    )
+    .await
+}
+
+async fn embed_with(
+    sidecar: &Sidecar,
+    model: ModelChoice,
+    purpose: TextPurpose,
+    texts: &[&str],
+) -> wire::EmbedResponse {
     let texts = texts.iter().map(|text| (*text).to_owned()).collect();
     let request = EmbeddingRequest {
-        model: ModelChoice::Default,
+        model,
         texts: TextBatch::new(texts, limits::EMBED_TEXTS_MAX).unwrap(),
         priority: Priority::Interactive,
-        purpose: TextPurpose::Unspecified,
+        purpose,
         caller: String::new(),
     };
     sidecar
@@ -134,4 +153,219 @@ async fn a_bad_text_fails_alone() {
         embed(&sidecar, &many).await.embeddings.len(),
         limits::EMBED_TEXTS_MAX
     );
+}
+
+/// What tells the four published models apart, in small.
+fn family() -> Vec<(&'static str, Shape)> {
+    let e5_prompts = json!({"prompts": {"query": "query : ", "passage": "passage : "},
+        "default_prompt_name": null});
+    let bge = Shape {
+        hidden: 48,
+        heads: 3,
+        pooling: "cls_token",
+        dtype: "F16",
+        sentence: Some(json!({"max_seq_length": 40, "do_lower_case": false})),
+        seed: 2,
+        ..Shape::mini()
+    };
+    let e5 = Shape {
+        hidden: 24,
+        heads: 2,
+        layers: 3,
+        prompts: Some(e5_prompts),
+        name_prefix: "bert.",
+        sentence: None,
+        positions: 31,
+        seed: 3,
+        ..Shape::mini()
+    };
+    let gte = Shape {
+        hidden: 40,
+        heads: 5,
+        layers: 1,
+        normalizes: false,
+        dtype: "BF16",
+        sentence: Some(json!({"max_seq_length": null})),
+        seed: 4,
+        ..Shape::mini()
+    };
+    vec![
+        ("minilm", Shape::mini()),
+        ("bge", bge),
+        ("e5", e5),
+        ("gte", gte),
+    ]
+}
+
+fn widened(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&value| value as f32).collect()
+}
+
+fn length(values: &[f32]) -> f64 {
+    let squares = values.iter().map(|&value| f64::from(value).powi(2));
+    squares.sum::<f64>().sqrt()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bert_family_matches_its_definition() {
+    let models: Vec<_> = family()
+        .into_iter()
+        .map(|(name, shape)| (name, TinyBert::new(shape)))
+        .collect();
+    let gte_limit = json!({"model_max_length": 17});
+    models[3].1.write("tokenizer_config.json", &gte_limit);
+    let named = |(name, model): &(&str, TinyBert)| {
+        let path = model.directory.path().display();
+        ["--embedding-model".to_owned(), format!("{name}={path}")]
+    };
+    let arguments: Vec<String> = models.iter().flat_map(named).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let sidecar = Sidecar::ready(&arguments).await;
+
+    let served = sidecar.client().await.models(PATIENCE).await.unwrap();
+    let served: Vec<_> = served
+        .iter()
+        .map(|model| (model.name.as_str(), model.dimensions, model.tokens_max))
+        .collect();
+    assert_eq!(
+        served,
+        [
+            ("minilm", 32, 24),
+            ("bge", 48, 40),
+            ("e5", 24, 31),
+            ("gte", 40, 17)
+        ]
+    );
+
+    let texts = [
+        "price",
+        "great demo . legal contract failed",
+        "seats : time budget plan offer call price price",
+    ];
+    for (name, model) in &models {
+        let mut lowest: f64 = 1.0;
+        for (purpose, prompt) in [
+            (TextPurpose::Unspecified, ""),
+            (TextPurpose::Query, "query : "),
+            (TextPurpose::Passage, "passage : "),
+        ] {
+            let choice = ModelChoice::Named((*name).into());
+            let response = embed_with(&sidecar, choice, purpose, &texts).await;
+            for (text, embedding) in texts.iter().zip(&response.embeddings) {
+                let prompt = if *name == "e5" { prompt } else { "" };
+                let text = format!("{prompt}{text}");
+                let expected = widened(&model.vector(&text));
+                let cosine = cosine(&embedding.values, &expected);
+                assert!(cosine >= 0.9999, "{name} {text:?}: cosine {cosine}");
+                lowest = lowest.min(cosine);
+                let ratio = length(&embedding.values) / length(&expected);
+                assert!(
+                    (ratio - 1.0).abs() < 1e-3,
+                    "{name} {text:?}: length {ratio}"
+                );
+                let count = text.split_whitespace().count() + 2;
+                assert_eq!(embedding.token_count as usize, count);
+            }
+        }
+        println!("{name}: lowest cosine {lowest:.8}");
+    }
+    // Only what the model sees is cut: prompt and special tokens count.
+    let long = "price ".repeat(28);
+    let choice = || ModelChoice::Named("e5".into());
+    let plain = embed_with(&sidecar, choice(), TextPurpose::Unspecified, &[&long]).await;
+    let query = embed_with(&sidecar, choice(), TextPurpose::Query, &[&long, " "]).await;
+    assert!(!plain.embeddings[0].truncated && query.embeddings[0].truncated);
+    assert_eq!(query.embeddings[0].token_count, 32);
+    assert!(query.embeddings[1].values.is_empty() && !query.embeddings[1].error.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_model_of_other_dimensions() {
+    let Some(model) = sidecar::embedding_model("a_second_model_of_other_dimensions") else {
+        return;
+    };
+    let tiny = TinyBert::new(Shape::mini());
+    let named = format!("tiny={}", tiny.directory.path().display());
+    let sidecar = Sidecar::with_embedding(&model, &["--embedding-model", &named]).await;
+    let item = &fixture().items[1];
+    let texts = [item.text.as_str(), "price failed"];
+    let calls = (0..8).map(|index| {
+        let name = if index % 2 == 0 { "mini" } else { "tiny" };
+        let choice = ModelChoice::Named(name.into());
+        embed_with(&sidecar, choice, TextPurpose::Unspecified, &texts)
+    });
+    for call in calls {
+        let response = call.await;
+        let [first, second] = response.embeddings.as_slice() else {
+            panic!()
+        };
+        let is_tiny = response.model == "tiny";
+        let dimensions = if is_tiny { 32 } else { 384 };
+        assert_eq!(first.values.len(), dimensions);
+        assert_eq!(second.values.len(), dimensions);
+        let found = match is_tiny {
+            true => cosine(&second.values, &widened(&tiny.vector("price failed"))),
+            false => cosine(&first.values, &item.vector),
+        };
+        assert!(found >= 0.9999, "{}: {found}", response.model);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_are_in_memory_once() {
+    let Some(model) = sidecar::embedding_model("weights_are_in_memory_once") else {
+        return;
+    };
+    let tiny = TinyBert::new(Shape::mini());
+    let without = Sidecar::with_embedding(tiny.directory.path(), &[]).await;
+    let with = Sidecar::with_embedding(&model, &[]).await;
+    let file = std::fs::metadata(model.join("model.safetensors"))
+        .unwrap()
+        .len();
+    let resident = with.status().await.resident_bytes - without.status().await.resident_bytes;
+    println!("{file} bytes of weights, {resident} more bytes resident");
+    assert!(resident < file / 10 * 13);
+}
+
+#[test]
+fn directories_that_say_less_or_too_much() {
+    let check = |name: &str, content: Value, expected: &str| {
+        let model = TinyBert::new(Shape::mini());
+        model.write(name, &content);
+        let refused = BertEmbedder::load(model.directory.path()).err().unwrap();
+        assert!(refused.to_string().contains(expected), "{name}: {refused}");
+    };
+    let pooling = "1_Pooling/config.json";
+    check(pooling, json!({"pooling_mode_max_tokens": true}), "pooling");
+    let two = json!({"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true});
+    check(pooling, two, "pooling");
+    check(pooling, json!({"pooling_mode": ["mean"]}), "pooling");
+    let modules = |kind: &str, path: &str| json!([{"type": kind, "path": path}]);
+    check("modules.json", json!([]), "no pooling");
+    check("modules.json", modules("x.Dense", "2_Dense"), "x.Dense");
+    check(
+        "modules.json",
+        modules("x.Pooling", "../elsewhere"),
+        "leads out",
+    );
+    check("modules.json", modules("x.Pooling", "/etc"), "leads out");
+    let lower = json!({"max_seq_length": 9, "do_lower_case": true});
+    check("sentence_bert_config.json", lower, "do_lower_case");
+
+    let named = TinyBert::new(Shape::mini());
+    named.write(pooling, &json!({"pooling_mode": "cls"}));
+    assert!(BertEmbedder::load(named.directory.path()).is_ok());
+
+    // A directory without modules is one that sentence-transformers takes as well.
+    let plain = TinyBert::new(Shape {
+        normalizes: false,
+        ..Shape::mini()
+    });
+    std::fs::remove_file(plain.directory.path().join("modules.json")).unwrap();
+    std::fs::remove_dir_all(plain.directory.path().join("1_Pooling")).unwrap();
+    let embedder = BertEmbedder::load(plain.directory.path()).unwrap();
+    let [vector] = embedder.embed(&[&[2, 5, 3]]).unwrap().try_into().unwrap();
+    let expected = widened(&plain.vector("price"));
+    assert!(cosine(&vector, &expected) >= 0.9999);
+    assert!((length(&vector) / length(&expected) - 1.0).abs() < 1e-3);
 }

@@ -1,8 +1,9 @@
 //! One module per topic; `sidecar` starts and stops the server for all of them.
-//! `gguf_builder`, `safetensors_builder` write small models, `damage` spoils them.
+//! `bert_builder`, `gguf_builder`, `safetensors_builder` write small models, `damage` spoils them.
 
 mod adapter_values;
 mod adapters;
+mod bert_builder;
 mod cancellation;
 mod damage;
 mod embeddings;
@@ -20,4 +21,5 @@ mod safetensors_files;
 mod schemas;
 mod sidecar;
 mod texts;
+mod vocabularies;
 mod whole_reading;

@@ -55,6 +55,14 @@ pub fn language_model(test: &str) -> Option<PathBuf> {
     present(test, path.filter(|path| path.is_file()))
 }
 
+/// The directory of Llama 3.1's tokenizer, or None after saying that `test` is skipped.
+pub fn llama_31_tokenizer(test: &str) -> Option<PathBuf> {
+    let default =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../.salesai/models/llama-3.1-tokenizer");
+    let path = std::env::var_os("SALESAI_LLAMA31_TOKENIZER").map_or(default, PathBuf::from);
+    present(test, path.is_dir().then_some(path))
+}
+
 fn present(test: &str, path: Option<PathBuf>) -> Option<PathBuf> {
     if path.is_none() {
         println!("skipped: {test}: the model is not on this machine");
