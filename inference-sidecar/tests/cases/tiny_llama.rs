@@ -5,19 +5,15 @@
 use std::path::Path;
 
 use inference_sidecar::gguf::GgufFile;
-use inference_sidecar::models::{
-    BatchPlan, BlockId, Format, KV_BLOCK_TOKENS, LanguageModel, Llama, LlamaOptions, LogitsOf,
-    SafetensorsModel, SequencePlan,
-};
+use inference_sidecar::models::{Format, Llama, LlamaOptions, SafetensorsModel};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use super::forward::{log_softmax, logits};
 use super::{tiny_model, tiny_safetensors};
 
 /// Largest difference of a logit from llama.cpp, both in f32; the logits' spread is 1.9.
 const LOGIT_TOLERANCE: f32 = 2e-3;
-/// Tokens of a step; no divisor of the prompt or of a position.
-const STEP_TOKENS: usize = 250;
 
 /// `tiny_llama.json`; the logits are in `tiny_llama.bin`, run after run.
 #[derive(serde::Deserialize)]
@@ -83,36 +79,6 @@ fn load(path: &Path) -> Llama {
     Llama::from_gguf(&GgufFile::open(path).unwrap(), &LlamaOptions::cpu()).unwrap()
 }
 
-/// The logits at the positions, ascending, of a prompt that is read in steps.
-fn logits(model: &mut Llama, prompt: &[u32], positions: &[usize]) -> Vec<Vec<f32>> {
-    let blocks = prompt.len().div_ceil(KV_BLOCK_TOKENS);
-    model.reserve_kv(blocks).unwrap();
-    let blocks: Vec<BlockId> = (0..blocks as u32).map(BlockId).collect();
-    let mut wanted = Vec::new();
-    for (index, tokens) in prompt.chunks(STEP_TOKENS).enumerate() {
-        let position = index * STEP_TOKENS;
-        let end = position + tokens.len();
-        let within = positions.iter().filter(|p| (position..end).contains(p));
-        let within: Vec<usize> = within.map(|p| p - position).collect();
-        let plan = BatchPlan {
-            sequences: vec![SequencePlan {
-                tokens,
-                position,
-                blocks: &blocks[..end.div_ceil(KV_BLOCK_TOKENS)],
-                adapter: None,
-                logits: match within.is_empty() {
-                    true => LogitsOf::Nothing,
-                    false => LogitsOf::EveryToken,
-                },
-            }],
-            is_abandoned: &|| false,
-        };
-        let rows = model.forward(&plan).unwrap();
-        wanted.extend(within.into_iter().map(|row| rows[row].clone()));
-    }
-    wanted
-}
-
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
@@ -130,13 +96,6 @@ fn check_close(positions: &[usize], expected: &[Vec<f32>], found: &[Vec<f32>]) {
         );
     }
     println!("largest difference {worst:.2e}");
-}
-
-fn log_softmax(logits: &[f32]) -> Vec<f64> {
-    let highest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let total: f64 = logits.iter().map(|&l| (f64::from(l) - highest).exp()).sum();
-    let value = |&logit: &f32| f64::from(logit) - highest - total.ln();
-    logits.iter().map(value).collect()
 }
 
 fn divergence(expected: &[f32], found: &[f32]) -> f64 {
