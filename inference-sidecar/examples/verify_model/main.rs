@@ -17,7 +17,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use inference_sidecar::gguf::GgufFile;
-use inference_sidecar::models::{Llama, LlamaOptions, SafetensorsModel};
+use inference_sidecar::models::{Llama, LlamaOptions};
+use inference_sidecar::safetensors_model::SafetensorsModel;
 use inference_sidecar::text::ChatTokenizer;
 
 /// The text whose tokens are predicted: two calls of the sample deal room, which no model has read.

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use inference_sidecar::gguf::GgufFile;
-use inference_sidecar::models::{Format, Llama, LlamaOptions, SafetensorsModel};
+use inference_sidecar::models::{Format, Llama, LlamaOptions};
+use inference_sidecar::safetensors_model::SafetensorsModel;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 

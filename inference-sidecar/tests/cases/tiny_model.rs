@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use inference_sidecar::models::Format;
 
+use super::gguf_builder::{GgufBuilder, TensorEntry};
+
 pub const LAYERS: usize = 2;
 pub const HIDDEN: usize = 256;
 pub const FEED_FORWARD: usize = 512;
@@ -19,7 +21,6 @@ pub const CONTEXT: u32 = 131_072;
 pub const NORM_EPSILON: f32 = 1e-5;
 pub const ROPE_BASE: f32 = 500_000.0;
 const SPREAD: f32 = 0.2;
-const ALIGNMENT: usize = 32;
 
 /// Two-letter words, so that the merges are not empty.
 const MERGES: [&str; 8] = ["Ġ t", "h e", "i n", "Ġt he", "e r", "o n", "Ġ a", "r e"];
@@ -223,90 +224,41 @@ fn vocabulary() -> Vec<String> {
 
 /// The file, in the order in which the `gguf` package writes it.
 fn gguf(tensors: &[Tensor]) -> Vec<u8> {
-    let metadata = metadata();
-    let mut file = Vec::from(*b"GGUF");
-    file.extend(3u32.to_le_bytes());
-    file.extend((tensors.len() as u64).to_le_bytes());
-    file.extend((metadata.len() as u64).to_le_bytes());
-    file.extend(metadata.concat());
-    let mut offset = 0;
-    for tensor in tensors {
-        file.extend(text(&tensor.name));
-        file.extend((tensor.shape.len() as u32).to_le_bytes());
+    let vocabulary = vocabulary();
+    let vocabulary: Vec<&str> = vocabulary.iter().map(String::as_str).collect();
+    let kind = |id: usize| if id < normal_tokens() { 1 } else { 3 };
+    let kinds: Vec<i32> = (0..vocabulary_size()).map(kind).collect();
+    let mut builder = GgufBuilder::default()
+        .text("general.architecture", "llama")
+        .count("llama.context_length", CONTEXT)
+        .count("llama.embedding_length", HIDDEN as u32)
+        .count("llama.block_count", LAYERS as u32)
+        .count("llama.feed_forward_length", FEED_FORWARD as u32)
+        .count("llama.attention.head_count", HEADS as u32)
+        .count("llama.attention.head_count_kv", KV_HEADS as u32)
+        .count("llama.rope.dimension_count", HEAD_SIZE as u32)
+        .number("llama.rope.freq_base", ROPE_BASE)
+        .number("llama.attention.layer_norm_rms_epsilon", NORM_EPSILON)
+        .count("llama.vocab_size", vocabulary_size() as u32)
+        .text("tokenizer.ggml.model", "gpt2")
+        .text("tokenizer.ggml.pre", "llama-bpe")
+        .texts("tokenizer.ggml.tokens", &vocabulary)
+        .codes("tokenizer.ggml.token_type", &kinds)
+        .texts("tokenizer.ggml.merges", &MERGES)
+        .count("tokenizer.ggml.bos_token_id", normal_tokens() as u32)
+        .count("tokenizer.ggml.eos_token_id", normal_tokens() as u32 + 4);
+    builder.tensors = tensors.iter().map(entry).collect();
+    builder.build()
+}
+
+fn entry(tensor: &Tensor) -> TensorEntry {
+    let is_number = |number: &u32| Format::from_ggml(*number) == Some(tensor.format);
+    TensorEntry {
+        name: tensor.name.clone(),
         // The fastest dimension comes first.
-        for size in tensor.shape.iter().rev() {
-            file.extend((*size as u64).to_le_bytes());
-        }
-        file.extend(ggml_number(tensor.format).to_le_bytes());
-        file.extend((offset as u64).to_le_bytes());
-        offset += tensor.bytes.len().next_multiple_of(ALIGNMENT);
+        dimensions: tensor.shape.iter().rev().map(|&d| d as u64).collect(),
+        ggml_type: (0..64).find(is_number).unwrap(),
+        offset: None,
+        bytes: tensor.bytes.clone(),
     }
-    for bytes in std::iter::once(&[][..]).chain(tensors.iter().map(|t| &*t.bytes)) {
-        file.extend(bytes);
-        file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
-    }
-    file
-}
-
-fn metadata() -> Vec<Vec<u8>> {
-    let kinds = (0..vocabulary_size()).map(|id| if id < normal_tokens() { 1i32 } else { 3 });
-    let kinds = kinds.map(|kind| kind.to_le_bytes().to_vec()).collect();
-    let texts = |texts: Vec<String>| texts.iter().map(|t| text(t)).collect();
-    let merges = MERGES.map(str::to_owned).to_vec();
-    vec![
-        entry("general.architecture", STRING, text("llama")),
-        count("llama.context_length", CONTEXT),
-        count("llama.embedding_length", HIDDEN as u32),
-        count("llama.block_count", LAYERS as u32),
-        count("llama.feed_forward_length", FEED_FORWARD as u32),
-        count("llama.attention.head_count", HEADS as u32),
-        count("llama.attention.head_count_kv", KV_HEADS as u32),
-        count("llama.rope.dimension_count", HEAD_SIZE as u32),
-        entry("llama.rope.freq_base", FLOAT, f32_bytes(&ROPE_BASE).into()),
-        entry(
-            "llama.attention.layer_norm_rms_epsilon",
-            FLOAT,
-            f32_bytes(&NORM_EPSILON).into(),
-        ),
-        count("llama.vocab_size", vocabulary_size() as u32),
-        entry("tokenizer.ggml.model", STRING, text("gpt2")),
-        entry("tokenizer.ggml.pre", STRING, text("llama-bpe")),
-        list("tokenizer.ggml.tokens", STRING, texts(vocabulary())),
-        list("tokenizer.ggml.token_type", INTEGER, kinds),
-        list("tokenizer.ggml.merges", STRING, texts(merges)),
-        count("tokenizer.ggml.bos_token_id", normal_tokens() as u32),
-        count("tokenizer.ggml.eos_token_id", normal_tokens() as u32 + 4),
-    ]
-}
-
-/// Numbers of GGUF's value types.
-const UNSIGNED: u32 = 4;
-const INTEGER: u32 = 5;
-const FLOAT: u32 = 6;
-const STRING: u32 = 8;
-const ARRAY: u32 = 9;
-
-fn count(key: &str, value: u32) -> Vec<u8> {
-    entry(key, UNSIGNED, value.to_le_bytes().into())
-}
-
-fn list(key: &str, kind: u32, items: Vec<Vec<u8>>) -> Vec<u8> {
-    let mut value = kind.to_le_bytes().to_vec();
-    value.extend((items.len() as u64).to_le_bytes());
-    value.extend(items.concat());
-    entry(key, ARRAY, value)
-}
-
-fn entry(key: &str, kind: u32, value: Vec<u8>) -> Vec<u8> {
-    [text(key), kind.to_le_bytes().to_vec(), value].concat()
-}
-
-fn text(text: &str) -> Vec<u8> {
-    let length = (text.len() as u64).to_le_bytes();
-    [&length, text.as_bytes()].concat()
-}
-
-fn ggml_number(format: Format) -> u32 {
-    let number = |number: &u32| Format::from_ggml(*number) == Some(format);
-    (0..64).find(number).unwrap()
 }
