@@ -2,10 +2,10 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo up down psql dsn logs build lint test fuzz bench soak clean
+.PHONY: help demo up down psql dsn logs build lint test fuzz bench soak verify-model check-cuda clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: up ## install what is missing, start everything, load the sample deal room and show a tour
 	@ops/local/demo.sh
@@ -53,6 +53,16 @@ soak: ## 64 streams with cancels, deadlines, schemas and adapter swaps for SOAK_
 	@ops/local/packages.sh
 	@ops/local/home.sh
 	@ops/local/soak.sh
+
+verify-model: export SALESAI_MODEL = $(value MODEL)
+verify-model: ## check Llama weights of your own: make verify-model MODEL=model.gguf (or a Hugging Face directory)
+	@ops/local/packages.sh
+	@ops/local/verify_model.sh
+
+check-cuda: ## compile the sidecar for CUDA where no GPU exists; LINK=1 links it too
+	@ops/local/packages.sh
+	@ops/local/home.sh
+	@ops/local/check_cuda.sh $(if $(LINK),link)
 
 clean: ## delete the database, what was fetched and the build (asks; YES=1 does not)
 	@ops/local/clean.sh

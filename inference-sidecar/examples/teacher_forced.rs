@@ -1,14 +1,18 @@
 //! Writes the logits of a GGUF model on given tokens, for the comparison in `reference/`.
 //!
-//! `teacher_forced MODEL.gguf JOB.json OUT.f32 [quantized]`: the job has "prompt" and "tokens"; the
-//! output has one row of logits per entry of "tokens", the row that predicts it.
+//! `teacher_forced MODEL.gguf JOB.json OUT.f32 [candle]`: the job has "prompt" and "tokens"; the
+//! output has one row of logits per entry of "tokens", the row that predicts it. With `candle` it
+//! computes by candle's operators instead of the sidecar's own.
 
-use std::io::Write;
+#[path = "verify_model/reader.rs"]
+mod reader;
+
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Context;
 use inference_sidecar::gguf::GgufFile;
-use inference_sidecar::models::{Llama, LlamaOptions, SequentialModel};
+use inference_sidecar::models::{Llama, LlamaOptions};
 
 #[derive(serde::Deserialize)]
 struct Job {
@@ -19,31 +23,29 @@ struct Job {
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, model, job, out, mode @ ..] = arguments.as_slice() else {
-        anyhow::bail!("usage: teacher_forced MODEL.gguf JOB.json OUT.f32 [quantized]");
+        anyhow::bail!("usage: teacher_forced MODEL.gguf JOB.json OUT.f32 [candle]");
     };
-    let dequantize_below_bytes = if mode.is_empty() { u64::MAX } else { 0 };
     let options = LlamaOptions {
-        tokens_max: 8192,
-        dequantize_below_bytes,
+        use_candle: !mode.is_empty(),
+        ..LlamaOptions::cpu()
     };
-    let llama = Llama::load(&mut GgufFile::open(Path::new(model))?, options)?;
+    let mut llama = Llama::from_gguf(&GgufFile::open(Path::new(model))?, &options)?;
     let job: Job = serde_json::from_str(&std::fs::read_to_string(job)?)?;
-
-    let mut out = std::io::BufWriter::new(std::fs::File::create(out)?);
-    let mut sequence = llama.new_sequence()?;
-    let mut logits = Vec::new();
-    for chunk in job.prompt.chunks(64) {
-        logits = sequence.append(chunk)?;
-    }
     let (_, fed) = job.tokens.split_last().context("no tokens")?;
-    write_row(&mut out, &logits)?;
-    for token in fed {
-        write_row(&mut out, &sequence.append(&[*token])?)?;
-    }
+    let first = job.prompt.len().checked_sub(1).context("no prompt")?;
+
+    let mut out = BufWriter::new(std::fs::File::create(out)?);
+    let mut written = Ok(());
+    reader::read(&mut llama, &[&job.prompt, fed].concat(), |position, row| {
+        if position >= first && written.is_ok() {
+            written = write_row(&mut out, row);
+        }
+    })?;
+    written?;
     Ok(out.flush()?)
 }
 
-fn write_row(out: &mut impl Write, row: &[f32]) -> std::io::Result<()> {
+fn write_row(out: &mut impl Write, row: &[f32]) -> io::Result<()> {
     row.iter()
         .try_for_each(|value| out.write_all(&value.to_le_bytes()))
 }

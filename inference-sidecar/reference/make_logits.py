@@ -1,9 +1,12 @@
-"""Writes tests/fixtures/llama_steps.{json,bin}: what llama.cpp computes for fixed conversations.
+"""Writes tests/fixtures/llama_steps.{json,bin} and llama_f32_steps.bin: what llama.cpp computes for
+fixed conversations.
 
-Usage: make_logits.py MODEL.gguf [COMPARE_BINARY [quantized]]
+Usage: make_logits.py MODEL.gguf [COMPARE_BINARY [candle]]
 
 Per conversation: the prompt's token ids, and 48 greedy steps. Per step the 64 likeliest tokens with
 their log-probabilities over the whole vocabulary, and the margin between the two highest logits.
+llama_f32_steps.bin has the same for the same tokens, computed from a copy of the model whose weights
+are unpacked to f32, with keys and values in f32 and without flash attention.
 With COMPARE_BINARY (target/debug/examples/teacher_forced) the full-vocabulary KL divergence of the
 sidecar's model is measured too and printed; nothing of it goes into the fixtures.
 """
@@ -19,6 +22,8 @@ import jinja2
 import llama_cpp
 import numpy as np
 
+from unpacked import write_unpacked
+
 STEPS, TOP = 48, 64
 here = pathlib.Path(__file__).parent
 fixtures = here.parent / "tests" / "fixtures"
@@ -31,6 +36,11 @@ template = environment.from_string(llm.metadata["tokenizer.chat_template"])
 def log_softmax(logits):
     shifted = logits.astype(np.float64) - logits.max()
     return shifted - np.log(np.exp(shifted).sum())
+
+
+def pack(row):
+    top = np.argsort(-row, kind="stable")[:TOP]
+    return struct.pack(f"<{TOP}I", *top) + struct.pack(f"<{TOP}f", *log_softmax(row)[top])
 
 
 def long_text():
@@ -55,6 +65,13 @@ def run(messages):
     return prompt, tokens, np.stack(logits)
 
 
+def f32_logits(llm, conversation):
+    prompt, tokens = conversation["prompt"], conversation["tokens"]
+    llm.reset()
+    llm.eval(prompt + tokens[:-1])
+    return llm.scores[len(prompt) - 1 : llm.n_tokens].copy()
+
+
 conversations, packed, references = [], bytearray(), []
 for messages in json.loads((here / "conversations.json").read_text()):
     if messages[0]["content"] == "LONG":
@@ -62,9 +79,9 @@ for messages in json.loads((here / "conversations.json").read_text()):
     prompt, tokens, logits = run(messages)
     margins = []
     for row in logits:
-        top = np.argsort(-row, kind="stable")[:TOP]
+        top = np.argsort(-row, kind="stable")[:2]
         margins.append(round(float(row[top[0]] - row[top[1]]), 4))
-        packed += struct.pack(f"<{TOP}I", *top) + struct.pack(f"<{TOP}f", *log_softmax(row)[top])
+        packed += pack(row)
     conversations.append(
         {"messages": messages, "prompt": prompt, "tokens": tokens, "margins": margins}
     )
@@ -77,6 +94,23 @@ text = json.dumps(header)[:-1] + f', "conversations": [\n{lines}\n]}}\n'
 (fixtures / "llama_steps.bin").write_bytes(packed)
 print("prompt tokens", [len(c["prompt"]) for c in conversations])
 print("steps", sum(len(c["tokens"]) for c in conversations), "bytes", len(packed))
+
+del llm
+with tempfile.TemporaryDirectory() as folder:
+    write_unpacked(sys.argv[1], f"{folder}/f32.gguf")
+    f32 = llama_cpp.GGML_TYPE_F32
+    llm = llama_cpp.Llama(
+        f"{folder}/f32.gguf", n_ctx=2048, n_batch=512, logits_all=True, verbose=False, flash_attn=False,
+        type_k=f32, type_v=f32,
+    )
+    packed = bytearray()
+    for conversation, logits in zip(conversations, references):
+        exact = f32_logits(llm, conversation)
+        assert len(exact) == len(logits)
+        for row in exact:
+            packed += pack(row)
+    del llm
+(fixtures / "llama_f32_steps.bin").write_bytes(packed)
 
 if len(sys.argv) > 2:
     divergences, differing = [], 0

@@ -1,12 +1,14 @@
 //! Goal: the language model computes what llama.cpp computes, measured on llama.cpp's own tokens.
 
 use inference_sidecar::gguf::GgufFile;
-use inference_sidecar::models::{
-    BatchPlan, BlockId, KV_BLOCK_TOKENS, LanguageModel, Llama, LlamaOptions, LogitsOf, SequencePlan,
-};
+use inference_sidecar::models::{Llama, LlamaOptions};
 use proto::model::{ChatMessage, Role};
 
+use super::forward::{self, log_softmax};
 use super::sidecar;
+
+/// Largest difference of a log-probability from llama.cpp, both in f32.
+const LOG_PROBABILITY_TOLERANCE: f64 = 2e-3;
 
 /// `llama_steps.json`; `reference/README.md` says how it was made.
 #[derive(serde::Deserialize)]
@@ -30,6 +32,15 @@ pub struct Conversation {
 pub struct Message {
     role: String,
     content: String,
+}
+
+impl Conversation {
+    /// The model's logits at each step, when it reads llama.cpp's tokens.
+    fn logits(&self, llama: &mut Llama) -> Vec<Vec<f32>> {
+        let tokens = [self.prompt.as_slice(), &self.tokens].concat();
+        let positions: Vec<usize> = (self.prompt.len()..tokens.len()).map(|p| p - 1).collect();
+        forward::logits(llama, &tokens, &positions)
+    }
 }
 
 /// The likeliest tokens of one step with their log-probabilities.
@@ -56,8 +67,8 @@ impl Message {
     }
 }
 
-fn reference_steps(top: usize) -> Vec<ReferenceStep> {
-    let words: Vec<[u8; 4]> = include_bytes!("../fixtures/llama_steps.bin")
+fn reference_steps(packed: &[u8], top: usize) -> Vec<ReferenceStep> {
+    let words: Vec<[u8; 4]> = packed
         .chunks_exact(4)
         .map(|word| word.try_into().unwrap())
         .collect();
@@ -76,15 +87,10 @@ fn reference_steps(top: usize) -> Vec<ReferenceStep> {
 
 /// KL divergence over the reference's likeliest tokens and one bin for all others.
 fn divergence(reference: &ReferenceStep, logits: &[f32]) -> f64 {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total: f64 = logits
-        .iter()
-        .map(|&logit| f64::from(logit - highest).exp())
-        .sum();
-    let log_probability = |id: usize| f64::from(logits[id] - highest) - total.ln();
+    let own = log_softmax(logits);
     let (mut sum, mut rest, mut own_rest) = (0.0, 1.0, 1.0);
     for (&id, &p) in reference.ids.iter().zip(&reference.log_probabilities) {
-        let q = log_probability(id);
+        let q = own[id];
         sum += p.exp() * (p - q);
         rest -= p.exp();
         own_rest -= q.exp();
@@ -97,81 +103,6 @@ fn argmax(logits: &[f32]) -> usize {
     (0..logits.len())
         .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
         .unwrap()
-}
-
-/// Reads a text token by token or in chunks, alone in the model.
-pub struct Reader {
-    model: Llama,
-    blocks: Vec<BlockId>,
-    position: usize,
-}
-
-impl Reader {
-    pub fn new(mut model: Llama, tokens_max: usize) -> Self {
-        let count = tokens_max.div_ceil(KV_BLOCK_TOKENS);
-        model.reserve_kv(count).unwrap();
-        // Not in order, so that a wrong block table shows.
-        let blocks = (0..count as u32).rev().map(BlockId).collect();
-        Self {
-            model,
-            blocks,
-            position: 0,
-        }
-    }
-
-    /// Scores of the last token.
-    pub fn read(&mut self, tokens: &[u32]) -> Vec<f32> {
-        let sequence = SequencePlan {
-            tokens,
-            position: self.position,
-            blocks: &self.blocks,
-            adapter: None,
-            logits: LogitsOf::LastToken,
-        };
-        let plan = BatchPlan {
-            sequences: vec![sequence],
-            is_abandoned: &|| false,
-        };
-        self.position += tokens.len();
-        self.model.forward(&plan).unwrap().remove(0)
-    }
-
-    pub fn restart(&mut self) {
-        self.position = 0;
-    }
-}
-
-fn check_against_llama_cpp(model: Llama) {
-    let fixture = fixture();
-    let references = reference_steps(fixture.top);
-    let mut references = references.iter();
-    let (mut divergences, mut clear_steps) = (Vec::new(), 0);
-    let mut reader = Reader::new(model, 2048);
-    for conversation in &fixture.conversations {
-        reader.restart();
-        let mut logits = Vec::new();
-        for chunk in conversation.prompt.chunks(50) {
-            logits = reader.read(chunk);
-        }
-        for (&token, &margin) in conversation.tokens.iter().zip(&conversation.margins) {
-            divergences.push(divergence(references.next().unwrap(), &logits));
-            if margin > 0.5 {
-                clear_steps += 1;
-                assert_eq!(argmax(&logits), token as usize, "margin {margin}");
-            }
-            logits = reader.read(&[token]);
-        }
-    }
-    assert!(references.next().is_none());
-    let mean = divergences.iter().sum::<f64>() / divergences.len() as f64;
-    let highest = divergences.iter().copied().fold(0.0, f64::max);
-    println!(
-        "{} steps against {}: KL mean {mean:.2e} max {highest:.2e}; \
-         the likeliest token agrees in all {clear_steps} clear steps",
-        divergences.len(),
-        fixture.made_with
-    );
-    assert!(mean <= 5e-3, "{mean}");
 }
 
 #[test]
@@ -194,4 +125,62 @@ fn candle_computes_the_same() {
         ..LlamaOptions::cpu()
     };
     check_against_llama_cpp(Llama::from_gguf(&file, &options).unwrap());
+}
+
+fn check_against_llama_cpp(mut llama: Llama) {
+    let fixture = fixture();
+    let packed = include_bytes!("../fixtures/llama_steps.bin");
+    let references = reference_steps(packed, fixture.top);
+    let mut references = references.iter();
+    let (mut divergences, mut clear_steps) = (Vec::new(), 0);
+    for conversation in &fixture.conversations {
+        let rows = conversation.logits(&mut llama);
+        let steps = conversation.tokens.iter().zip(&conversation.margins);
+        for ((&token, &margin), logits) in steps.zip(&rows) {
+            divergences.push(divergence(references.next().unwrap(), logits));
+            if margin > 0.5 {
+                clear_steps += 1;
+                assert_eq!(argmax(logits), token as usize, "margin {margin}");
+            }
+        }
+    }
+    assert!(references.next().is_none());
+    let mean = divergences.iter().sum::<f64>() / divergences.len() as f64;
+    let highest = divergences.iter().copied().fold(0.0, f64::max);
+    println!(
+        "{} steps against {}: KL mean {mean:.2e} max {highest:.2e}; \
+         the likeliest token agrees in all {clear_steps} clear steps",
+        divergences.len(),
+        fixture.made_with
+    );
+    assert!(mean <= 5e-3, "{mean}");
+}
+
+/// llama.cpp on a copy of the model whose weights are unpacked to f32: neither side rounds more
+/// than f32 does, so the likeliest tokens must have the same probabilities.
+#[test]
+fn log_probabilities_equal_those_of_unpacked_weights() {
+    let Some(path) = sidecar::language_model("log_probabilities_equal_those_of_unpacked_weights")
+    else {
+        return;
+    };
+    let file = GgufFile::open(&path).unwrap();
+    let mut llama = Llama::from_gguf(&file, &LlamaOptions::cpu()).unwrap();
+    let fixture = fixture();
+    let packed = include_bytes!("../fixtures/llama_f32_steps.bin");
+    let references = reference_steps(packed, fixture.top);
+    let mut references = references.iter();
+    let mut largest = 0f64;
+    for conversation in &fixture.conversations {
+        for logits in conversation.logits(&mut llama) {
+            let reference = references.next().unwrap();
+            let own = log_softmax(&logits);
+            let pairs = reference.ids.iter().zip(&reference.log_probabilities);
+            let differences = pairs.map(|(&id, p)| (own[id] - p).abs());
+            largest = differences.fold(largest, f64::max);
+        }
+    }
+    assert!(references.next().is_none());
+    println!("largest difference of a log-probability: {largest:.2e}");
+    assert!(largest <= LOG_PROBABILITY_TOLERANCE, "{largest}");
 }
