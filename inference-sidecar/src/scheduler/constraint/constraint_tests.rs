@@ -183,6 +183,38 @@ fn data_in_a_schema_stays_as_it_is() {
 }
 
 #[test]
+fn large_whole_numbers_stay_exact() {
+    let bounds =
+        r#"{"type":"integer","minimum":-9223372036854775808,"maximum":9223372036854775807}"#;
+    let obeying = [
+        "0",
+        "-900000000000000000",
+        "900000000000000000",
+        "9007199254740993",
+    ];
+    let breaking = [
+        "9223372036854775808",
+        "-9223372036854775809",
+        "99999999999999999999",
+    ];
+    check(&schema(bounds), &obeying, &breaking);
+    check(
+        &schema(r#"{"const":9007199254740992}"#),
+        &["9007199254740992"],
+        &["9007199254740993"],
+    );
+    for text in [
+        r#"{"const":[9007199254740993]}"#,
+        r#"{"minimum":9007199254740993}"#,
+    ] {
+        assert!(
+            reason(&schema(text)).contains("beyond 2 to the 53"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn references_stay_inside() {
     let list = r##"{"$defs":{"n":{"type":"object","properties":{"next":{"$ref":"#/$defs/n"}},
         "additionalProperties":false}},"$ref":"#/$defs/n"}"##;

@@ -3,7 +3,7 @@
 use crate::error::Error;
 
 /// A part of llguidance's message, and what it means to the caller; the first that is found counts.
-const REASONS: [(&str, &str); 22] = [
+const REASONS: [(&str, &str); 23] = [
     ("Unsatisfiable", "no value can satisfy it"),
     ("unsatisfiable", "no value can satisfy it"),
     (
@@ -25,7 +25,8 @@ const REASONS: [(&str, &str); 22] = [
     ),
     ("patternProperty", "\"patternProperties\" overlap"),
     ("multipleOf", "a \"multipleOf\" is not usable"),
-    ("range", "the bounds of a number are not usable"),
+    ("integer range", "the bounds of a number are not usable"),
+    ("float range", "the bounds of a number are not usable"),
     (
         "schema must be",
         "a subschema is neither object nor boolean",

@@ -1,6 +1,6 @@
 //! JSON schemas before they are compiled: what would be followed wrongly is refused or made stricter.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 
 use super::refusal::refused;
 use crate::error::Error;
@@ -8,7 +8,7 @@ use crate::error::Error;
 /// Where llguidance takes its options from.
 const OPTIONS: &str = "x-guidance";
 /// Keywords whose values are data, not schemas.
-const DATA: [&str; 4] = ["const", "default", "enum", "examples"];
+const DATA: [&str; 2] = ["default", "examples"];
 /// Keywords whose values are schemas by name; the names may be anything.
 const SCHEMAS_BY_NAME: [&str; 4] = ["properties", "patternProperties", "$defs", "definitions"];
 /// Properties of one object; the work per token grows with their number.
@@ -75,7 +75,10 @@ impl Findings {
     ) -> Result<(), Error> {
         for (keyword, value) in schema.iter_mut() {
             match (keyword.as_str(), value) {
+                ("const" | "enum", value) => check_exact(value)?,
                 (keyword, _) if DATA.contains(&keyword) => {}
+                ("minimum" | "exclusiveMinimum", value) => tighten(value, i64::is_negative)?,
+                ("maximum" | "exclusiveMaximum", value) => tighten(value, i64::is_positive)?,
                 (keyword, Value::Object(named)) if SCHEMAS_BY_NAME.contains(&keyword) => {
                     named.values_mut().try_for_each(|value| self.visit(value))?;
                 }
@@ -97,6 +100,47 @@ impl Findings {
         demand_days(schema);
         Ok(())
     }
+}
+
+/// llguidance takes numbers as 64-bit floats, which hold all whole numbers up to here.
+const WHOLE_MAX: u64 = 1 << 53;
+/// A float below 2 to the 63 holds the multiples of this.
+const WHOLE_STEP: i64 = 1 << 10;
+/// llguidance takes bounds of at most 18 digits; a multiple of `WHOLE_STEP`.
+const BOUND_MAX: i64 = 900_000_000_000_000_000;
+
+/// Fails for data with a whole number that a float would change.
+fn check_exact(data: &Value) -> Result<(), Error> {
+    match data {
+        Value::Number(number) if is_inexact(number) => {
+            Err(refused("a whole number is beyond 2 to the 53"))
+        }
+        Value::Array(values) => values.iter().try_for_each(check_exact),
+        Value::Object(values) => values.values().try_for_each(check_exact),
+        _ => Ok(()),
+    }
+}
+
+/// Moves a bound that a float would change towards zero, which must be where `is_outward` numbers are
+/// bounded: the largest 64-bit integers are usual bounds.
+fn tighten(bound: &mut Value, is_outward: fn(i64) -> bool) -> Result<(), Error> {
+    let Value::Number(number) = &*bound else {
+        // "exclusiveMinimum" may be a flag; all else is refused by the compiler.
+        return Ok(());
+    };
+    if is_inexact(number) {
+        let whole = number.as_i64().unwrap_or(i64::MAX);
+        if !is_outward(whole) {
+            return Err(refused("a whole number is beyond 2 to the 53"));
+        }
+        *bound = json!(whole.clamp(-BOUND_MAX, BOUND_MAX) / WHOLE_STEP * WHOLE_STEP);
+    }
+    Ok(())
+}
+
+fn is_inexact(number: &Number) -> bool {
+    let magnitude = number.as_i64().map(i64::unsigned_abs).or(number.as_u64());
+    magnitude.is_some_and(|magnitude| magnitude > WHOLE_MAX)
 }
 
 /// Two properties that the schema does not name may get the same name, and then count as one.

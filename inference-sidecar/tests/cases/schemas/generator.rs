@@ -78,7 +78,7 @@ pub fn schema(index: usize) -> Value {
     match (maker.level, index % 10) {
         (2.., 0) => maker.recursion(),
         (3.., 1) => maker.chain(),
-        (4.., 2) => maker.refused(),
+        (3.., 2) => maker.refused(),
         (1.., _) => maker.object(depth),
         _ => maker.any(depth),
     }
@@ -186,7 +186,7 @@ impl Maker {
             json!("it's \"so\""),
             json!(0),
             json!(-12.5),
-            json!(9_007_199_254_740_993_i64),
+            json!(9_007_199_254_740_992_i64),
             json!({ "k\"ey": [null, true, { "": "" }] }),
             json!([[[]]]),
             json!(long),
@@ -246,16 +246,24 @@ impl Maker {
             .cloned()
             .collect();
         let mut object =
-            json!({ "type": "object", "properties": properties, "required": required });
+            json!({ "type": "object", "properties": properties.clone(), "required": required });
         match self.random.random_range(0..4 + self.level) {
             0..=2 => object["additionalProperties"] = json!(false),
             3 => {}
             4 => object["additionalProperties"] = self.any(0),
-            5 => object["maxProperties"] = json!(required.len()),
-            6 => object["minProperties"] = json!(required.len()),
+            kind @ (5 | 6) => {
+                let names: Vec<String> = properties.keys().cloned().collect();
+                let limit = if kind == 5 {
+                    "maxProperties"
+                } else {
+                    "minProperties"
+                };
+                object[limit] = json!(names.len() + 1);
+                object["required"] = json!(names);
+            }
             _ => {
                 object["patternProperties"] =
-                    json!({ "^x-": self.any(0), "[0-9]{3}$": { "type": "null" } })
+                    json!({ "^x-": self.any(0), "^n[0-9]{3}$": { "type": "null" } })
             }
         }
         object
@@ -297,6 +305,9 @@ impl Maker {
             json!({ "oneOf": [text, { "type": "string", "maxLength": 3 }] }),
             json!({ "type": "object", "minProperties": 3, "additionalProperties": text }),
             json!({ "type": "object", "propertyNames": { "maxLength": 2 } }),
+            json!({ "type": "object", "properties": { "a": text, "b": text }, "maxProperties": 1 }),
+            json!({ "type": "object", "patternProperties": { "^x-": text, "[0-9]{3}$": { "type": "null" } } }),
+            json!({ "enum": [9_007_199_254_740_993_i64] }),
         ])
     }
 

@@ -31,7 +31,18 @@ const TEXTS: u64 = 2;
 const COMPLETED_PERCENT_MIN: usize = 60;
 
 /// Why schemas are refused, and how many at most: the numbers that were measured.
-const REFUSED: [(&str, usize); 0] = [];
+const REFUSED: [(&str, usize); 7] = [
+    (
+        "\"minProperties\" and \"maxProperties\" need all properties to be required",
+        3,
+    ),
+    ("\"minProperties\" demands properties without a name", 1),
+    ("\"patternProperties\" overlap", 4),
+    ("a whole number is beyond 2 to the 53", 3),
+    ("no value can satisfy it", 5),
+    ("not supported: if, then, else", 1),
+    ("not supported: uniqueItems", 3),
+];
 
 /// What the trial runs over.
 struct Trial {
@@ -176,6 +187,7 @@ pub fn parse(text: &str) -> Option<Value> {
 fn check(trial: &Trial) {
     let mut spent = Spent::default();
     let mut refused: BTreeMap<String, usize> = BTreeMap::new();
+    let mut failures: Vec<String> = Vec::new();
     let (mut completed, mut unfinished, mut huge_numbers) = (0, 0, 0);
     for index in 0..SCHEMA_COUNT {
         let schema = schema(index);
@@ -190,13 +202,15 @@ fn check(trial: &Trial) {
                         continue;
                     };
                     let errors: Vec<_> = judge.iter_errors(&value).map(|e| e.to_string()).collect();
-                    assert!(errors.is_empty(), "{index}: {schema}\n{text}\n{errors:?}");
+                    if !errors.is_empty() {
+                        failures.push(format!("{index}: {schema}\n{text}\n{errors:?}"));
+                    }
                 }
                 Err(Error::ConstraintRefused { reason }) => {
                     *refused.entry(reason).or_default() += 1;
                     break;
                 }
-                Err(error) => panic!("{index}: {schema}\n{error}"),
+                Err(error) => failures.push(format!("{index}: {schema}\n{error}")),
             }
         }
     }
@@ -204,6 +218,12 @@ fn check(trial: &Trial) {
     println!("refused: {refused:#?}");
     println!("compile: {}", Spent::report(spent.compile));
     println!("mask: {}", Spent::report(spent.mask));
+    assert!(
+        failures.is_empty(),
+        "{} failures:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
     assert!(completed * 100 >= (completed + unfinished) * COMPLETED_PERCENT_MIN);
     assert!(huge_numbers * 100 <= completed, "{huge_numbers}");
     for (reason, count) in refused {
