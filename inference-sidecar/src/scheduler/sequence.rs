@@ -10,7 +10,7 @@ use crate::metrics::{Ending, LanguageMetrics};
 use crate::models::{BlockId, KV_BLOCK_TOKENS};
 use crate::scheduler::counters::Running;
 use crate::scheduler::kv_blocks::{BlockPool, PrefixKey};
-use crate::scheduler::{GenerationEvent, GenerationJob, GenerationPlan, Job};
+use crate::scheduler::{ConstraintState, GenerationEvent, GenerationJob, GenerationPlan, Job};
 use crate::text::TextWriter;
 
 /// A sequence of the engine. It holds blocks only while it runs.
@@ -195,6 +195,9 @@ impl Sequence {
     /// Chooses the next token from the scores of the last; true when the text is complete.
     pub(super) fn choose(&mut self, scores: &mut [f32]) -> Result<bool, Error> {
         self.start()?;
+        if self.is_complete() {
+            return self.finish(FinishReason::End);
+        }
         let plan = &mut self.job.plan;
         let choice = plan
             .sampler
@@ -215,9 +218,9 @@ impl Sequence {
         }
         if let Some(constraint) = &mut self.job.plan.constraint {
             constraint.accept(token)?;
-            if constraint.is_complete() {
-                return self.finish(FinishReason::End);
-            }
+        }
+        if self.is_complete() {
+            return self.finish(FinishReason::End);
         }
         if self.completion_tokens() < self.job.plan.tokens_max {
             return Ok(false);
@@ -276,6 +279,12 @@ impl Sequence {
         }
         let latency = self.job.call.received.elapsed();
         self.metrics.requests().finished(ending, latency);
+    }
+
+    /// True when the constraint lets nothing follow.
+    fn is_complete(&mut self) -> bool {
+        let constraint = self.job.plan.constraint.as_mut();
+        constraint.is_some_and(ConstraintState::is_complete)
     }
 
     fn completion_tokens(&self) -> usize {
