@@ -1,5 +1,6 @@
 //! A database that was dumped and restored elsewhere is the same database.
 
+use tests::adapter::Adapter;
 use tests::cluster::{Cluster, DATABASE, Settings};
 use tests::process;
 use tests::session::Session;
@@ -19,6 +20,8 @@ const QUESTION: &str = "Why is the Halden Freight deal stuck?";
 #[test]
 fn restored_database_is_the_same() {
     let origin = world::shared();
+    // Of several parts.
+    Adapter::new(32, 5).register(&mut origin.connect(), "t/dump");
     let copy = restore(origin);
     let (mut before, mut after) = (origin.connect(), copy.connect());
     assert_eq!(row_counts(&mut after), row_counts(&mut before));
@@ -31,6 +34,10 @@ fn restored_database_is_the_same() {
     }
     assert_eq!(answer(&mut after), answer(&mut before));
     assert_eq!(originals(&mut after), originals(&mut before));
+    let whole =
+        "select salesai.inspect_adapter(adapter_id) ->> 'sha256' = sha256 and state = 'active'
+                 from salesai.adapters where name = 't/dump'";
+    assert!(after.one::<bool>(whole, &[]), "the adapter's bytes");
     ids_go_on(&mut after);
     after.run("begin; create extension if not exists pg_salesai; rollback");
     let doubled: i64 = after.one(

@@ -1,6 +1,7 @@
 //! The whole system: what only several real processes together can show. One module per topic.
 //! Run by `make test`; each test takes turns (`--test-threads=1`), because some count what a server does.
 
+mod adapters;
 mod bad_input;
 mod cancel;
 mod crash;
@@ -8,6 +9,7 @@ mod doctor;
 mod documents;
 mod dump_restore;
 mod end_to_end;
+mod generation;
 mod golden;
 mod ingestion;
 mod insight;
@@ -19,3 +21,4 @@ mod real_input;
 mod rights;
 mod search;
 mod sidecar_down;
+mod upgrade;

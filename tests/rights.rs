@@ -7,7 +7,15 @@ use tests::session::Session;
 use tests::world;
 
 /// Tables without customer data; all others have row-level security forced.
-const OPEN_TABLES: [&str; 5] = ["team", "rep", "team_member", "principal", "embedding_set"];
+const OPEN_TABLES: [&str; 7] = [
+    "team",
+    "rep",
+    "team_member",
+    "principal",
+    "embedding_set",
+    "model",
+    "adapter",
+];
 
 /// Tables whose rows belong to an interaction or account, with the path to the owner.
 const VISIBLE: &str = "select

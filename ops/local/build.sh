@@ -16,7 +16,8 @@ build_extension() {
     install_sql "$("$pg/bin/pg_config" --sharedir)/extension"
 }
 
-# The install script is sql/schema/*.sql one after the other; scripts of versions that are gone are removed.
+# The install script is sql/schema/*.sql one after the other. Released ones come along, so that a database can
+# still be made or restored at their version; scripts of versions that are gone are removed.
 install_sql() {
     local extension_dir=$1 control=pg_salesai/pg_salesai.control version script file
     version=$(sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" "$control")
@@ -28,7 +29,7 @@ install_sql() {
         cat "$file"
         echo
     done >"$scripts/$script"
-    find sql/upgrade -name 'pg_salesai--*--*.sql' -exec cp {} "$scripts" \;
+    find sql/released sql/upgrade -name 'pg_salesai--*.sql' -exec cp {} "$scripts" \;
     for file in "$extension_dir"/pg_salesai--*.sql; do
         [ -e "$scripts/$(basename "$file")" ] || rm -f "$file"
     done

@@ -33,6 +33,16 @@ pub enum Error {
     Embedding { position: usize, reason: String },
     #[error("the inference sidecar serves no {kind} model")]
     NoModel { kind: &'static str },
+    /// What calls need of an adapter was gone each time they were ready to begin.
+    #[error("adapter \"{name}\" does not stay in the inference sidecar")]
+    AdapterUnsettled { name: String },
+    #[error("adapter \"{name}\" does not exist")]
+    NoAdapter { name: String },
+    #[error("adapter \"{name}\" does not belong to this model")]
+    AdapterOfOtherModel { name: String, base: String },
+    /// The database has a schema of before this library.
+    #[error("the schema of pg_salesai is older than its library")]
+    OldSchema,
     #[error("could not start a call to the inference sidecar")]
     Runtime(#[from] std::io::Error),
     #[error("a query of the extension failed")]
@@ -78,6 +88,23 @@ impl From<Error> for ErrorReport {
             }
             Error::NoModel { .. } => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message)
                 .set_hint("Start the sidecar with such a model; salesai.sidecar_status lists what it has."),
+            Error::AdapterUnsettled { .. } => {
+                report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+                    .set_detail("Each time it was sent, it was gone again before the call began.")
+                    .set_hint("Try again later, or start the sidecar with room for more adapters.")
+            }
+            Error::NoAdapter { .. } => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message)
+                .set_detail("No generation of it is active.")
+                .set_hint("salesai.adapters lists the adapters; salesai.activate_adapter makes a generation active."),
+            Error::AdapterOfOtherModel { base, .. } => {
+                report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+                    .set_detail(format!("It changes model \"{base}\"."))
+                    .set_hint("Leave model away: the adapter brings its own.")
+            }
+            Error::OldSchema => {
+                report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+                    .set_hint("Run alter extension pg_salesai update.")
+            }
             Error::Runtime(error) => report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, message)
                 .set_detail(format!("{error}.")),
             Error::Spi(error) => {
@@ -156,7 +183,15 @@ fn sidecar_report(error: ClientError, message: String) -> ErrorReport {
         ClientError::NotFound(_) => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message)
             .set_hint("salesai.sidecar_status lists the models that it serves."),
         ClientError::AdapterMissing { .. } => {
-            report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message)
+            report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message).set_hint(
+                "Register it by salesai.register_adapter, or name one that the server of the model has.",
+            )
+        }
+        ClientError::AdapterBusy { .. } => report(PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, message)
+            .set_hint("Try again in a moment."),
+        ClientError::AdapterOutdated => {
+            report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+                .set_hint("Try again: another session has just loaded it.")
         }
         ClientError::ConstraintUnfinished(_) => {
             report(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)

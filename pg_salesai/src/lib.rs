@@ -3,6 +3,8 @@
 //! - [`config`]: every setting
 //! - [`error`]: what went wrong, as SQLSTATE, detail and hint
 //! - [`functions`]: one thin function per C function that `sql/schema` declares
+//! - [`generation`]: one text from the model, on behalf of the caller
+//! - [`adapters`]: LoRA adapters and their way to the sidecar
 //! - [`sidecar`]: the only place that opens a socket or runs async code
 //! - [`vault`]: encryption of originals
 //! - [`pipeline`]: from a leased job to chunks and embeddings
@@ -12,9 +14,11 @@
 
 use pgrx::prelude::*;
 
+mod adapters;
 mod config;
 mod error;
 mod functions;
+mod generation;
 mod pipeline;
 mod sidecar;
 mod vault;

@@ -4,6 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
@@ -32,6 +35,12 @@ pub enum ClientError {
     /// The adapter is not loaded there: send it and try again.
     #[error("the inference sidecar lacks adapter \"{name}\"")]
     AdapterMissing { name: String },
+    /// Another client sends the same adapter: wait and ask again.
+    #[error("adapter is being sent by another session")]
+    AdapterBusy { retry_after_ms: Option<u64> },
+    /// A newer generation of the adapter is loaded there.
+    #[error("the inference sidecar has a newer generation of the adapter")]
+    AdapterOutdated,
     /// `tokens_max` was reached before the text obeyed its constraint.
     #[error("{0}")]
     ConstraintUnfinished(String),
@@ -158,11 +167,32 @@ impl SidecarClient {
         parts: impl Iterator<Item = Vec<u8>> + Send + 'static,
         deadline: Duration,
     ) -> Result<u64, ClientError> {
+        self.stream_adapter(header, tokio_stream::iter(parts), deadline)
+            .await
+    }
+
+    /// Like [`Self::load_adapter`], for parts that are still being read: they end when the sender is dropped.
+    pub async fn load_adapter_as_read(
+        &mut self,
+        header: model::AdapterHeader,
+        parts: mpsc::Receiver<Vec<u8>>,
+        deadline: Duration,
+    ) -> Result<u64, ClientError> {
+        self.stream_adapter(header, ReceiverStream::new(parts), deadline)
+            .await
+    }
+
+    async fn stream_adapter(
+        &mut self,
+        header: model::AdapterHeader,
+        parts: impl Stream<Item = Vec<u8>> + Send + 'static,
+        deadline: Duration,
+    ) -> Result<u64, ClientError> {
         use wire::load_adapter_request::Part;
-        let header = Part::Header(header.into());
-        let messages = std::iter::once(header).chain(parts.map(Part::Content));
+        let header = tokio_stream::once(Part::Header(header.into()));
+        let messages = header.chain(parts.map(Part::Content));
         let messages = messages.map(|part| wire::LoadAdapterRequest { part: Some(part) });
-        let request = with_deadline(tokio_stream::iter(messages), deadline);
+        let request = with_deadline(messages, deadline);
         Ok(answer(deadline, self.inner.load_adapter(request))
             .await?
             .generation)
@@ -214,13 +244,13 @@ impl From<Status> for ClientError {
             Code::DeadlineExceeded => ClientError::DeadlineExceeded,
             // tonic reports a passed `grpc-timeout` of its own as CANCELLED.
             Code::Cancelled => ClientError::DeadlineExceeded,
-            Code::ResourceExhausted => {
-                let retry_after_ms = status
-                    .metadata()
-                    .get("retry-after-ms")
-                    .and_then(|value| value.to_str().ok()?.parse().ok());
-                ClientError::Overloaded { retry_after_ms }
-            }
+            Code::ResourceExhausted => ClientError::Overloaded {
+                retry_after_ms: retry_after_ms(&status),
+            },
+            Code::Aborted => ClientError::AdapterBusy {
+                retry_after_ms: retry_after_ms(&status),
+            },
+            Code::FailedPrecondition => ClientError::AdapterOutdated,
             Code::NotFound => match status.metadata().get(MISSING_ADAPTER) {
                 Some(name) => ClientError::AdapterMissing {
                     name: name.to_str().unwrap_or_default().to_owned(),
@@ -240,6 +270,11 @@ impl From<Status> for ClientError {
             },
         }
     }
+}
+
+fn retry_after_ms(status: &Status) -> Option<u64> {
+    let value = status.metadata().get("retry-after-ms")?;
+    value.to_str().ok()?.parse().ok()
 }
 
 fn with_deadline<T>(message: T, deadline: Duration) -> Request<T> {
@@ -266,3 +301,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     }
     format!("{cause}.")
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -16,6 +16,7 @@ create table salesai.insight (
     completion_tokens integer,
     elapsed_ms integer not null,
     created_at timestamptz not null default now(),
+    adapter_generation bigint,
     check ((method = 'abstained') = (answer is null))
 );
 comment on table salesai.insight is 'Each answer that salesai.insight gave, or why it gave none';

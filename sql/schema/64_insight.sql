@@ -64,7 +64,7 @@ begin
     result.abstained := result.method = 'abstained';
     result.elapsed_ms := 1000 * extract(epoch from clock_timestamp() - started);
     if not current_setting('transaction_read_only')::boolean then
-        result.insight_id := salesai.keep_insight(question, result, answered ->> 'model_sha256',
+        result.insight_id := salesai.keep_insight(question, result, answered ->> 'model_sha256', (answered ->> 'adapter_generation')::bigint,
             jsonb_strip_nulls(jsonb_build_object('account', account, 'opportunity', opportunity, 'kinds', kinds,
                 'since', since, 'until', until, 'speaker_side', speaker_side, 'seed', seed)));
     end if;
@@ -74,7 +74,8 @@ $$;
 comment on function salesai.insight(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint) is
     'Answers a question from the interactions that the caller may see. Every claim has a citation whose quote was found in the stored text; without support it abstains and says why. timeout_ms: for the answer, default salesai.timeout_ms, which also bounds the search. The answer is kept in salesai.insight, unless the transaction is read-only';
 
-create function salesai.keep_insight(question text, result salesai.insight_result, model_sha256 text, filters jsonb)
+create function salesai.keep_insight(
+    question text, result salesai.insight_result, model_sha256 text, adapter_generation bigint, filters jsonb)
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -83,10 +84,10 @@ declare
     insight_id bigint;
 begin
     insert into salesai.insight (created_by, question, filters, answer, method, reason, confidence, model,
-        model_sha256, adapter, prompt_tokens, completion_tokens, elapsed_ms)
+        model_sha256, adapter, prompt_tokens, completion_tokens, elapsed_ms, adapter_generation)
     values (salesai.current_role_name(), question, filters, result.answer, result.method, result.reason,
         result.confidence, result.model, model_sha256, result.adapter, result.prompt_tokens,
-        result.completion_tokens, result.elapsed_ms)
+        result.completion_tokens, result.elapsed_ms, adapter_generation)
     returning id into insight_id;
     insert into salesai.citation (insight_id, number, claim, interaction_id, segment_id, speaker, start_ms,
         end_ms, start_char, end_char, quote, similarity)
@@ -96,4 +97,4 @@ begin
     return insight_id;
 end
 $$;
-comment on function salesai.keep_insight(text, salesai.insight_result, text, jsonb) is 'Stores an answer with its citations; returns its id';
+comment on function salesai.keep_insight(text, salesai.insight_result, text, bigint, jsonb) is 'Stores an answer with its citations; returns its id';

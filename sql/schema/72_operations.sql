@@ -31,9 +31,39 @@ select s.state ->> 'error' is null as reachable, coalesce(s.state ->> 'state', '
     (s.state ->> 'cancelled_requests')::bigint as cancelled_requests,
     (s.state ->> 'generation_steps')::bigint as generation_steps,
     (s.state ->> 'resident_bytes')::bigint as resident_bytes,
-    s.state -> 'models' as models, s.state ->> 'error' as error
+    s.state -> 'models' as models, s.state ->> 'error' as error, s.state -> 'adapters' as adapters,
+    (s.state ->> 'kv_blocks_total')::bigint as kv_blocks_total, (s.state ->> 'kv_blocks_used')::bigint as kv_blocks_used,
+    (s.state ->> 'kv_blocks_cached')::bigint as kv_blocks_cached,
+    (s.state ->> 'prefix_hit_tokens')::bigint as prefix_hit_tokens,
+    (s.state ->> 'preempted_sequences')::bigint as preempted_sequences
 from (select salesai.sidecar_state() as state) s;
 comment on view salesai.sidecar_status is 'The inference sidecar as it is now; one row, also when it cannot be reached';
+
+create view salesai.adapters with (security_invoker) as
+with loaded as materialized (select s.item from salesai.served('adapters') s (item))
+select a.name, a.generation, a.state, a.model as base, a.task, a.rank, a.content_bytes as bytes,
+    (l.item ->> 'generation')::bigint as loaded_generation,
+    case when (l.item ->> 'generation')::bigint = a.generation then (l.item ->> 'running_sequences')::integer end as running_sequences,
+    a.parent_adapter_id, a.trained_on, a.sha256, a.created_by, a.created_at, a.activated_at, a.id as adapter_id
+from salesai.adapter a
+left join loaded l on l.item ->> 'name' = a.name;
+comment on view salesai.adapters is
+    'Every generation of every LoRA adapter. loaded_generation: what the sidecar has of this name now, NULL when nothing or when it cannot be reached; running_sequences: texts that it writes with this generation';
+
+create view salesai.models with (security_invoker) as
+with served as materialized (select s.item from salesai.served('models') s (item))
+select coalesce(m.name, s.item ->> 'name') as name, coalesce(m.kind, s.item ->> 'kind') as kind,
+    coalesce(m.source, case when (s.item ->> 'is_remote')::boolean then 'remote' else 'local' end) as source,
+    coalesce(m.sha256, nullif(s.item ->> 'sha256', '')) as sha256,
+    coalesce(m.dimensions, nullif((s.item ->> 'dimensions')::integer, 0)) as dimensions,
+    coalesce(m.tokens_max, nullif((s.item ->> 'tokens_max')::integer, 0)) as tokens_max,
+    coalesce(m.weight_bytes, nullif((s.item ->> 'weight_bytes')::bigint, 0)) as bytes,
+    s.item is not null as is_served, coalesce((s.item ->> 'is_default')::boolean, false) as is_default, m.registered_at
+from salesai.model m
+full join served s on s.item ->> 'name' = m.name
+    and coalesce(nullif(s.item ->> 'sha256', ''), '') = coalesce(m.sha256, '');
+comment on view salesai.models is
+    'The models in salesai.model and those that the sidecar serves now; is_served is false for all while it cannot be reached';
 
 create function salesai.doctor() returns table (piece text, ok boolean, state text, remedy text)
 language plpgsql volatile
@@ -81,6 +111,19 @@ begin
               when embedding_model ->> 'sha256' <> active.model_sha256 then format('made by other weights of "%s"', active.model)
               else format('%s, %s dimensions', active.model, active.dimensions) end,
          'It is made by the first processed interaction; the sidecar must run the weights that made it.');
+    return query
+        select 'adapters', count(*) filter (where not is_base_served) = 0,
+            format('%s active, %s loaded', count(*), count(loaded_generation))
+                || coalesce('; base not served: ' || string_agg(format('"%s" of "%s"', base, name), ', ') filter (where not is_base_served), ''),
+            'Start the sidecar with the base models of the adapters, or take those adapters out of use by salesai.retire_adapter.'
+        from (
+            select a.name, a.model as base, l ->> 'generation' as loaded_generation,
+                sidecar ->> 'error' is not null
+                or exists (select from jsonb_array_elements(sidecar -> 'models') m where m ->> 'name' = a.model) as is_base_served
+            from salesai.adapter a
+            left join jsonb_array_elements(case jsonb_typeof(sidecar -> 'adapters') when 'array' then sidecar -> 'adapters' else '[]' end) l
+                on l ->> 'name' = a.name
+            where a.state = 'active') active_adapter;
     select count(*) into failed from salesai.job j where j.state = 'failed';
     return query values
         ('failed_jobs', failed = 0, failed::text, 'See salesai.pipeline_errors, mend the cause, then select salesai.retry_errors().');

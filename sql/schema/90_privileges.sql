@@ -8,13 +8,23 @@ grant execute on all functions in schema salesai to
     salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.create_embedding_set(text, text, integer), salesai.activate_embedding_set(bigint)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
+-- Everybody may use an adapter, which loads it; only an administrator decides which there are.
+revoke execute on function
+    salesai.register_model(text, text, text, text, integer, integer), salesai.register_models(), salesai.base_model(text),
+    salesai.begin_adapter(text, jsonb, text, text, text, jsonb), salesai.add_adapter_part(bigint, integer, bytea),
+    salesai.inspect_adapter(bigint), salesai.finish_adapter(bigint, boolean),
+    salesai.register_adapter(text, bytea, jsonb, text, text, text, boolean, jsonb),
+    salesai.activate_adapter(text, bigint), salesai.retire_adapter(text), salesai.remove_adapter(bigint),
+    salesai.unload_adapter(text, integer), salesai.lock_adapter(text)
+    from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 
 -- Readers: everything but originals and their keys; answers are kept for everyone who asks.
 grant select on
     salesai.team, salesai.rep, salesai.team_member, salesai.principal, salesai.account, salesai.contact,
     salesai.opportunity, salesai.opportunity_stage_history, salesai.interaction, salesai.participant,
     salesai.segment, salesai.chunk, salesai.embedding_set, salesai.job, salesai.job_error, salesai.insight,
-    salesai.citation, salesai.call_metrics, salesai.queue_status, salesai.pipeline_errors, salesai.sidecar_status
+    salesai.citation, salesai.call_metrics, salesai.queue_status, salesai.pipeline_errors, salesai.sidecar_status,
+    salesai.model, salesai.adapter, salesai.models, salesai.adapters
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 grant insert on salesai.insight, salesai.citation
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;

@@ -7,8 +7,10 @@
 //! - [`session`]: a connection that panics with the statement
 //! - [`world`]: both together, and the one that read-only tests share
 //! - [`deal_room`]: the sample data
+//! - [`adapter`]: LoRA adapters of the test model
 //! - [`measure`]: waiting with a limit, percentiles
 
+pub mod adapter;
 pub mod cluster;
 pub mod config;
 pub mod deal_room;

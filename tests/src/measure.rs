@@ -36,10 +36,20 @@ impl Dice {
 
     /// A duration between two numbers of milliseconds.
     pub fn between_ms(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.throw() % (to - from))
+    }
+
+    /// A number from 0 to below 1.
+    pub fn share(&mut self) -> f32 {
+        (self.throw() % (1 << 24)) as f32 / (1 << 24) as f32
+    }
+
+    /// 31 bits.
+    fn throw(&mut self) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        Duration::from_millis(from + (self.0 >> 33) % (to - from))
+        self.0 >> 33
     }
 }

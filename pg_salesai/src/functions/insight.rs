@@ -4,18 +4,16 @@ use domain::answer::{self, Abstention, Answer, Evidence, EvidenceSegment};
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use proto::client::{ClientError, SidecarClient};
 use proto::model::{
     AdapterChoice, Caller, ChatMessage, GenerationRequest, ModelChoice, Priority, Role, Sampling,
 };
-use proto::wire::generate_response::Event;
-use proto::wire::{GenerateFinished, GenerateStarted};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::generation::{self, Draft};
 use crate::pipeline::embedding;
-use crate::sidecar::{self, Deadline};
+use crate::sidecar::Deadline;
 
 /// Options of one answer, as `salesai.insight` gives them.
 #[derive(Deserialize)]
@@ -49,14 +47,6 @@ struct SegmentRow {
     content: String,
 }
 
-/// What the model wrote, and what it cost.
-#[derive(Default)]
-struct Draft {
-    text: String,
-    started: GenerateStarted,
-    finished: GenerateFinished,
-}
-
 #[pg_extern(sql = "")]
 fn answer_question(question: &str, evidence: JsonB, options: JsonB) -> Result<JsonB, ErrorReport> {
     Ok(JsonB(answered(question, evidence.0, options.0)?))
@@ -65,6 +55,8 @@ fn answer_question(question: &str, evidence: JsonB, options: JsonB) -> Result<Js
 fn answered(question: &str, evidence: Value, options: Value) -> Result<Value, Error> {
     let rows: Vec<EvidenceRow> = serde_json::from_value(evidence)?;
     let options: Options = serde_json::from_value(options)?;
+    // Also where the answer then needs no model.
+    generation::checked_context(options.model.as_deref(), options.adapter.as_deref())?;
     let evidence: Vec<Evidence> = rows.into_iter().map(Evidence::from).collect();
     if evidence.is_empty() {
         return Ok(outcome_json(
@@ -83,24 +75,17 @@ fn answered(question: &str, evidence: Value, options: Value) -> Result<Value, Er
             &Draft::default(),
         ));
     }
-    let draft = generate(question, &evidence, options, deadline)?;
+    let request = generation_request(question, &evidence, options)?;
+    let draft = generation::generate(&request, deadline)?;
     let outcome = answer::judge_answer(&draft.text, question, &evidence)
         .or_else(|_| answer::extract_answer(question, &evidence, &similarities));
     let mut json = outcome_json(outcome, &evidence, &draft);
     json["adapter"] = adapter.into();
+    json["adapter_generation"] = match draft.started.adapter_generation {
+        0 => Value::Null,
+        generation => generation.into(),
+    };
     Ok(json)
-}
-
-fn generate(
-    question: &str,
-    evidence: &[Evidence],
-    options: Options,
-    deadline: Deadline,
-) -> Result<Draft, Error> {
-    let request = generation_request(question, evidence, options)?;
-    sidecar::call(deadline, async |client| {
-        collect(client, request, deadline).await
-    })
 }
 
 /// Cosine of the question with each sentence of the evidence; vectors have length 1.
@@ -158,23 +143,6 @@ fn generation_request(
         priority: Priority::Interactive,
         caller: Caller::default(),
     })
-}
-
-async fn collect(
-    client: &mut SidecarClient,
-    request: GenerationRequest,
-    deadline: Deadline,
-) -> Result<Draft, ClientError> {
-    let mut generation = client.generate(request, deadline.remaining()).await?;
-    let mut draft = Draft::default();
-    while let Some(event) = generation.next().await? {
-        match event {
-            Event::Started(started) => draft.started = started,
-            Event::Text(text) => draft.text.push_str(&text),
-            Event::Finished(finished) => draft.finished = finished,
-        }
-    }
-    Ok(draft)
 }
 
 /// The fields of `salesai.insight_result`, and the digest of the weights.

@@ -3,6 +3,8 @@
 // pgrx decides the types here: its error report is large, its table rows are tuples of named columns.
 #![allow(clippy::result_large_err, clippy::type_complexity)]
 
+mod adapters;
+mod generate;
 mod insight;
 mod models;
 mod operations;

@@ -6,7 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use proto::limits;
 use proto::model::{ChunkingRequest, ModelChoice, Priority, TextBatch};
-use proto::wire::{GetStatusResponse, Model, ModelKind, ServerState};
+use proto::wire::{Adapter, GetStatusResponse, Model, ModelKind, ServerState};
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -67,10 +67,12 @@ fn sidecar_state() -> Result<JsonB, ErrorReport> {
     let answer = sidecar::call(deadline, async |client| {
         let status = client.status(deadline.remaining()).await?;
         let models = client.models(deadline.remaining()).await?;
-        Ok((status, models))
+        // A sidecar of before adapters came does not know the question.
+        let adapters = client.adapters(deadline.remaining()).await.ok();
+        Ok((status, models, adapters))
     });
     Ok(JsonB(match answer {
-        Ok((status, models)) => state_json(&status, &models),
+        Ok((status, models, adapters)) => state_json(&status, &models, adapters.as_deref()),
         Err(error) => json!({ "error": error.to_string() }),
     }))
 }
@@ -115,7 +117,7 @@ fn chunk_rows(
         .collect())
 }
 
-fn state_json(status: &GetStatusResponse, models: &[Model]) -> Value {
+fn state_json(status: &GetStatusResponse, models: &[Model], adapters: Option<&[Adapter]>) -> Value {
     json!({
         "state": match status.state() {
             ServerState::Ready => "ready",
@@ -131,7 +133,13 @@ fn state_json(status: &GetStatusResponse, models: &[Model]) -> Value {
         "refused_requests": status.refused_requests,
         "generation_steps": status.generation_steps,
         "cancelled_requests": status.cancelled_requests,
+        "kv_blocks_total": status.kv_blocks_total,
+        "kv_blocks_used": status.kv_blocks_used,
+        "kv_blocks_cached": status.kv_blocks_cached,
+        "prefix_hit_tokens": status.prefix_hit_tokens,
+        "preempted_sequences": status.preempted_sequences,
         "models": models.iter().map(model_json).collect::<Vec<_>>(),
+        "adapters": adapters.map(|all| all.iter().map(adapter_json).collect::<Vec<_>>()),
     })
 }
 
@@ -148,6 +156,19 @@ fn model_json(model: &Model) -> Value {
         "sha256": model.sha256,
         "weight_bytes": model.weight_bytes,
         "is_default": model.is_default,
+        "is_remote": model.is_remote,
+    })
+}
+
+fn adapter_json(adapter: &Adapter) -> Value {
+    json!({
+        "name": adapter.name,
+        "generation": adapter.generation,
+        "model": adapter.model,
+        "sha256": adapter.sha256,
+        "rank": adapter.rank,
+        "bytes": adapter.bytes,
+        "running_sequences": adapter.running_sequences,
     })
 }
 

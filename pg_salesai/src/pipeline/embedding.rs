@@ -5,6 +5,7 @@ use proto::limits;
 use proto::model::{EmbeddingRequest, ModelChoice, Priority, TextBatch, TextPurpose};
 use proto::wire::{EmbedResponse, ServerState};
 
+use crate::adapters::registry;
 use crate::error::Error;
 use crate::sidecar::{self, Deadline};
 
@@ -26,6 +27,11 @@ pub fn embed(
     deadline: impl Fn() -> Deadline,
 ) -> Result<Embedded, Error> {
     let mut embedded = Embedded::default();
+    // Background work counts as one caller.
+    let caller = match priority {
+        Priority::Interactive => registry::caller()?,
+        Priority::Background => String::new(),
+    };
     for range in limits::batches(texts, TEXTS_PER_REQUEST) {
         let start = range.start;
         let texts = TextBatch::new(texts[range].to_vec(), limits::EMBED_TEXTS_MAX)?;
@@ -34,7 +40,7 @@ pub fn embed(
             texts,
             priority,
             purpose: TextPurpose::Unspecified,
-            caller: String::new(),
+            caller: caller.clone(),
         };
         let deadline = deadline();
         let response = sidecar::call(deadline, async |client| {

@@ -6,6 +6,7 @@ mod indexing;
 mod job_queue;
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::time::Duration;
 
 use pgrx::{PgSqlErrorCode, warning};
 use proto::client::ClientError;
@@ -16,8 +17,11 @@ use crate::error::Error;
 use crate::sidecar::Deadline;
 use job_queue::Job;
 
-/// How long a job waits after the sidecar could not take it.
-const RETRY_MS: i32 = 1_000;
+/// How long a job waits after the sidecar could not take it, where the sidecar does not say.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Shortest and longest wait that the sidecar may ask for.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(50);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long it waits after the database could not store its result (a full disk, other weights).
 const STORE_RETRY_MS: i32 = 10_000;
 
@@ -53,8 +57,8 @@ impl Transactions for CallersTransaction {
 pub struct Batch {
     pub claimed: usize,
     pub finished: i32,
-    /// The sidecar could not take work; the jobs went back to the queue.
-    pub sidecar_busy: bool,
+    /// The sidecar could not take work; the jobs went back to the queue and wait for so long.
+    pub pause: Option<Duration>,
 }
 
 /// Drains up to `max_jobs` jobs in the caller's session.
@@ -72,7 +76,7 @@ pub fn process_here(
                 .unwrap_or_else(|_| Deadline::after(config::timeout()))
         });
         finished += batch.finished;
-        if batch.sidecar_busy {
+        if batch.pause.is_some() {
             // What was done stays done; with nothing done the caller wants to know why.
             if finished == 0 {
                 embedding::check_ready(Deadline::after(config::timeout()))?;
@@ -102,15 +106,17 @@ pub fn run_batch(
     let mut batch = Batch {
         claimed: jobs.len(),
         finished: 0,
-        sidecar_busy: false,
+        pause: None,
     };
     for job in &jobs {
-        if batch.sidecar_busy {
-            settle(transactions, job, &Outcome::Postponed);
+        if let Some(pause) = batch.pause {
+            settle(transactions, job, &Outcome::Postponed(pause));
             continue;
         }
         let outcome = run_job(transactions, job, priority, deadline);
-        batch.sidecar_busy = matches!(outcome, Outcome::Postponed);
+        if let Outcome::Postponed(pause) = outcome {
+            batch.pause = Some(pause);
+        }
         batch.finished += i32::from(settle(transactions, job, &outcome));
     }
     batch
@@ -121,15 +127,15 @@ fn no_jobs(message: &str) -> Batch {
     Batch {
         claimed: 0,
         finished: 0,
-        sidecar_busy: false,
+        pause: None,
     }
 }
 
 /// What became of a job, before it is written down.
 enum Outcome {
     Indexed(indexing::Index),
-    /// Overload, or a sidecar that is away: no attempt is consumed.
-    Postponed,
+    /// Overload, or a sidecar that is away: no attempt is consumed. How long to wait.
+    Postponed(Duration),
     Failed {
         class: &'static str,
         step: &'static str,
@@ -150,11 +156,16 @@ fn run_job(
     };
     match indexing::index(&segments, priority, deadline) {
         Ok(index) => Outcome::Indexed(index),
+        Err(Error::Sidecar(ClientError::Overloaded {
+            retry_after_ms: Some(ms),
+        })) => {
+            Outcome::Postponed(Duration::from_millis(ms).clamp(RETRY_PAUSE_MIN, RETRY_PAUSE_MAX))
+        }
         Err(Error::Sidecar(
             ClientError::Unavailable { .. }
             | ClientError::DeadlineExceeded
             | ClientError::Overloaded { .. },
-        )) => Outcome::Postponed,
+        )) => Outcome::Postponed(RETRY_PAUSE),
         Err(error @ Error::Embedding { .. }) => {
             failed("record_permanent", "embed", error.to_string())
         }
@@ -174,7 +185,7 @@ fn failed(class: &'static str, step: &'static str, message: String) -> Outcome {
 fn settle(transactions: &impl Transactions, job: &Job, outcome: &Outcome) -> bool {
     let written = transactions.run(|| match outcome {
         Outcome::Indexed(index) => job_queue::finish(job, index),
-        Outcome::Postponed => job_queue::release(job, RETRY_MS).map(|()| false),
+        Outcome::Postponed(pause) => job_queue::release(job, milliseconds(*pause)).map(|()| false),
         Outcome::Failed {
             class,
             step,
@@ -226,8 +237,12 @@ fn settle_database_error(transactions: &impl Transactions, job: &Job, error: &Da
     }
 }
 
+fn milliseconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
 /// A lease outlasts two model calls for each job of its batch.
 fn lease_ms(limit: i32) -> i32 {
-    let call_ms = i32::try_from(config::job_timeout().as_millis()).unwrap_or(i32::MAX);
+    let call_ms = milliseconds(config::job_timeout());
     call_ms.saturating_mul(2).saturating_mul(limit)
 }

@@ -37,6 +37,14 @@ impl Deadline {
     pub fn remaining(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
+
+    /// An error once it has passed.
+    pub fn check(self) -> Result<(), ClientError> {
+        match self.remaining().is_zero() {
+            true => Err(ClientError::DeadlineExceeded),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Connects to the sidecar and runs `ask` with the connection. Returns within a few milliseconds of a
@@ -45,18 +53,39 @@ pub fn call<T>(
     deadline: Deadline,
     ask: impl AsyncFnOnce(&mut SidecarClient) -> Result<T, ClientError>,
 ) -> Result<T, Error> {
+    deadline.check()?;
     let socket = config::sidecar_socket();
     let connect_timeout = config::connect_timeout().min(deadline.remaining());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let mut answer = pin!(async {
+    wait(async {
         let mut client = SidecarClient::connect(&socket, connect_timeout).await?;
         match tokio::time::timeout(deadline.remaining(), ask(&mut client)).await {
             Ok(answer) => answer,
             Err(_) => Err(ClientError::DeadlineExceeded),
         }
-    });
+    })
+}
+
+/// Rests before the sidecar is asked again; fails at once when that would be after the deadline.
+pub fn pause(duration: Duration, deadline: Deadline) -> Result<(), Error> {
+    if duration >= deadline.remaining() {
+        return Err(ClientError::DeadlineExceeded.into());
+    }
+    wait(async {
+        tokio::time::sleep(duration).await;
+        Ok(())
+    })
+}
+
+/// The runtime of one call; it has no threads of its own.
+pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+fn wait<T>(answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, Error> {
+    let runtime = runtime()?;
+    let mut answer = pin!(answer);
     loop {
         match runtime.block_on(interrupts::wait(answer.as_mut())) {
             Waited::Answered(answer) => return Ok(answer?),

@@ -2,5 +2,7 @@
 
 mod call;
 mod interrupts;
+mod transfer;
 
-pub use call::{Deadline, call};
+pub use call::{Deadline, call, pause};
+pub use transfer::send_adapter;

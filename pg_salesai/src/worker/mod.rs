@@ -19,7 +19,7 @@ pub use wakeup::wake_at_commit;
 
 /// Pause before a crashed worker, or one whose database is missing, is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(10);
-/// Pause after the sidecar turned work away.
+/// Pause while the sidecar is away.
 const SIDECAR_PAUSE: Duration = Duration::from_secs(1);
 /// Longest wait for an answer about the sidecar's state.
 const STATE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -92,9 +92,9 @@ fn work(transactions: &OwnTransactions) -> Duration {
         Priority::Background,
         &|| Deadline::after(config::job_timeout()),
     );
-    match batch.sidecar_busy {
-        true => SIDECAR_PAUSE,
-        false if batch.claimed == 0 => config::worker_poll(),
-        false => Duration::ZERO,
+    match batch.pause {
+        Some(pause) => pause,
+        None if batch.claimed == 0 => config::worker_poll(),
+        None => Duration::ZERO,
     }
 }
