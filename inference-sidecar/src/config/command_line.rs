@@ -76,6 +76,22 @@ struct ServeArguments {
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
     context_tokens: Option<u32>,
 
+    /// Memory for keys and values of one language model, in MiB.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=4_194_304))]
+    kv_mib: Option<u64>,
+
+    /// Most sequences of one language model that run together.
+    #[arg(long, value_name = "SEQUENCES", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    sequences_max: Option<u32>,
+
+    /// Most tokens of one step of the engine.
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    batch_tokens_max: Option<u32>,
+
+    /// Most prompt tokens of one sequence in one step.
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    prompt_chunk_tokens: Option<u32>,
+
     /// Log filter in the syntax of tracing, for example "info,inference_sidecar=debug".
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -138,6 +154,10 @@ impl ServeArguments {
         replace(&mut config.socket, self.socket);
         replace(&mut config.queue_size, self.queue_size);
         replace(&mut config.context_tokens, self.context_tokens);
+        replace(&mut config.kv_mib, self.kv_mib);
+        replace(&mut config.sequences_max, self.sequences_max);
+        replace(&mut config.batch_tokens_max, self.batch_tokens_max);
+        replace(&mut config.prompt_chunk_tokens, self.prompt_chunk_tokens);
         replace(&mut config.log, self.log);
         config
             .embedding_models

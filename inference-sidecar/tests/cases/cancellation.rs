@@ -100,7 +100,8 @@ async fn a_full_queue_refuses_at_once() {
     let Some(model) = sidecar::language_model("a_full_queue_refuses_at_once") else {
         return;
     };
-    let sidecar = Sidecar::with_language(&model, &["--queue-size", "1"]).await;
+    let sidecar =
+        Sidecar::with_language(&model, &["--queue-size", "1", "--sequences-max", "1"]).await;
     let mut client = sidecar.client().await;
     let mut running = client.generate(endless(), PATIENCE).await.unwrap();
     assert!(matches!(
@@ -142,7 +143,8 @@ async fn a_waiting_caller_that_leaves_frees_its_place() {
     let Some(model) = sidecar::language_model(test) else {
         return;
     };
-    let sidecar = Sidecar::with_language(&model, &["--queue-size", "1"]).await;
+    let sidecar =
+        Sidecar::with_language(&model, &["--queue-size", "1", "--sequences-max", "1"]).await;
     let mut client = sidecar.client().await;
     let mut running = client.generate(endless(), PATIENCE).await.unwrap();
     assert!(matches!(

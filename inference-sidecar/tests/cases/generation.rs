@@ -105,23 +105,39 @@ async fn broken_requests_get_their_code() {
         messages: vec![message],
         ..Default::default()
     };
-    let schema = wire::GenerateRequest {
-        json_schema: "{}".into(),
-        ..request
-    };
-    assert_eq!(
-        raw.generate(schema).await.unwrap_err().code(),
-        Code::InvalidArgument
-    );
+    for (json_schema, regex, choice) in [
+        ("not JSON", "", ""),
+        (r#"{"type": "unknown"}"#, "", ""),
+        ("", "(", ""),
+        ("{}", "a", ""),
+        ("", "a", "b"),
+    ] {
+        let constrained = wire::GenerateRequest {
+            tokens_max: 4,
+            json_schema: json_schema.into(),
+            regex: regex.into(),
+            choices: Some(choice.to_owned())
+                .into_iter()
+                .filter(|c| !c.is_empty())
+                .collect(),
+            ..request.clone()
+        };
+        let refused = raw.generate(constrained).await.unwrap_err();
+        assert_eq!(
+            refused.code(),
+            Code::InvalidArgument,
+            "{json_schema} {regex}"
+        );
+    }
     let load = tokio_stream::once(wire::LoadAdapterRequest::default());
     assert_eq!(
         raw.load_adapter(load).await.unwrap_err().code(),
-        Code::Unimplemented
+        Code::InvalidArgument
     );
     let unload = wire::UnloadAdapterRequest::default();
     assert_eq!(
         raw.unload_adapter(unload).await.unwrap_err().code(),
-        Code::Unimplemented
+        Code::NotFound
     );
     let embed = wire::EmbedRequest {
         texts: vec!["x".into()],

@@ -1,8 +1,10 @@
 //! One module per topic; `sidecar` starts and stops the server for all of them.
 //! `bert_builder`, `gguf_builder`, `safetensors_builder` write small models, `damage` spoils them.
 
+mod adapter_logits;
 mod adapter_values;
 mod adapters;
+mod batching;
 mod bert_builder;
 mod cancellation;
 mod damage;

@@ -71,7 +71,7 @@ fn files_that_are_no_gguf() {
     check_gguf(
         "bare.gguf",
         &no_entries,
-        "\"tokenizer.ggml.model\" is missing",
+        "\"tokenizer.ggml.tokens\" is missing",
     );
     // The alignment divides.
     let key = b"general.alignment";
