@@ -5,6 +5,7 @@
 //! - [`service`]: gRPC in, domain out
 //! - [`catalog`]: what is served: each model's card, tokenizer and queue
 //! - [`scheduler`]: admission, queues, workers, sampling; knows no tensors
+//! - [`router`]: models that other servers run
 //! - [`text`]: tokenizers, chat templates, chunks; knows no tensors
 //! - [`models`]: the model traits, their candle implementations, weights
 //!
@@ -19,6 +20,7 @@ pub mod file_bytes;
 pub mod gguf;
 pub mod models;
 pub mod readiness;
+pub mod router;
 pub mod scheduler;
 pub mod server;
 pub mod service;
