@@ -51,6 +51,18 @@ pub enum Error {
     ConstraintUnfinished { tokens_max: usize },
     #[error("no upstream of model \"{model}\" answers")]
     UpstreamUnavailable { model: String },
+    #[error("the upstream of model \"{model}\" broke off in the middle of the answer")]
+    UpstreamBroke { model: String },
+    /// The detail comes from other sidecars alone, whose messages hold no texts of requests.
+    #[error("the upstream of model \"{model}\" refuses the request{}", detail.as_ref().map_or(String::new(), |d| format!(": {d}")))]
+    UpstreamRejected {
+        model: String,
+        detail: Option<String>,
+    },
+    #[error("\"{field}\" cannot be expressed to any upstream of model \"{model}\"")]
+    UpstreamLacks { model: String, field: &'static str },
+    #[error("a route is not usable: {reason}")]
+    Route { reason: String },
     #[error("{operation} is not implemented by this version")]
     Unimplemented { operation: &'static str },
     #[error("the queue is full")]
@@ -117,6 +129,13 @@ impl Error {
         }
     }
 
+    /// A route that the configuration should not have.
+    pub fn route(reason: impl Into<String>) -> Self {
+        Error::Route {
+            reason: reason.into(),
+        }
+    }
+
     /// How a job ended, for the log.
     pub fn outcome<T>(result: &Result<T, Error>) -> &'static str {
         match result {
@@ -136,11 +155,13 @@ impl Error {
             | Error::AdapterUnusable { .. }
             | Error::AdapterRoom { .. }
             | Error::ConstraintRefused { .. }
+            | Error::UpstreamRejected { .. }
+            | Error::UpstreamLacks { .. }
             | Error::ChunkBudget { .. } => Code::InvalidArgument,
             Error::ConstraintUnfinished { .. } => Code::OutOfRange,
             Error::AdapterOutdated { .. } => Code::FailedPrecondition,
             Error::AdapterInTransit { .. } => Code::Aborted,
-            Error::UpstreamUnavailable { .. } => Code::Unavailable,
+            Error::UpstreamUnavailable { .. } | Error::UpstreamBroke { .. } => Code::Unavailable,
             Error::ModelNotFound { .. } | Error::AdapterNotFound { .. } => Code::NotFound,
             Error::Unimplemented { .. } => Code::Unimplemented,
             Error::QueueFull { .. } | Error::AdaptersBusy { .. } => Code::ResourceExhausted,

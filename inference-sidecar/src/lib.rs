@@ -7,6 +7,7 @@
 //! - [`adapters`]: the LoRA adapters in memory, sent by clients and found by name
 //! - [`catalog`]: what is served: each model's card, tokenizer and queue
 //! - [`scheduler`]: admission, queues, workers, sampling; knows no tensors
+//! - [`router`]: models that other servers run
 //! - [`text`]: tokenizers, chat templates, chunks; knows no tensors
 //! - [`bench`]: drives a running server and measures it
 //! - [`models`]: the model traits, their candle implementations, weights
@@ -28,6 +29,7 @@ pub mod metrics;
 pub mod models;
 pub mod readiness;
 pub mod safetensors_model;
+pub mod router;
 pub mod scheduler;
 pub mod server;
 pub mod service;

@@ -1,5 +1,7 @@
 //! The life of the process: bind, answer status calls, load the models, serve, drain, leave.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +12,16 @@ use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::Server;
+use tonic::service::Routes;
+use tonic::transport::{Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::error::Error;
-use crate::metrics::{Metrics, endpoint};
+use crate::metrics::{BreakerState, Metrics, endpoint};
+use crate::router::{self, Router, tls};
 use crate::scheduler::{Counters, Worker};
 use crate::service::Service;
 use crate::startup::Loaded;
@@ -30,6 +34,9 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// How long clients may take to close their connections after that.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How often the metrics of upstreams are brought up to date.
+const UPSTREAM_POLL: Duration = Duration::from_secs(1);
+
 const SERVICE_NAME: &str = "salesai.inference.v1.InferenceService";
 
 /// Serves until SIGTERM or SIGINT, or fails when a model cannot be loaded.
@@ -38,13 +45,28 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let (listener, _socket_file) = socket::bind(&config.socket)?;
     let counters = Arc::new(Counters::new(config.queue_size));
     let metrics = Metrics::new();
-    let service = Service::new(counters.clone(), metrics.clone());
+    let router = Router::new(&config.router())?;
+    let service = Service::new(counters.clone(), metrics.clone(), router);
+    let _checks = service.router().start_health_checks();
+    let watch = tokio::spawn(watch_upstreams(service.clone()));
     let scrapes = serve_metrics(&config, metrics, &service).await?;
     let health = HealthReporter::new();
     set_health(&health, ServingStatus::NotServing).await;
 
     let mut workers = Vec::new();
     let (stop, stopped) = oneshot::channel::<()>();
+    let remote = match (config.listen, config.server_tls()) {
+        (Some(address), Some(files)) => {
+            let tls = tls::server_config(&files)?;
+            Some(tokio::spawn(serve_tls(
+                address,
+                tls,
+                service.clone(),
+                health.clone(),
+            )))
+        }
+        _ => None,
+    };
     let mut transport = tokio::spawn(serve(listener, service.clone(), health.clone(), stopped));
     let outcome = tokio::select! {
         signal = signals => {
@@ -61,6 +83,10 @@ pub async fn run(config: Config) -> Result<(), Error> {
         Some(catalog) => drain(catalog, service.counters()).await,
         None => true,
     };
+    watch.abort();
+    if let Some(remote) = remote {
+        remote.abort();
+    }
     // A transport that has ended by itself has no receiver any more.
     let _ = stop.send(());
     if !transport.is_finished()
@@ -147,6 +173,43 @@ async fn serve(
     health: HealthReporter,
     stopped: oneshot::Receiver<()>,
 ) -> Result<(), Error> {
+    let services = services(service, health)?;
+    let stopped = async {
+        // Either sent or dropped: both mean stop.
+        let _ = stopped.await;
+    };
+    Server::builder()
+        .add_routes(services)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped)
+        .await?;
+    Ok(())
+}
+
+/// Serves clients on other machines, whose certificates are checked. It ends with the process: what a
+/// client there has asked for is drained like everything else.
+async fn serve_tls(
+    address: SocketAddr,
+    tls: ServerTlsConfig,
+    service: Service,
+    health: HealthReporter,
+) -> Result<(), Error> {
+    let outcome = async {
+        Server::builder()
+            .tls_config(tls)?
+            .add_routes(services(service, health)?)
+            .serve(address)
+            .await?;
+        Ok(())
+    };
+    let outcome: Result<(), Error> = outcome.await;
+    if let Err(error) = &outcome {
+        tracing::error!(error = error as &dyn std::error::Error, %address, "could not serve over TCP");
+    }
+    outcome
+}
+
+/// The inference, health and reflection services.
+fn services(service: Service, health: HealthReporter) -> Result<Routes, Error> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -159,17 +222,35 @@ async fn serve(
     let inference = InferenceServiceServer::new(service)
         .max_decoding_message_size(limits::MESSAGE_SIZE_MAX)
         .max_encoding_message_size(limits::MESSAGE_SIZE_MAX);
-    let stopped = async {
-        // Either sent or dropped: both mean stop.
-        let _ = stopped.await;
-    };
-    Server::builder()
+    let mut routes = Routes::builder();
+    routes
         .add_service(tonic_health::pb::health_server::HealthServer::new(health))
         .add_service(reflection)
-        .add_service(inference)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped)
-        .await?;
-    Ok(())
+        .add_service(inference);
+    Ok(routes.routes())
+}
+
+/// Copies the state of upstreams to the metrics.
+async fn watch_upstreams(service: Service) {
+    let mut seen: HashMap<String, (u64, u64)> = HashMap::new();
+    loop {
+        for status in service.router().status() {
+            let metrics = service.metrics().upstream(&status.upstream);
+            metrics.set_outstanding_tokens(status.outstanding_tokens);
+            metrics.set_breaker(match status.breaker {
+                router::BreakerState::Closed => BreakerState::Closed,
+                router::BreakerState::HalfOpen => BreakerState::HalfOpen,
+                router::BreakerState::Open => BreakerState::Open,
+            });
+            let failed = status.failed_requests + status.broken_answers;
+            let (requests_before, failed_before) = seen
+                .insert(status.upstream, (status.requests, failed))
+                .unwrap_or_default();
+            (requests_before..status.requests).for_each(|_| metrics.requested());
+            (failed_before..failed).for_each(|_| metrics.failed());
+        }
+        tokio::time::sleep(UPSTREAM_POLL).await;
+    }
 }
 
 /// Fails waiting requests and lets running ones end within the time limit; true when all have.

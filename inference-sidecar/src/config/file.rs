@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::router::config::{RouteConfig, RouterConfig};
+use crate::router::tls::ServerTlsFiles;
+
 use super::{
     ConfigError, EmbeddingModelConfig, LanguageModelConfig, MetricsAddress, bounds::within,
 };
@@ -64,8 +67,6 @@ pub struct Config {
     /// Lets `metrics_listen` be an address that other machines reach.
     pub metrics_allow_remote: bool,
 
-    // Serving over TCP and routing to other servers: the names are reserved here; what they do, and
-    // `[[route]]`, come with the router. Until then `check` refuses a file that sets them.
     /// TCP address for clients on other machines, by mutual TLS only; None: the Unix socket alone.
     pub listen: Option<SocketAddr>,
     /// PEM file of the server's certificate chain.
@@ -76,6 +77,9 @@ pub struct Config {
     pub tls_client_ca_file: Option<PathBuf>,
     /// Hosts that routes may lead to; empty: none.
     pub allowed_hosts: Vec<String>,
+    /// Models that other servers run.
+    #[serde(rename = "route")]
+    pub routes: Vec<RouteConfig>,
 }
 
 impl Config {
@@ -113,7 +117,25 @@ impl Config {
     pub fn model_names(&self) -> impl Iterator<Item = &str> {
         let embedding = self.embedding_models.iter().map(|model| &model.name);
         let language = self.language_models.iter().map(|model| &model.name);
-        embedding.chain(language).map(String::as_str)
+        let routed = self.routes.iter().map(|route| &route.model);
+        embedding.chain(language).chain(routed).map(String::as_str)
+    }
+
+    /// What concerns other servers.
+    pub fn router(&self) -> RouterConfig {
+        RouterConfig {
+            allowed_hosts: self.allowed_hosts.clone(),
+            routes: self.routes.clone(),
+        }
+    }
+
+    /// The files behind `listen`; None without it.
+    pub fn server_tls(&self) -> Option<ServerTlsFiles> {
+        Some(ServerTlsFiles {
+            cert_file: self.tls_cert_file.clone()?,
+            key_file: self.tls_key_file.clone()?,
+            client_ca_file: self.tls_client_ca_file.clone()?,
+        })
     }
 
     fn check_names(&self) -> Result<(), ConfigError> {
@@ -142,14 +164,18 @@ impl Config {
                 "a loopback address or a Unix socket unless metrics_allow_remote = true",
             );
         }
-        let has_tls = self.tls_cert_file.is_some()
-            || self.tls_key_file.is_some()
-            || self.tls_client_ca_file.is_some();
-        if self.listen.is_some() || has_tls {
-            return refuse("listen", "left out, with tls_*: this build serves no TCP");
-        }
-        if !self.allowed_hosts.is_empty() {
-            return refuse("allowed_hosts", "empty: this build has no routes");
+        let tls_files = [
+            &self.tls_cert_file,
+            &self.tls_key_file,
+            &self.tls_client_ca_file,
+        ];
+        let given = tls_files.iter().filter(|file| file.is_some()).count();
+        let wanted = if self.listen.is_some() { 3 } else { 0 };
+        if given != wanted {
+            return refuse(
+                "listen",
+                "given together with tls_cert_file, tls_key_file and tls_client_ca_file",
+            );
         }
         Ok(())
     }
@@ -203,6 +229,7 @@ impl Default for Config {
             tls_key_file: None,
             tls_client_ca_file: None,
             allowed_hosts: Vec::new(),
+            routes: Vec::new(),
         }
     }
 }

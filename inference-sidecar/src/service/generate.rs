@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use proto::model::{AdapterChoice, GenerationRequest};
+use proto::model::{AdapterChoice, GenerationRequest, ModelChoice};
 use proto::wire;
 use proto::wire::generate_response::Event;
 use proto::wire::token_logprob::Alternative;
@@ -12,14 +12,21 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::{Request, Status};
 
-use crate::catalog::{LanguageEntry, ModelCard};
+use crate::catalog::{Catalog, LanguageEntry, ModelCard};
 use crate::error::Error;
+use crate::router;
 use crate::scheduler::{Choice, GenerationEvent, GenerationJob, GenerationPlan, Sampler};
 use crate::service::{Service, request};
 use crate::text::ChatTokenizer;
 
-/// The stream of one generation. Dropping it tells the worker that the caller has left.
-pub struct Events {
+/// The stream of one generation. Dropping it tells whoever works on it that the caller has left.
+pub enum Events {
+    Local(Box<LocalEvents>),
+    Routed(Box<router::Generation>),
+}
+
+/// What the engine sends.
+pub struct LocalEvents {
     receiver: mpsc::Receiver<Result<GenerationEvent, Error>>,
     card: ModelCard,
     adapter_generation: u64,
@@ -34,19 +41,37 @@ impl Service {
     ) -> Result<Events, Error> {
         let (metadata, _, message) = request.into_parts();
         let request = GenerationRequest::try_from(message)?;
-        let entry = self.open_catalog()?.language(&request.model)?;
+        let catalog = self.open_catalog()?;
+        if let Some(model) = self.routed_model(&request.model, catalog) {
+            let deadline = request::call(&metadata, &model, request.priority).deadline;
+            let generation = self.router().generate(&model, request, deadline).await?;
+            return Ok(Events::Routed(Box::new(generation)));
+        }
+        let entry = catalog.language(&request.model)?;
         let call = request::call(&metadata, &entry.card.name, request.priority);
         let plan = self.plan(entry, request).await?;
         let adapter_generation = plan.adapter.as_ref().map_or(0, |a| a.generation);
         let (job, receiver) = GenerationJob::new(call, plan);
         entry.queue.push(job)?;
-        Ok(Events {
+        Ok(Events::Local(Box::new(LocalEvents {
             receiver,
             card: entry.card.clone(),
             adapter_generation,
             tokenizer: entry.tokenizer.clone(),
             is_complete: false,
-        })
+        })))
+    }
+
+    /// The name of the model if another server runs it. Without a local language model the first
+    /// route is the default.
+    fn routed_model(&self, choice: &ModelChoice, catalog: &Catalog) -> Option<String> {
+        match choice.name() {
+            Some(name) => self.router().serves(name).then(|| name.to_owned()),
+            None if catalog.language_models().is_empty() => {
+                self.router().models().next().map(|model| model.name)
+            }
+            None => None,
+        }
     }
 
     async fn plan(
@@ -101,6 +126,23 @@ impl Service {
 impl Stream for Events {
     type Item = Result<wire::GenerateResponse, Status>;
 
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.get_mut() {
+            Self::Local(events) => Pin::new(events.as_mut()).poll_next(context),
+            Self::Routed(generation) => {
+                let event = std::task::ready!(Pin::new(generation.as_mut()).poll_next(context));
+                Poll::Ready(event.map(|event| match event {
+                    Ok(event) => Ok(wire::GenerateResponse { event: Some(event) }),
+                    Err(error) => Err(error.into()),
+                }))
+            }
+        }
+    }
+}
+
+impl Stream for LocalEvents {
+    type Item = Result<wire::GenerateResponse, Status>;
+
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.is_complete {
             return Poll::Ready(None);
@@ -128,7 +170,7 @@ impl Stream for Events {
     }
 }
 
-impl Events {
+impl LocalEvents {
     fn wire_event(&self, event: GenerationEvent) -> Event {
         match event {
             GenerationEvent::Started {

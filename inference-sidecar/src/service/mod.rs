@@ -20,6 +20,7 @@ use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::metrics::{Metrics, Rejection};
 use crate::readiness::Readiness;
+use crate::router::Router;
 use crate::scheduler::{Counters, TextPool};
 
 /// The state that all calls share.
@@ -39,12 +40,13 @@ struct Shared {
     adapters: OnceLock<Arc<AdapterRegistry>>,
     counters: Arc<Counters>,
     metrics: Metrics,
+    router: Router,
     text_pool: TextPool,
 }
 
 impl Service {
     /// A service without models: it answers GetStatus and refuses the rest.
-    pub fn new(counters: Arc<Counters>, metrics: Metrics) -> Self {
+    pub fn new(counters: Arc<Counters>, metrics: Metrics, router: Router) -> Self {
         let shared = Shared {
             started: Instant::now(),
             readiness: Readiness::starting(),
@@ -53,6 +55,7 @@ impl Service {
             text_pool: TextPool::new(counters.clone()),
             counters,
             metrics,
+            router,
         };
         Self {
             shared: Arc::new(shared),
@@ -76,6 +79,11 @@ impl Service {
 
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    /// The models that other servers run.
+    pub fn router(&self) -> &Router {
+        &self.shared.router
     }
 
     /// The models, None while they load.

@@ -50,8 +50,21 @@ impl Service {
                 is_default: index == 0,
                 ..card(&entry.card)
             });
+        let has_language = !catalog.language_models().is_empty();
+        let routed = self
+            .router()
+            .models()
+            .enumerate()
+            .map(|(index, model)| wire::Model {
+                name: model.name,
+                kind: wire::ModelKind::Language.into(),
+                tokens_max: model.tokens_max,
+                is_default: index == 0 && !has_language,
+                is_remote: true,
+                ..wire::Model::default()
+            });
         Ok(wire::ListModelsResponse {
-            models: embedding.chain(language).collect(),
+            models: embedding.chain(language).chain(routed).collect(),
         })
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use inference_sidecar::adapters::{AdapterLimits, AdapterRegistry};
 use inference_sidecar::error::Error;
 use inference_sidecar::metrics::Metrics;
+use inference_sidecar::router::Router;
+use inference_sidecar::router::config::RouterConfig;
 use inference_sidecar::scheduler::Counters;
 use inference_sidecar::service::Service;
 use proto::limits::{ADAPTER_PART_BYTES_MAX, MESSAGE_SIZE_MAX};
@@ -40,7 +42,9 @@ impl AdapterServer {
             bytes_max: 64 << 20,
         };
         let registry = Arc::new(AdapterRegistry::new(vec![("tiny".into(), BASE)], limits));
-        let service = Service::new(Arc::new(Counters::new(8)), Metrics::new());
+        let service = Service::new(Arc::new(Counters::new(8)), Metrics::new(),
+            Router::new(&RouterConfig::default()).unwrap(),
+        );
         service.publish_adapters(registry.clone());
         let folder = TempDir::new().unwrap();
         let socket = folder.path().join("socket");
