@@ -20,8 +20,8 @@ use tonic_health::server::HealthReporter;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::error::Error;
-use crate::metrics::{BreakerState, Metrics, endpoint};
-use crate::router::{self, Router, tls};
+use crate::metrics::{Metrics, endpoint};
+use crate::router::{Router, tls};
 use crate::scheduler::{Counters, Worker};
 use crate::service::Service;
 use crate::startup::Loaded;
@@ -237,11 +237,7 @@ async fn watch_upstreams(service: Service) {
         for status in service.router().status() {
             let metrics = service.metrics().upstream(&status.upstream);
             metrics.set_outstanding_tokens(status.outstanding_tokens);
-            metrics.set_breaker(match status.breaker {
-                router::BreakerState::Closed => BreakerState::Closed,
-                router::BreakerState::HalfOpen => BreakerState::HalfOpen,
-                router::BreakerState::Open => BreakerState::Open,
-            });
+            metrics.set_breaker(status.breaker);
             let failed = status.failed_requests + status.broken_answers;
             let (requests_before, failed_before) = seen
                 .insert(status.upstream, (status.requests, failed))

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::router::{Router, tls};
+
 use super::{Config, EmbeddingModelConfig, LanguageModelConfig, MetricsAddress};
 
 /// What would run, and all that stands against it.
@@ -26,6 +28,7 @@ pub fn review(config: &Config) -> Review {
     for model in &config.language_models {
         review.language_model(config, model);
     }
+    review.others(config);
     review.plan.push(format!(
         "each language model: {} sequences, {} tokens per step, {} MiB of keys and values",
         config.sequences_max, config.batch_tokens_max, config.kv_mib
@@ -50,6 +53,22 @@ pub fn review(config: &Config) -> Review {
 }
 
 impl Review {
+    /// Routes to other servers, and serving over TCP.
+    fn others(&mut self, config: &Config) {
+        for route in &config.routes {
+            let count = route.upstreams.len();
+            self.plan
+                .push(format!("route \"{}\": {count} upstreams", route.model));
+        }
+        if let Err(error) = Router::new(&config.router()) {
+            self.problems.push(error.to_string());
+        }
+        let tls = config.server_tls().map(|files| tls::server_config(&files));
+        if let Some(Err(error)) = tls {
+            self.problems.push(error.to_string());
+        }
+    }
+
     fn sockets(&mut self, config: &Config) {
         self.plan.push(format!("serves on {:?}", config.socket));
         self.parent_of("socket", &config.socket);

@@ -32,14 +32,14 @@ pub enum Ending {
     Failed,
 }
 
-/// Whether an upstream is asked.
+/// What the circuit breaker of an upstream lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerState {
-    /// It is.
+    /// Everything.
     Closed,
-    /// One request finds out.
+    /// One request at a time: the health check passed, and a real answer is awaited.
     HalfOpen,
-    /// It is not.
+    /// Nothing.
     Open,
 }
 

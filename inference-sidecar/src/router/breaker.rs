@@ -1,6 +1,8 @@
 //! The circuit breaker of one upstream: after repeated failures it gets no requests, then health checks
 //! probe it, then one request at a time tries it. Pure state; the caller tells the time.
 
+pub use crate::metrics::BreakerState;
+
 use std::time::{Duration, Instant};
 
 /// When to open, and for how long.
@@ -9,17 +11,6 @@ pub(super) struct BreakerSettings {
     pub failures_max: u32,
     pub backoff: Duration,
     pub backoff_max: Duration,
-}
-
-/// What a breaker lets through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BreakerState {
-    /// Everything.
-    Closed,
-    /// One request at a time: the health check passed, and a real answer is awaited.
-    HalfOpen,
-    /// Nothing.
-    Open,
 }
 
 /// Counts failures in a row, of requests and of health checks apart: an upstream may well answer its
@@ -214,7 +205,11 @@ mod tests {
             let until = breaker.check_due().unwrap();
             assert_eq!(until - now, seconds * SECOND);
             breaker.check_failed(until - SECOND / 2);
-            assert_eq!(breaker.check_due(), Some(until), "an early check changes nothing");
+            assert_eq!(
+                breaker.check_due(),
+                Some(until),
+                "an early check changes nothing"
+            );
             now = until;
             breaker.check_failed(now);
         }
@@ -228,7 +223,10 @@ mod tests {
         breaker.request_started();
         breaker.request_succeeded();
         let opened = (0..3).map(|_| breaker.request_failed(now)).last();
-        assert_eq!((opened, breaker.check_due()), (Some(true), Some(now + SECOND)));
+        assert_eq!(
+            (opened, breaker.check_due()),
+            (Some(true), Some(now + SECOND))
+        );
     }
 
     #[test]

@@ -42,7 +42,9 @@ impl AdapterServer {
             bytes_max: 64 << 20,
         };
         let registry = Arc::new(AdapterRegistry::new(vec![("tiny".into(), BASE)], limits));
-        let service = Service::new(Arc::new(Counters::new(8)), Metrics::new(),
+        let service = Service::new(
+            Arc::new(Counters::new(8)),
+            Metrics::new(),
             Router::new(&RouterConfig::default()).unwrap(),
         );
         service.publish_adapters(registry.clone());
