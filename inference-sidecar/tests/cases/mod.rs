@@ -7,5 +7,7 @@ mod lifecycle;
 mod logits;
 mod model_files;
 mod prompts;
+mod router;
+mod scripted_server;
 mod sidecar;
 mod texts;
