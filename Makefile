@@ -2,10 +2,10 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo up down psql dsn logs build lint test fuzz bench soak verify-model check-cuda clean
+.PHONY: help demo up down psql dsn logs build lint test test-upstream fuzz bench soak verify-model check-cuda clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: up ## install what is missing, start everything, load the sample deal room and show a tour
 	@ops/local/demo.sh
@@ -43,6 +43,10 @@ test: ## run every test layer
 
 fuzz: ## feed damaged model files to their readers, each for FUZZ_SECONDS=60
 	@ops/local/fuzz.sh
+
+test-upstream: ## route to two real llama.cpp servers and kill one; builds them first (many minutes)
+	@ops/local/packages.sh
+	@ops/local/test_upstream.sh
 
 bench: ## measure speed, cancel latency and memory; the log goes to .salesai/bench/
 	@ops/local/packages.sh

@@ -32,7 +32,10 @@ pub fn generate(request: &GenerationRequest, deadline: Deadline) -> Result<Draft
         });
         match (answer, adapter) {
             (
-                Err(Error::Sidecar(ClientError::AdapterMissing { .. })),
+                // It has none, or after a rollback a newer one than the active generation.
+                Err(Error::Sidecar(
+                    ClientError::AdapterMissing { .. } | ClientError::AdapterOutdated,
+                )),
                 Some(AdapterChoice {
                     name,
                     generation: Some(_),

@@ -22,6 +22,8 @@ mod prompts;
 mod safetensors_builder;
 mod safetensors_files;
 mod schemas;
+mod router;
+mod scripted_server;
 mod sidecar;
 mod texts;
 mod tiny_llama;
