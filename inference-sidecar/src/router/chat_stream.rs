@@ -209,7 +209,6 @@ impl ChatStream {
             reason: reason.into(),
             completion_tokens: completion_tokens.unwrap_or(0),
             completion_ms: completion.as_millis() as u32,
-            ..Default::default()
         }));
         self.is_complete = true;
         Ok(())

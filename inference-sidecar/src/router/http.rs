@@ -38,6 +38,8 @@ pub(super) struct HttpClient {
     connect_timeout: Duration,
 }
 
+type Connection = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
+
 /// An answer whose body is still coming.
 pub(super) struct Exchange {
     connection: Driver,
@@ -46,7 +48,7 @@ pub(super) struct Exchange {
 
 /// Moves the bytes of a connection; polled by whoever waits for the answer.
 struct Driver {
-    connection: Pin<Box<http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>>>,
+    connection: Pin<Box<Connection>>,
     is_finished: bool,
 }
 
