@@ -142,15 +142,17 @@ impl AdapterPool {
 }
 
 /// True for what happens when two callers send or drop one adapter together: another one sends it
-/// (ABORTED), a newer one is there (FAILED_PRECONDITION), or it is gone (NOT_FOUND).
+/// (ABORTED), a newer one is there (FAILED_PRECONDITION), it is gone (NOT_FOUND), or all room is taken by
+/// adapters that are in use (RESOURCE_EXHAUSTED).
 pub fn is_race(error: &ClientError) -> bool {
-    match error {
-        ClientError::Failed { detail } => {
-            detail.starts_with("Aborted") || detail.starts_with("FailedPrecondition")
-        }
-        ClientError::NotFound(_) | ClientError::AdapterMissing { .. } => true,
-        _ => false,
-    }
+    matches!(
+        error,
+        ClientError::AdapterBusy { .. }
+            | ClientError::AdapterOutdated
+            | ClientError::Overloaded { .. }
+            | ClientError::NotFound(_)
+            | ClientError::AdapterMissing { .. }
+    )
 }
 
 const CONFIG: &str = r#"{"peft_type":"LORA","task_type":"CAUSAL_LM","r":8,"lora_alpha":16,
