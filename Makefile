@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo up down psql dsn logs build lint test fuzz bench clean
+.PHONY: help demo up down psql dsn logs build lint test fuzz bench soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,11 @@ bench: ## measure speed, cancel latency and memory; the log goes to .salesai/ben
 	@ops/local/packages.sh
 	@ops/local/home.sh
 	@ops/local/bench.sh
+
+soak: ## 64 streams with cancels, deadlines, schemas and adapter swaps for SOAK_MINUTES (10)
+	@ops/local/packages.sh
+	@ops/local/home.sh
+	@ops/local/soak.sh
 
 clean: ## delete the database, what was fetched and the build (asks; YES=1 does not)
 	@ops/local/clean.sh

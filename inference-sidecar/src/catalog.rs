@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::model::ModelChoice;
 
 use crate::error::Error;
-use crate::scheduler::{EmbeddingJob, GenerationJob, JobQueue};
+use crate::scheduler::{ConstraintCompiler, EmbeddingJob, GenerationJob, JobQueue};
 use crate::text::{ChatTokenizer, TextTokenizer};
 
 /// All models of the server, defaults first.
@@ -31,10 +31,11 @@ pub struct EmbeddingEntry {
     pub queue: Arc<JobQueue<EmbeddingJob>>,
 }
 
-/// A language model: the worker behind `queue` owns the weights.
+/// A language model: the engine behind `queue` owns the weights.
 pub struct LanguageEntry {
     pub card: ModelCard,
     pub tokenizer: Arc<ChatTokenizer>,
+    pub constraints: Arc<ConstraintCompiler>,
     pub queue: Arc<JobQueue<GenerationJob>>,
 }
 

@@ -40,12 +40,15 @@ pub enum Error {
     AdapterInTransit { name: String },
     #[error("the adapters would need {bytes} bytes, {bytes_max} are allowed")]
     AdapterRoom { bytes: u64, bytes_max: u64 },
+    #[error("all memory for adapters is in use")]
+    AdaptersBusy { retry_after: Duration },
     #[error("the constraint is not usable: {reason}")]
     ConstraintRefused { reason: String },
+    /// A fault of model or server, not of the caller.
+    #[error("the constraint could not be followed: {reason}")]
+    ConstraintFailed { reason: &'static str },
     #[error("max_tokens ({tokens_max}) was reached before the text obeyed its constraint")]
     ConstraintUnfinished { tokens_max: usize },
-    #[error("the prompt needs more memory for keys and values than the server has")]
-    KvExceeded,
     #[error("no upstream of model \"{model}\" answers")]
     UpstreamUnavailable { model: String },
     #[error("{operation} is not implemented by this version")]
@@ -85,6 +88,8 @@ pub enum Error {
     },
     #[error("could not serve on the socket")]
     Transport(#[from] tonic::transport::Error),
+    #[error("{kv_mib} MiB for keys and values hold no sequence of useful length")]
+    KvTooSmall { kv_mib: u64 },
     #[error("could not set up {part}")]
     Setup {
         part: &'static str,
@@ -97,6 +102,8 @@ pub enum Error {
     NotANumber,
     #[error("the tokenizer failed")]
     Tokenizer(#[source] tokenizers::Error),
+    #[error("a step of the model failed")]
+    StepFailed,
     #[error("a worker panicked")]
     WorkerPanicked,
 }
@@ -129,7 +136,6 @@ impl Error {
             | Error::AdapterUnusable { .. }
             | Error::AdapterRoom { .. }
             | Error::ConstraintRefused { .. }
-            | Error::KvExceeded
             | Error::ChunkBudget { .. } => Code::InvalidArgument,
             Error::ConstraintUnfinished { .. } => Code::OutOfRange,
             Error::AdapterOutdated { .. } => Code::FailedPrecondition,
@@ -137,7 +143,7 @@ impl Error {
             Error::UpstreamUnavailable { .. } => Code::Unavailable,
             Error::ModelNotFound { .. } | Error::AdapterNotFound { .. } => Code::NotFound,
             Error::Unimplemented { .. } => Code::Unimplemented,
-            Error::QueueFull { .. } => Code::ResourceExhausted,
+            Error::QueueFull { .. } | Error::AdaptersBusy { .. } => Code::ResourceExhausted,
             Error::Starting | Error::Stopping => Code::Unavailable,
             Error::DeadlineExceeded => Code::DeadlineExceeded,
             Error::Cancelled => Code::Cancelled,
@@ -158,7 +164,7 @@ impl From<Error> for Status {
                 let mut status = Status::new(code, error.to_string());
                 let metadata = status.metadata_mut();
                 match error {
-                    Error::QueueFull { retry_after } => {
+                    Error::QueueFull { retry_after } | Error::AdaptersBusy { retry_after } => {
                         let milliseconds = MetadataValue::from(retry_after.as_millis() as u64);
                         metadata.insert("retry-after-ms", milliseconds);
                     }

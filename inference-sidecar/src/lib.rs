@@ -1,11 +1,14 @@
 //! The model server beside PostgreSQL: gRPC over a Unix socket, models on the CPU.
 //!
-//! - [`config`]: command line, read once; [`telemetry`]: JSON log on stderr
+//! - [`config`]: file and command line, read once; [`telemetry`]: JSON log on stderr;
+//!   [`metrics`]: numbers for Prometheus
 //! - [`server`]: socket, start-up and drain; [`startup`]: loads and warms the models
 //! - [`service`]: gRPC in, domain out
+//! - [`adapters`]: the LoRA adapters in memory, sent by clients and found by name
 //! - [`catalog`]: what is served: each model's card, tokenizer and queue
 //! - [`scheduler`]: admission, queues, workers, sampling; knows no tensors
 //! - [`text`]: tokenizers, chat templates, chunks; knows no tensors
+//! - [`bench`]: drives a running server and measures it
 //! - [`models`]: the model traits, their candle implementations, weights
 //! - [`gguf`], [`safetensors_model`]: weight files in memory, read by checked code; [`file_bytes`]
 //!
@@ -13,12 +16,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod adapters;
+pub mod bench;
 pub mod catalog;
 pub mod config;
 pub mod error;
 pub mod file_bytes;
 pub mod gguf;
 pub mod json_file;
+pub mod metrics;
 pub mod models;
 pub mod readiness;
 pub mod safetensors_model;
@@ -30,3 +36,4 @@ pub mod socket;
 pub mod startup;
 pub mod telemetry;
 pub mod text;
+pub mod threads;

@@ -1,4 +1,4 @@
-//! Starts the server, or with `--check` asks a running one whether it is ready.
+//! Starts the server, asks a running one whether it is ready, reviews a configuration, or measures.
 
 #![forbid(unsafe_code)]
 
@@ -6,11 +6,50 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use inference_sidecar::config::Config;
-use inference_sidecar::{readiness, server, telemetry};
+use inference_sidecar::config::{self, Action, CommandLine, Config, DEFAULT_FILE};
+use inference_sidecar::{bench, readiness, server, telemetry, threads};
 
 fn main() -> anyhow::Result<()> {
-    let config = Config::parse();
+    match CommandLine::parse().action()? {
+        Action::Serve(config) => serve(config),
+        Action::CheckReady(socket) => block_on(async move {
+            let ready = readiness::check(&socket).await;
+            ready.map_err(anyhow::Error::msg)
+        }),
+        Action::CheckConfig(config) => check_config(&config),
+        Action::PrintConfig => {
+            print!("{DEFAULT_FILE}");
+            Ok(())
+        }
+        Action::Bench(arguments) => block_on(bench::run(arguments)),
+    }
+}
+
+fn serve(config: Box<Config>) -> anyhow::Result<()> {
+    threads::set(config.threads).context("set the number of threads")?;
+    telemetry::start(&config.log)?;
+    block_on(async {
+        server::run(*config)
+            .await
+            .context("run the inference sidecar")
+    })
+}
+
+fn check_config(config: &Config) -> anyhow::Result<()> {
+    let review = config::review(config);
+    review.plan.iter().for_each(|line| println!("{line}"));
+    for problem in &review.problems {
+        eprintln!("problem: {problem}");
+    }
+    anyhow::ensure!(
+        review.problems.is_empty(),
+        "the configuration is not usable"
+    );
+    println!("the configuration is usable");
+    Ok(())
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // The models have threads of their own; these two only move bytes.
         .worker_threads(2)
@@ -18,16 +57,7 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    let outcome = if config.check {
-        runtime
-            .block_on(readiness::check(&config.socket))
-            .map_err(anyhow::Error::msg)
-    } else {
-        telemetry::start(&config.log)?;
-        runtime
-            .block_on(server::run(config))
-            .context("run the inference sidecar")
-    };
+    let outcome = runtime.block_on(work);
     // Tokenising cannot be interrupted; a stopping server does not wait for it.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome

@@ -8,6 +8,7 @@ use proto::wire::FILE_DESCRIPTOR_SET;
 use proto::wire::inference_service_server::InferenceServiceServer;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
@@ -16,8 +17,10 @@ use tonic_health::server::HealthReporter;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::error::Error;
+use crate::metrics::{Metrics, endpoint};
 use crate::scheduler::{Counters, Worker};
 use crate::service::Service;
+use crate::startup::Loaded;
 use crate::{shutdown, socket, startup};
 
 /// How long running requests may go on after SIGTERM.
@@ -34,7 +37,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let signals = shutdown::signals()?;
     let (listener, _socket_file) = socket::bind(&config.socket)?;
     let counters = Arc::new(Counters::new(config.queue_size));
-    let service = Service::new(counters.clone());
+    let metrics = Metrics::new();
+    let service = Service::new(counters.clone(), metrics.clone());
+    let scrapes = serve_metrics(&config, metrics, &service).await?;
     let health = HealthReporter::new();
     set_health(&health, ServingStatus::NotServing).await;
 
@@ -69,8 +74,30 @@ pub async fn run(config: Config) -> Result<(), Error> {
     if is_idle {
         workers.into_iter().for_each(Worker::join);
     }
+    if let Some(scrapes) = scrapes {
+        scrapes.abort();
+        // Until it is gone, and its socket with it.
+        let _ = scrapes.await;
+    }
     tracing::info!("stopped");
     outcome
+}
+
+/// Starts the answers to `/metrics`, `/health` and `/ready`, if they are wanted.
+async fn serve_metrics(
+    config: &Config,
+    metrics: Metrics,
+    service: &Service,
+) -> Result<Option<JoinHandle<()>>, Error> {
+    let Some(address) = &config.metrics_listen else {
+        return Ok(None);
+    };
+    let listener = endpoint::bind(address).await?;
+    let service = service.clone();
+    let state = move || service.readiness().state();
+    Ok(Some(tokio::spawn(endpoint::serve(
+        listener, metrics, state,
+    ))))
 }
 
 /// Loads the models, declares the server ready and then waits for ever: only an error ends it.
@@ -81,9 +108,11 @@ async fn load_and_serve(
     health: &HealthReporter,
     workers: &mut Vec<Worker>,
 ) -> Result<(), Error> {
-    let (catalog, loaded) = load_on_thread(config, counters).await?;
-    workers.extend(loaded);
-    service.publish(catalog);
+    let loaded = load_on_thread(config, counters, service.metrics().clone()).await?;
+    workers.extend(loaded.workers);
+    service.publish_adapters(Arc::new(loaded.adapters));
+    service.publish(loaded.catalog);
+    service.warm_up().await?;
     if service.readiness().set_ready() {
         set_health(health, ServingStatus::Serving).await;
         tracing::info!("ready");
@@ -94,12 +123,13 @@ async fn load_and_serve(
 async fn load_on_thread(
     config: Config,
     counters: Arc<Counters>,
-) -> Result<(Catalog, Vec<Worker>), Error> {
+    metrics: Metrics,
+) -> Result<Loaded, Error> {
     let (done, loaded) = oneshot::channel();
     // Not a task of the runtime: a stopping server does not wait for it.
     let load = move || {
         // Nobody listens when the server stops while models load.
-        let _ = done.send(startup::load(&config, &counters));
+        let _ = done.send(startup::load(&config, &counters, &metrics));
     };
     std::thread::Builder::new()
         .name("load models".into())

@@ -1,58 +1,82 @@
 //! Loads the models one after another; each must answer a warm-up call before its worker starts.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::adapters::{AdapterLimits, AdapterRegistry};
 use crate::catalog::{Catalog, EmbeddingEntry, LanguageEntry, ModelCard};
-use crate::config::{Config, Named};
+use crate::config::{Config, EmbeddingModelConfig, LanguageModelConfig};
 use crate::error::Error;
 use crate::gguf::GgufFile;
+use crate::metrics::Metrics;
 use crate::models::{
-    BertEmbedder, EmbeddingModel, Llama, LlamaOptions, SequentialModel, fingerprint,
+    AdapterBase, BertEmbedder, EmbeddingModel, Fingerprint, KV_BLOCK_TOKENS, LanguageModel, Llama,
+    LlamaOptions, fingerprint,
 };
-use crate::scheduler::{Counters, JobQueue, Worker};
+use crate::safetensors_model::SafetensorsModel;
+use crate::scheduler::{
+    ConstraintCompiler, Counters, Engine, EngineLimits, EngineParts, JobQueue, Worker,
+};
 use crate::text::{ChatTokenizer, TextTokenizer};
 
 const MIB: u64 = 1 << 20;
+/// A server that cannot hold this many tokens of one sequence is no use.
+const TOKENS_MIN: usize = 64;
 
-/// The models of `config`, ready to serve, and the workers behind them. Takes seconds.
-pub fn load(config: &Config, counters: &Arc<Counters>) -> Result<(Catalog, Vec<Worker>), Error> {
-    check_names(config)?;
+/// Everything that serves.
+pub struct Loaded {
+    pub catalog: Catalog,
+    pub adapters: AdapterRegistry,
+    pub workers: Vec<Worker>,
+}
+
+/// What all models share.
+struct Loader<'a> {
+    config: &'a Config,
+    counters: &'a Arc<Counters>,
+    metrics: &'a Metrics,
+}
+
+/// The weights and the tokenizer of a language model.
+struct LanguageParts {
+    llama: Llama,
+    tokenizer: ChatTokenizer,
+    fingerprint: Fingerprint,
+}
+
+/// Loads the models of `config` and starts the workers behind them. Takes seconds.
+pub fn load(config: &Config, counters: &Arc<Counters>, metrics: &Metrics) -> Result<Loaded, Error> {
+    let loader = Loader {
+        config,
+        counters,
+        metrics,
+    };
     let mut workers = Vec::new();
     let mut embedding = Vec::new();
     for model in &config.embedding_models {
-        let load = || load_embedding(config, model, counters);
-        let (entry, worker) = guard(&model.value, load)?;
+        let (entry, worker) = guard(&model.path, || loader.load_embedding(model))?;
         embedding.push(entry);
         workers.push(worker);
     }
-    let mut language = Vec::new();
+    let (mut language, mut bases) = (Vec::new(), Vec::new());
     for model in &config.language_models {
-        let load = || load_language(config, model, counters);
-        let (entry, worker) = guard(&model.value, load)?;
+        let (entry, base, worker) = guard(&model.path, || loader.load_language(model))?;
         language.push(entry);
+        bases.push((model.name.clone(), base));
         workers.push(worker);
     }
-    Ok((Catalog::new(embedding, language), workers))
-}
-
-fn check_names(config: &Config) -> Result<(), Error> {
-    let mut names = BTreeSet::new();
-    for model in config
-        .embedding_models
-        .iter()
-        .chain(&config.language_models)
-    {
-        if !names.insert(&model.name) {
-            return Err(Error::DuplicateName {
-                name: model.name.clone(),
-            });
-        }
-    }
-    Ok(())
+    let limits = AdapterLimits {
+        count_max: config.adapters_max as usize,
+        rank_max: config.adapter_rank_max as usize,
+        bytes_max: config.adapter_mib * MIB,
+    };
+    Ok(Loaded {
+        catalog: Catalog::new(embedding, language),
+        adapters: AdapterRegistry::new(bases, limits),
+        workers,
+    })
 }
 
 /// Runs `load`; the readers of model files panic on some broken files instead of failing.
@@ -61,87 +85,132 @@ fn guard<T>(path: &Path, load: impl FnOnce() -> Result<T, Error>) -> Result<T, E
         .unwrap_or_else(|_| Err(Error::model_file(path, "the file is malformed")))
 }
 
-fn load_embedding(
-    config: &Config,
-    model: &Named<PathBuf>,
-    counters: &Arc<Counters>,
-) -> Result<(EmbeddingEntry, Worker), Error> {
-    let start = Instant::now();
-    let weights = BertEmbedder::weights_path(&model.value);
-    let fingerprint = fingerprint(&weights, config.expected_sha256(&model.name))?;
-    let tokenizer = TextTokenizer::from_directory(&model.value)?;
-    let embedder = BertEmbedder::load(&model.value)?;
-    if tokenizer.vocabulary_size() > embedder.vocabulary_size() {
-        let reason = "the tokenizer knows more tokens than the model";
-        return Err(Error::model_file(&model.value, reason));
-    }
-    let dimensions = embedder.dimensions();
-    let card = ModelCard {
-        name: model.name.clone(),
-        tokens_max: embedder.tokens_max(),
-        sha256: fingerprint.sha256,
-        weight_bytes: fingerprint.bytes,
-    };
-    let warm_up = tokenizer.with_special_tokens(&tokenizer.encode("warm up")?);
-    embedder.embed(&[&warm_up])?;
+impl Loader<'_> {
+    fn load_embedding(
+        &self,
+        model: &EmbeddingModelConfig,
+    ) -> Result<(EmbeddingEntry, Worker), Error> {
+        let start = Instant::now();
+        let weights = BertEmbedder::weights_path(&model.path);
+        let fingerprint = fingerprint(std::slice::from_ref(&weights), model.sha256.as_deref())?;
+        let tokenizer = TextTokenizer::from_directory(&model.path)?;
+        let embedder = BertEmbedder::load(&model.path)?;
+        if tokenizer.vocabulary_size() > embedder.vocabulary_size() {
+            let reason = "the tokenizer knows more tokens than the model";
+            return Err(Error::model_file(&model.path, reason));
+        }
+        let dimensions = embedder.dimensions();
+        let card = ModelCard {
+            name: model.name.clone(),
+            tokens_max: embedder.tokens_max(),
+            sha256: fingerprint.sha256,
+            weight_bytes: fingerprint.bytes,
+        };
+        let warm_up = tokenizer.with_special_tokens(&tokenizer.encode("warm up")?);
+        embedder.embed(&[&warm_up])?;
 
-    let queue = Arc::new(JobQueue::new(counters.clone()));
-    let worker = Worker::start(&format!("embed {}", card.name), queue.clone(), {
-        let counters = counters.clone();
-        move |job| crate::scheduler::EmbeddingJob::run(job, &embedder, &counters)
-    })?;
-    log_loaded(&card, start);
-    Ok((
-        EmbeddingEntry {
+        let queue = Arc::new(JobQueue::new(self.counters.clone()));
+        let worker = Worker::start(&format!("embed {}", card.name), queue.clone(), {
+            let counters = self.counters.clone();
+            move |job| crate::scheduler::EmbeddingJob::run(job, &embedder, &counters)
+        })?;
+        log_loaded(&card, start);
+        Ok((
+            EmbeddingEntry {
+                card,
+                dimensions,
+                tokenizer: Arc::new(tokenizer),
+                queue,
+            },
+            worker,
+        ))
+    }
+
+    fn load_language(
+        &self,
+        model: &LanguageModelConfig,
+    ) -> Result<(LanguageEntry, AdapterBase, Worker), Error> {
+        let start = Instant::now();
+        let config = self.config;
+        let LanguageParts {
+            mut llama,
+            tokenizer,
+            fingerprint,
+        } = read_language(model, config.context_tokens_of(model) as usize)?;
+        let kv_blocks = (config.kv_mib * MIB) as usize / llama.kv_block_bytes();
+        // A sequence can be no longer than the memory for its keys and values.
+        let tokens_max = llama.tokens_max().min(kv_blocks * KV_BLOCK_TOKENS);
+        if tokens_max < TOKENS_MIN {
+            return Err(Error::KvTooSmall {
+                kv_mib: config.kv_mib,
+            });
+        }
+        llama.reserve_kv(kv_blocks)?;
+        let card = ModelCard {
+            name: model.name.clone(),
+            tokens_max,
+            sha256: fingerprint.sha256,
+            weight_bytes: fingerprint.bytes,
+        };
+        let (base, vocabulary) = (llama.adapter_base(), llama.vocabulary());
+        let tokenizer = Arc::new(tokenizer);
+        let constraints = ConstraintCompiler::new(&tokenizer, vocabulary)?;
+        let queue = Arc::new(JobQueue::new(self.counters.clone()));
+        let engine = Engine::new(EngineParts {
+            model: Box::new(llama),
+            card: card.clone(),
+            kv_blocks,
+            queue: queue.clone(),
+            limits: self.engine_limits(),
+            metrics: self.metrics.language(&card.name),
+        });
+        let worker = Worker::start_engine(&format!("generate {}", card.name), engine)?;
+        log_loaded(&card, start);
+        let entry = LanguageEntry {
             card,
-            dimensions,
-            tokenizer: Arc::new(tokenizer),
+            tokenizer,
+            constraints: Arc::new(constraints),
             queue,
-        },
-        worker,
-    ))
+        };
+        Ok((entry, base, worker))
+    }
+
+    fn engine_limits(&self) -> EngineLimits {
+        EngineLimits {
+            sequences_max: self.config.sequences_max as usize,
+            batch_tokens_max: self.config.batch_tokens_max as usize,
+            prompt_chunk_tokens: self.config.prompt_chunk_tokens as usize,
+        }
+    }
 }
 
-fn load_language(
-    config: &Config,
-    model: &Named<PathBuf>,
-    counters: &Arc<Counters>,
-) -> Result<(LanguageEntry, Worker), Error> {
-    let start = Instant::now();
-    let fingerprint = fingerprint(&model.value, config.expected_sha256(&model.name))?;
-    let mut file = GgufFile::open(&model.value)?;
-    let tokenizer = ChatTokenizer::from_gguf(&file)?;
+/// A GGUF file, or a Hugging Face directory.
+fn read_language(model: &LanguageModelConfig, tokens_max: usize) -> Result<LanguageParts, Error> {
     let options = LlamaOptions {
-        tokens_max: config.context_tokens as usize,
-        dequantize_below_bytes: config.dequantize_below_mib.saturating_mul(MIB),
+        tokens_max,
+        ..LlamaOptions::cpu()
     };
-    let llama = Llama::load(&mut file, options)?;
-    let card = ModelCard {
-        name: model.name.clone(),
-        tokens_max: llama.tokens_max(),
-        sha256: fingerprint.sha256,
-        weight_bytes: fingerprint.bytes,
-    };
-    let warm_up = tokenizer.text().encode("warm up")?;
-    let logits = llama.new_sequence()?.append(&warm_up)?;
-    if logits.iter().any(|logit| !logit.is_finite()) {
-        return Err(Error::NotANumber);
+    let expected = model.sha256.as_deref();
+    if model.path.is_dir() {
+        let files = SafetensorsModel::open(&model.path)?;
+        let paths: Vec<_> = files
+            .files()
+            .iter()
+            .map(|file| file.path().to_owned())
+            .collect();
+        return Ok(LanguageParts {
+            fingerprint: fingerprint(&paths, expected)?,
+            tokenizer: ChatTokenizer::from_directory(&model.path)?,
+            llama: Llama::from_safetensors(&files, &options)?,
+        });
     }
-
-    let queue = Arc::new(JobQueue::new(counters.clone()));
-    let worker = Worker::start(&format!("generate {}", card.name), queue.clone(), {
-        let counters = counters.clone();
-        move |job| crate::scheduler::GenerationJob::run(job, &llama, &counters)
-    })?;
-    log_loaded(&card, start);
-    Ok((
-        LanguageEntry {
-            card,
-            tokenizer: Arc::new(tokenizer),
-            queue,
-        },
-        worker,
-    ))
+    let fingerprint = fingerprint(std::slice::from_ref(&model.path), expected)?;
+    let file = GgufFile::open(&model.path)?;
+    Ok(LanguageParts {
+        fingerprint,
+        tokenizer: ChatTokenizer::from_gguf(&file)?,
+        llama: Llama::from_gguf(&file, &options)?,
+    })
 }
 
 fn log_loaded(card: &ModelCard, start: Instant) {

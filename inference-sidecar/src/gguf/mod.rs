@@ -161,33 +161,6 @@ impl GgufFile {
         self.matrix(name, 1, length).map(|matrix| matrix.to_f32())
     }
 
-    /// Removed by the batched forward.
-    pub fn tensor(
-        &self,
-        name: &str,
-        shape: &[usize],
-    ) -> Result<candle_core::quantized::QTensor, Error> {
-        let (rows, columns) = match *shape {
-            [rows, columns] => (rows, columns),
-            _ => (1, shape.iter().product()),
-        };
-        let matrix = self.matrix(name, rows, columns)?;
-        let number = match matrix.format {
-            crate::models::Format::F32 => candle_core::quantized::GgmlDType::F32,
-            crate::models::Format::F16 => candle_core::quantized::GgmlDType::F16,
-            crate::models::Format::Q4_1 => candle_core::quantized::GgmlDType::Q4_1,
-            crate::models::Format::Q8_0 => candle_core::quantized::GgmlDType::Q8_0,
-            crate::models::Format::Q6K => candle_core::quantized::GgmlDType::Q6K,
-            other => return Err(self.refuse(format!("{other:?} is not supported"))),
-        };
-        Ok(candle_core::quantized::ggml_file::qtensor_from_ggml(
-            number,
-            matrix.bytes(),
-            shape.to_vec(),
-            &candle_core::Device::Cpu,
-        )?)
-    }
-
     fn tensor_of_shape(&self, name: &str, shape: [usize; 4]) -> Result<&TensorPlace, Error> {
         let Some(tensor) = self.header.tensors.get(name) else {
             return Err(self.refuse(format!("tensor \"{name}\" is missing")));

@@ -1,9 +1,9 @@
-//! SHA-256 of a weight file: it names the version of a vector or answer.
+//! SHA-256 of the weight files of a model: it names the version of a vector or answer.
 
 use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -17,23 +17,16 @@ pub struct Fingerprint {
     pub bytes: u64,
 }
 
-/// Reads the file once; fails when its SHA-256 is not the `expected` one.
-pub fn fingerprint(path: &Path, expected: Option<&str>) -> Result<Fingerprint, Error> {
-    let at_path = |source| Error::ReadFile {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = File::open(path).map_err(at_path)?;
+/// Reads the files once, one behind the other; fails when their SHA-256 is not the `expected` one.
+/// There is at least one.
+pub fn fingerprint(paths: &[PathBuf], expected: Option<&str>) -> Result<Fingerprint, Error> {
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
     let mut bytes = 0;
-    loop {
-        let count = file.read(&mut buffer).map_err(at_path)?;
-        if count == 0 {
-            break;
-        }
-        bytes += count as u64;
-        hasher.update(&buffer[..count]);
+    for path in paths {
+        bytes += hash_file(path, &mut hasher).map_err(|source| Error::ReadFile {
+            path: path.clone(),
+            source,
+        })?;
     }
     let mut sha256 = String::with_capacity(64);
     for byte in hasher.finalize() {
@@ -42,10 +35,24 @@ pub fn fingerprint(path: &Path, expected: Option<&str>) -> Result<Fingerprint, E
     }
     match expected {
         Some(expected) if !expected.eq_ignore_ascii_case(&sha256) => Err(Error::WeightsChanged {
-            path: path.to_owned(),
+            path: paths[0].clone(),
             actual: sha256,
             expected: expected.to_owned(),
         }),
         _ => Ok(Fingerprint { sha256, bytes }),
+    }
+}
+
+fn hash_file(path: &Path, hasher: &mut Sha256) -> std::io::Result<u64> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut bytes = 0;
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(bytes);
+        }
+        bytes += count as u64;
+        hasher.update(&buffer[..count]);
     }
 }

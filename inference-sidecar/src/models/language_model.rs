@@ -70,3 +70,10 @@ pub trait LanguageModel: Send {
     /// wanted, in the order of the plan.
     fn forward(&mut self, plan: &BatchPlan<'_>) -> Result<Vec<Vec<f32>>, Error>;
 }
+
+impl SequencePlan<'_> {
+    /// Equal for sequences that run under the same adapter.
+    pub fn adapter_id(&self) -> Option<usize> {
+        self.adapter.map(|adapter| Arc::as_ptr(adapter).addr())
+    }
+}

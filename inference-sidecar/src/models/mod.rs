@@ -2,15 +2,15 @@
 
 mod adapter;
 mod bert;
+mod cpu;
 mod embedding_model;
 mod fingerprint;
 mod format;
 mod language_model;
 mod llama;
 mod matrix;
-mod sequential_model;
 
-pub use adapter::{Adapter, LowRank, Module};
+pub use adapter::{Adapter, AdapterBase, LowRank, Module, PeftAdapter};
 pub use bert::BertEmbedder;
 pub use embedding_model::EmbeddingModel;
 pub use fingerprint::{Fingerprint, fingerprint};
@@ -20,4 +20,3 @@ pub use language_model::{
 };
 pub use llama::{Llama, LlamaOptions};
 pub use matrix::{Matrix, WeightBytes};
-pub use sequential_model::{Sequence, SequentialModel};

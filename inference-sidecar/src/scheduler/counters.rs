@@ -1,7 +1,11 @@
 //! The numbers that GetStatus reports, and the bound on waiting requests.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::metrics::KvBlocks;
 
 /// Counters of the whole server, shared by all queues and workers.
 pub struct Counters {
@@ -11,6 +15,10 @@ pub struct Counters {
     refused: AtomicU64,
     generation_steps: AtomicU64,
     cancelled: AtomicU64,
+    preempted: AtomicU64,
+    prefix_hit_tokens: AtomicU64,
+    /// By model.
+    kv: Mutex<BTreeMap<String, KvBlocks>>,
     /// Moving average of a job's run time, the base of the retry hint.
     job_ms: AtomicU64,
 }
@@ -24,12 +32,16 @@ pub struct Load {
     pub refused: u64,
     pub generation_steps: u64,
     pub cancelled: u64,
+    pub preempted: u64,
+    pub prefix_hit_tokens: u64,
+    /// Of all models together.
+    pub kv: KvBlocks,
 }
 
 /// Counts a job as running until dropped.
-pub struct Running<'a> {
-    counters: &'a Counters,
-    since: std::time::Instant,
+pub struct Running {
+    counters: Arc<Counters>,
+    since: Instant,
 }
 
 impl Counters {
@@ -41,6 +53,9 @@ impl Counters {
             refused: AtomicU64::new(0),
             generation_steps: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
+            preempted: AtomicU64::new(0),
+            prefix_hit_tokens: AtomicU64::new(0),
+            kv: Mutex::default(),
             job_ms: AtomicU64::new(100),
         }
     }
@@ -53,6 +68,9 @@ impl Counters {
             refused: self.refused.load(Relaxed),
             generation_steps: self.generation_steps.load(Relaxed),
             cancelled: self.cancelled.load(Relaxed),
+            preempted: self.preempted.load(Relaxed),
+            prefix_hit_tokens: self.prefix_hit_tokens.load(Relaxed),
+            kv: self.kv(),
         }
     }
 
@@ -67,11 +85,30 @@ impl Counters {
         self.waiting.fetch_sub(places as u32, Relaxed);
     }
 
-    pub fn run(&self) -> Running<'_> {
+    pub fn run(self: &Arc<Self>) -> Running {
         self.running.fetch_add(1, Relaxed);
         Running {
-            counters: self,
-            since: std::time::Instant::now(),
+            counters: self.clone(),
+            since: Instant::now(),
+        }
+    }
+
+    pub fn count_preempted(&self) {
+        self.preempted.fetch_add(1, Relaxed);
+    }
+
+    pub fn count_prefix_hits(&self, tokens: usize) {
+        self.prefix_hit_tokens.fetch_add(tokens as u64, Relaxed);
+    }
+
+    /// Notes how the blocks of `model` are used now.
+    pub fn set_kv(&self, model: &str, usage: KvBlocks) {
+        let mut kv = self.kv.lock().unwrap_or_else(PoisonError::into_inner);
+        match kv.get_mut(model) {
+            Some(entry) => *entry = usage,
+            None => {
+                kv.insert(model.to_owned(), usage);
+            }
         }
     }
 
@@ -87,13 +124,23 @@ impl Counters {
         self.refused.fetch_add(1, Relaxed);
     }
 
+    fn kv(&self) -> KvBlocks {
+        let kv = self.kv.lock().unwrap_or_else(PoisonError::into_inner);
+        kv.values()
+            .fold(KvBlocks::default(), |sum, entry| KvBlocks {
+                total: sum.total + entry.total,
+                used: sum.used + entry.used,
+                cached: sum.cached + entry.cached,
+            })
+    }
+
     /// When a refused caller may find a place: about when one more job has ended.
     pub fn retry_after(&self) -> Duration {
         Duration::from_millis(self.job_ms.load(Relaxed).clamp(50, 10_000))
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
         self.counters.running.fetch_sub(1, Relaxed);
         let last_ms = self.since.elapsed().as_millis() as u64;

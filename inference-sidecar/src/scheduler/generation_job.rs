@@ -1,20 +1,20 @@
-//! Generating text: prompt in chunks, then token by token, each step only while somebody waits.
+//! What to generate, as it waits in the queue, and what comes back.
 
 use std::sync::Arc;
-use std::time::Instant;
 
+use proto::model::Caller;
 use proto::wire::FinishReason;
 use tokio::sync::mpsc;
 
+use crate::adapters::LoadedAdapter;
 use crate::error::Error;
-use crate::models::{Sequence, SequentialModel};
-use crate::scheduler::{Call, Counters, Job, Sampler};
-use crate::text::{ChatTokenizer, TextWriter};
+use crate::scheduler::{Call, Choice, ConstraintState, Job, Sampler};
+use crate::text::ChatTokenizer;
 
-/// Tokens of a prompt that run as one step; between steps a cancelled request is noticed.
-const PROMPT_CHUNK_TOKENS: usize = 128;
-/// Events beside the text pieces: the start, the held back rest, the end or an error.
+/// Events beside those of the tokens: the start, the held back rest, the end or an error.
 const OTHER_EVENTS_MAX: usize = 4;
+/// Events of one token: its log-probability and its text.
+const TOKEN_EVENTS_MAX: usize = 2;
 
 /// What to generate, with every limit checked.
 pub struct GenerationPlan {
@@ -22,18 +22,25 @@ pub struct GenerationPlan {
     pub prompt: Vec<u32>,
     pub tokens_max: usize,
     pub sampler: Sampler,
+    pub sends_logprobs: bool,
+    pub constraint: Option<ConstraintState>,
     pub stop: Vec<String>,
     pub tokenizer: Arc<ChatTokenizer>,
+    /// Kept until the end, whatever is loaded under its name meanwhile.
+    pub adapter: Option<Arc<LoadedAdapter>>,
+    pub caller: Caller,
 }
 
-/// What a generation sends, in this order: one `Started`, texts, one `Finished`.
+/// What a generation sends, in this order: one `Started`, tokens and texts, one `Finished`.
 #[derive(Debug)]
 pub enum GenerationEvent {
     Started {
         prompt_tokens: u32,
+        cached_tokens: u32,
         queue_ms: u32,
         prompt_ms: u32,
     },
+    Token(Choice),
     Text(String),
     Finished {
         reason: FinishReason,
@@ -44,11 +51,9 @@ pub enum GenerationEvent {
 
 /// A plan in the queue, and where its events go.
 pub struct GenerationJob {
-    call: Call,
-    plan: GenerationPlan,
-    /// Made so far.
-    completion_tokens: usize,
-    events: mpsc::Sender<Result<GenerationEvent, Error>>,
+    pub(super) call: Call,
+    pub(super) plan: GenerationPlan,
+    pub(super) events: mpsc::Sender<Result<GenerationEvent, Error>>,
 }
 
 impl GenerationJob {
@@ -56,115 +61,10 @@ impl GenerationJob {
         call: Call,
         plan: GenerationPlan,
     ) -> (Self, mpsc::Receiver<Result<GenerationEvent, Error>>) {
-        // Room for all events: a slow reader must not hold the worker.
-        let (events, receiver) = mpsc::channel(plan.tokens_max + OTHER_EVENTS_MAX);
-        (
-            Self {
-                call,
-                plan,
-                completion_tokens: 0,
-                events,
-            },
-            receiver,
-        )
-    }
-
-    /// Runs the plan to its end, or until the caller leaves.
-    pub fn run(&mut self, model: &dyn SequentialModel, counters: &Counters) {
-        let start = Instant::now();
-        let result = self.generate(model, counters, start);
-        tracing::info!(
-            request_id = %self.call.request_id,
-            model = self.call.model,
-            prompt_tokens = self.plan.prompt.len(),
-            completion_tokens = self.completion_tokens,
-            queue_ms = (start - self.call.received).as_millis() as u64,
-            run_ms = start.elapsed().as_millis() as u64,
-            outcome = Error::outcome(&result),
-            "generation ended"
-        );
-        if matches!(result, Err(Error::Cancelled | Error::DeadlineExceeded)) {
-            counters.count_cancelled();
-        }
-        if let Err(error) = result {
-            self.fail(error);
-        }
-    }
-
-    fn generate(
-        &mut self,
-        model: &dyn SequentialModel,
-        counters: &Counters,
-        start: Instant,
-    ) -> Result<(), Error> {
-        let mut sequence = model.new_sequence()?;
-        let mut logits = Vec::new();
-        for chunk in self.plan.prompt.chunks(PROMPT_CHUNK_TOKENS) {
-            logits = self.step(sequence.as_mut(), chunk, counters)?;
-        }
-        let decode_start = Instant::now();
-        self.send(GenerationEvent::Started {
-            prompt_tokens: self.plan.prompt.len() as u32,
-            queue_ms: (start - self.call.received).as_millis() as u32,
-            prompt_ms: (decode_start - start).as_millis() as u32,
-        })?;
-
-        let mut writer = TextWriter::new(self.plan.tokenizer.clone(), self.plan.stop.clone());
-        let reason = loop {
-            let token = self.plan.sampler.choose(&logits)?;
-            if self.plan.tokenizer.is_end(token) {
-                break FinishReason::End;
-            }
-            self.completion_tokens += 1;
-            let text = writer.push(token);
-            self.send_text(text)?;
-            if writer.is_stopped() {
-                break FinishReason::Stop;
-            }
-            if self.completion_tokens == self.plan.tokens_max {
-                break FinishReason::Length;
-            }
-            logits = self.step(sequence.as_mut(), &[token], counters)?;
-        };
-        self.send_text(writer.finish())?;
-        self.send(GenerationEvent::Finished {
-            reason,
-            completion_tokens: self.completion_tokens as u32,
-            completion_ms: decode_start.elapsed().as_millis() as u32,
-        })
-    }
-
-    /// One counted step of the model, unless nobody waits for it.
-    fn step(
-        &self,
-        sequence: &mut dyn Sequence,
-        tokens: &[u32],
-        counters: &Counters,
-    ) -> Result<Vec<f32>, Error> {
-        if self.is_abandoned() {
-            return Err(Error::Cancelled);
-        }
-        if self.call.is_expired() {
-            return Err(Error::DeadlineExceeded);
-        }
-        // Counted as it begins, so that the count stands still once a cancel was seen.
-        counters.count_step();
-        sequence.append(tokens)
-    }
-
-    fn send_text(&self, text: String) -> Result<(), Error> {
-        if text.is_empty() {
-            Ok(())
-        } else {
-            self.send(GenerationEvent::Text(text))
-        }
-    }
-
-    fn send(&self, event: GenerationEvent) -> Result<(), Error> {
-        // The channel has room for all events, so a failure means that the receiver is gone.
-        self.events
-            .try_send(Ok(event))
-            .map_err(|_| Error::Cancelled)
+        // Room for all events: a slow reader must not hold the engine.
+        let room = plan.tokens_max * TOKEN_EVENTS_MAX + OTHER_EVENTS_MAX;
+        let (events, receiver) = mpsc::channel(room);
+        (Self { call, plan, events }, receiver)
     }
 }
 

@@ -1,4 +1,4 @@
-//! A bounded queue in front of one worker: interactive before background, in order within each.
+//! A bounded queue in front of one worker or engine: interactive before background.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use proto::model::Priority;
 
 use crate::error::Error;
+use crate::scheduler::counters::Running;
 use crate::scheduler::{Call, Counters};
 
 /// Work that can wait in a queue.
@@ -95,6 +96,47 @@ impl<J: Job> JobQueue<J> {
         }
     }
 
+    /// Waits until a job is there; false once the queue is closed.
+    pub fn wait(&self) -> bool {
+        let mut lanes = self.lock();
+        while lanes.is_open && lanes.interactive.is_empty() && lanes.background.is_empty() {
+            lanes = self
+                .changed
+                .wait(lanes)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        lanes.is_open
+    }
+
+    /// Takes the job of this priority that has the lowest `rank`, the first of equals; it counts as
+    /// running from then on.
+    pub fn try_pop<K: Ord>(
+        &self,
+        priority: Priority,
+        rank: impl Fn(&J) -> K,
+    ) -> Option<(J, Running)> {
+        let mut lanes = self.lock();
+        let lane = match priority {
+            Priority::Interactive => &mut lanes.interactive,
+            Priority::Background => &mut lanes.background,
+        };
+        loop {
+            let (index, _) = lane.iter().enumerate().min_by_key(|(_, job)| rank(job))?;
+            let mut job = lane.remove(index)?;
+            let running = self.counters.run();
+            self.counters.stop_waiting(1);
+            if !self.drop_unwanted(&mut job) {
+                return Some((job, running));
+            }
+        }
+    }
+
+    /// Fails what has waited past its deadline and forgets what nobody waits for.
+    pub fn drop_all_unwanted(&self) {
+        let mut lanes = self.lock();
+        self.purge(&mut lanes);
+    }
+
     /// Takes no more jobs and fails the waiting ones; a running one is not touched.
     pub fn close(&self) {
         let mut lanes = self.lock();
@@ -110,6 +152,16 @@ impl<J: Job> JobQueue<J> {
             job.fail(Error::Stopping);
         }
         self.changed.notify_all();
+    }
+
+    /// Jobs that wait.
+    pub fn len(&self) -> usize {
+        let lanes = self.lock();
+        lanes.interactive.len() + lanes.background.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     pub fn counters(&self) -> &Arc<Counters> {

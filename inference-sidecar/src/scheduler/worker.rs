@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::error::Error;
-use crate::scheduler::{Job, JobQueue};
+use crate::scheduler::{Engine, Job, JobQueue};
 
 /// The thread behind a queue; ends when the queue is closed.
 pub struct Worker {
@@ -19,16 +19,24 @@ impl Worker {
         queue: Arc<JobQueue<J>>,
         mut run: impl FnMut(&mut J) + Send + 'static,
     ) -> Result<Self, Error> {
-        let body = move || {
+        Self::spawn(name, move || {
             while let Some(mut job) = queue.pop() {
                 let _running = queue.counters().run();
                 // One bad request must not take the model away from all others. What a panic may
-                // leave half-done is the job's own sequence, which is dropped.
+                // leave half-done belongs to the job, which is dropped.
                 if catch_unwind(AssertUnwindSafe(|| run(&mut job))).is_err() {
                     job.fail(Error::WorkerPanicked);
                 }
             }
-        };
+        })
+    }
+
+    /// Starts a thread that runs `engine`.
+    pub fn start_engine(name: &str, engine: Engine) -> Result<Self, Error> {
+        Self::spawn(name, move || engine.run())
+    }
+
+    fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<Self, Error> {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(body)

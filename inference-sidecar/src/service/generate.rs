@@ -4,22 +4,26 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use proto::model::GenerationRequest;
+use proto::model::{AdapterChoice, GenerationRequest};
 use proto::wire;
 use proto::wire::generate_response::Event;
+use proto::wire::token_logprob::Alternative;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::{Request, Status};
 
 use crate::catalog::{LanguageEntry, ModelCard};
 use crate::error::Error;
-use crate::scheduler::{GenerationEvent, GenerationJob, GenerationPlan, Sampler};
+use crate::scheduler::{Choice, GenerationEvent, GenerationJob, GenerationPlan, Sampler};
 use crate::service::{Service, request};
+use crate::text::ChatTokenizer;
 
 /// The stream of one generation. Dropping it tells the worker that the caller has left.
 pub struct Events {
     receiver: mpsc::Receiver<Result<GenerationEvent, Error>>,
     card: ModelCard,
+    adapter_generation: u64,
+    tokenizer: Arc<ChatTokenizer>,
     is_complete: bool,
 }
 
@@ -32,15 +36,15 @@ impl Service {
         let request = GenerationRequest::try_from(message)?;
         let entry = self.open_catalog()?.language(&request.model)?;
         let call = request::call(&metadata, &entry.card.name, request.priority);
-        if let Some(adapter) = request.adapter {
-            return Err(Error::AdapterNotFound { name: adapter.name });
-        }
         let plan = self.plan(entry, request).await?;
+        let adapter_generation = plan.adapter.as_ref().map_or(0, |a| a.generation);
         let (job, receiver) = GenerationJob::new(call, plan);
         entry.queue.push(job)?;
         Ok(Events {
             receiver,
             card: entry.card.clone(),
+            adapter_generation,
+            tokenizer: entry.tokenizer.clone(),
             is_complete: false,
         })
     }
@@ -50,13 +54,23 @@ impl Service {
         entry: &LanguageEntry,
         request: GenerationRequest,
     ) -> Result<GenerationPlan, Error> {
+        let adapter = match &request.adapter {
+            Some(AdapterChoice { name, generation }) => {
+                let adapters = self.open_adapters()?;
+                Some(adapters.get(&entry.card.name, name, *generation)?)
+            }
+            None => None,
+        };
         let tokenizer = entry.tokenizer.clone();
-        let messages = request.messages;
-        let prompt = self.shared.text_pool.run({
-            let tokenizer = Arc::clone(&tokenizer);
-            move || tokenizer.prompt(&messages)
+        let (messages, constraint) = (request.messages, request.constraint);
+        let prepared = self.shared.text_pool.run({
+            let (tokenizer, compiler) = (tokenizer.clone(), entry.constraints.clone());
+            move || {
+                let constraint = constraint.map(|constraint| compiler.compile(&constraint));
+                Ok((tokenizer.prompt(&messages)?, constraint.transpose()?))
+            }
         });
-        let prompt = prompt.await?;
+        let (prompt, constraint) = prepared.await?;
         let completion_tokens = request.tokens_max as usize;
         let tokens_max = entry.card.tokens_max;
         if prompt.is_empty() {
@@ -70,14 +84,16 @@ impl Service {
                 tokens_max,
             });
         }
-        let sampler = Sampler::new(request.sampling);
-        let stop = request.stop;
         Ok(GenerationPlan {
             prompt,
             tokens_max: completion_tokens,
-            sampler,
-            stop,
+            sampler: Sampler::new(request.sampling, request.top_logprobs),
+            sends_logprobs: request.top_logprobs > 0,
+            constraint,
+            stop: request.stop,
             tokenizer,
+            adapter,
+            caller: request.caller,
         })
     }
 }
@@ -95,7 +111,7 @@ impl Stream for Events {
         let item = match received {
             Some(Ok(event)) => {
                 self.is_complete = matches!(event, GenerationEvent::Finished { .. });
-                let event = Some(wire_event(event, &self.card));
+                let event = Some(self.wire_event(event));
                 Ok(wire::GenerateResponse { event })
             }
             Some(Err(error)) => {
@@ -112,29 +128,53 @@ impl Stream for Events {
     }
 }
 
-fn wire_event(event: GenerationEvent, card: &ModelCard) -> Event {
-    match event {
-        GenerationEvent::Started {
-            prompt_tokens,
-            queue_ms,
-            prompt_ms,
-        } => Event::Started(wire::GenerateStarted {
-            model: card.name.clone(),
-            model_sha256: card.sha256.clone(),
-            prompt_tokens,
-            queue_ms,
-            prompt_ms,
-            ..Default::default()
-        }),
-        GenerationEvent::Text(text) => Event::Text(text),
-        GenerationEvent::Finished {
-            reason,
-            completion_tokens,
-            completion_ms,
-        } => Event::Finished(wire::GenerateFinished {
-            reason: reason.into(),
-            completion_tokens,
-            completion_ms,
-        }),
+impl Events {
+    fn wire_event(&self, event: GenerationEvent) -> Event {
+        match event {
+            GenerationEvent::Started {
+                prompt_tokens,
+                cached_tokens,
+                queue_ms,
+                prompt_ms,
+            } => Event::Started(wire::GenerateStarted {
+                model: self.card.name.clone(),
+                model_sha256: self.card.sha256.clone(),
+                prompt_tokens,
+                queue_ms,
+                prompt_ms,
+                adapter_generation: self.adapter_generation,
+                cached_tokens,
+                upstream: String::new(),
+            }),
+            GenerationEvent::Token(choice) => Event::Token(self.wire_token(choice)),
+            GenerationEvent::Text(text) => Event::Text(text),
+            GenerationEvent::Finished {
+                reason,
+                completion_tokens,
+                completion_ms,
+            } => Event::Finished(wire::GenerateFinished {
+                reason: reason.into(),
+                completion_tokens,
+                completion_ms,
+            }),
+        }
+    }
+
+    fn wire_token(&self, choice: Choice) -> wire::TokenLogprob {
+        let content = |id| self.tokenizer.bytes(id).to_vec();
+        let alternatives = choice
+            .alternatives
+            .iter()
+            .map(|&(id, logprob)| Alternative {
+                id,
+                logprob,
+                content: content(id),
+            });
+        wire::TokenLogprob {
+            id: choice.token,
+            logprob: choice.logprob,
+            content: content(choice.token),
+            alternatives: alternatives.collect(),
+        }
     }
 }

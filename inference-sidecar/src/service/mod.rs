@@ -1,10 +1,12 @@
 //! gRPC in, domain out: parses requests once, finds the model, hands the work to the scheduler.
 
+mod adapters;
 mod embed;
 mod generate;
 mod request;
 mod status;
 mod texts;
+mod warm_up;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -13,8 +15,10 @@ use proto::wire;
 use proto::wire::inference_service_server::InferenceService;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::adapters::AdapterRegistry;
 use crate::catalog::Catalog;
 use crate::error::Error;
+use crate::metrics::{Metrics, Rejection};
 use crate::readiness::Readiness;
 use crate::scheduler::{Counters, TextPool};
 
@@ -22,6 +26,8 @@ use crate::scheduler::{Counters, TextPool};
 #[derive(Clone)]
 pub struct Service {
     shared: Arc<Shared>,
+    /// The server's own calls before it is ready.
+    is_warm_up: bool,
 }
 
 struct Shared {
@@ -29,22 +35,28 @@ struct Shared {
     readiness: Readiness,
     /// Empty while models load.
     catalog: OnceLock<Catalog>,
+    /// Empty while models load.
+    adapters: OnceLock<Arc<AdapterRegistry>>,
     counters: Arc<Counters>,
+    metrics: Metrics,
     text_pool: TextPool,
 }
 
 impl Service {
     /// A service without models: it answers GetStatus and refuses the rest.
-    pub fn new(counters: Arc<Counters>) -> Self {
+    pub fn new(counters: Arc<Counters>, metrics: Metrics) -> Self {
         let shared = Shared {
             started: Instant::now(),
             readiness: Readiness::starting(),
             catalog: OnceLock::new(),
+            adapters: OnceLock::new(),
             text_pool: TextPool::new(counters.clone()),
             counters,
+            metrics,
         };
         Self {
             shared: Arc::new(shared),
+            is_warm_up: false,
         }
     }
 
@@ -58,8 +70,12 @@ impl Service {
         &self.shared.readiness
     }
 
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &Arc<Counters> {
         &self.shared.counters
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// The models, None while they load.
@@ -72,8 +88,18 @@ impl Service {
         match self.shared.readiness.state() {
             wire::ServerState::Ready => self.catalog().ok_or(Error::Starting),
             wire::ServerState::Stopping => Err(Error::Stopping),
+            wire::ServerState::Starting if self.is_warm_up => self.catalog().ok_or(Error::Starting),
             wire::ServerState::Starting | wire::ServerState::Unspecified => Err(Error::Starting),
         }
+    }
+
+    /// The status of a call that does not begin.
+    fn refuse(&self, error: Error) -> Status {
+        let status = Status::from(error);
+        if let Some(rejection) = Rejection::of(status.code()) {
+            self.shared.metrics.rejected(rejection);
+        }
+        status
     }
 }
 
@@ -90,39 +116,48 @@ impl InferenceService for Service {
         &self,
         _: Request<wire::ListModelsRequest>,
     ) -> Result<Response<wire::ListModelsResponse>, Status> {
-        Ok(Response::new(self.models()?))
+        let models = self.models().map_err(|error| self.refuse(error))?;
+        Ok(Response::new(models))
     }
 
     async fn tokenize(
         &self,
         request: Request<wire::TokenizeRequest>,
     ) -> Result<Response<wire::TokenizeResponse>, Status> {
-        Ok(Response::new(
-            self.tokenize_texts(request.into_inner()).await?,
-        ))
+        let response = self.tokenize_texts(request.into_inner()).await;
+        response
+            .map(Response::new)
+            .map_err(|error| self.refuse(error))
     }
 
     async fn count_tokens(
         &self,
         request: Request<wire::CountTokensRequest>,
     ) -> Result<Response<wire::CountTokensResponse>, Status> {
-        Ok(Response::new(
-            self.count_text_tokens(request.into_inner()).await?,
-        ))
+        let response = self.count_text_tokens(request.into_inner()).await;
+        response
+            .map(Response::new)
+            .map_err(|error| self.refuse(error))
     }
 
     async fn chunk(
         &self,
         request: Request<wire::ChunkRequest>,
     ) -> Result<Response<wire::ChunkResponse>, Status> {
-        Ok(Response::new(self.chunk_text(request.into_inner()).await?))
+        let response = self.chunk_text(request.into_inner()).await;
+        response
+            .map(Response::new)
+            .map_err(|error| self.refuse(error))
     }
 
     async fn embed(
         &self,
         request: Request<wire::EmbedRequest>,
     ) -> Result<Response<wire::EmbedResponse>, Status> {
-        Ok(Response::new(self.embed_texts(request).await?))
+        let response = self.embed_texts(request).await;
+        response
+            .map(Response::new)
+            .map_err(|error| self.refuse(error))
     }
 
     type GenerateStream = generate::Events;
@@ -131,33 +166,32 @@ impl InferenceService for Service {
         &self,
         request: Request<wire::GenerateRequest>,
     ) -> Result<Response<Self::GenerateStream>, Status> {
-        Ok(Response::new(self.start_generation(request).await?))
+        let events = self.start_generation(request).await;
+        events
+            .map(Response::new)
+            .map_err(|error| self.refuse(error))
     }
 
     async fn load_adapter(
         &self,
-        _: Request<Streaming<wire::LoadAdapterRequest>>,
+        request: Request<Streaming<wire::LoadAdapterRequest>>,
     ) -> Result<Response<wire::LoadAdapterResponse>, Status> {
-        Err(Error::Unimplemented {
-            operation: "LoadAdapter",
-        }
-        .into())
+        Ok(Response::new(
+            self.receive_adapter(request.into_inner()).await?,
+        ))
     }
 
     async fn unload_adapter(
         &self,
-        _: Request<wire::UnloadAdapterRequest>,
+        request: Request<wire::UnloadAdapterRequest>,
     ) -> Result<Response<wire::UnloadAdapterResponse>, Status> {
-        Err(Error::Unimplemented {
-            operation: "UnloadAdapter",
-        }
-        .into())
+        Ok(Response::new(self.drop_adapter(request.into_inner())?))
     }
 
     async fn list_adapters(
         &self,
         _: Request<wire::ListAdaptersRequest>,
     ) -> Result<Response<wire::ListAdaptersResponse>, Status> {
-        Ok(Response::new(wire::ListAdaptersResponse::default()))
+        Ok(Response::new(self.adapters()?))
     }
 }

@@ -4,6 +4,7 @@ use proto::wire;
 
 use crate::catalog::ModelCard;
 use crate::error::Error;
+use crate::metrics::resident_bytes;
 use crate::service::Service;
 
 impl Service {
@@ -20,7 +21,11 @@ impl Service {
             refused_requests: load.refused,
             generation_steps: load.generation_steps,
             cancelled_requests: load.cancelled,
-            ..Default::default()
+            kv_blocks_total: load.kv.total as u64,
+            kv_blocks_used: load.kv.used as u64,
+            kv_blocks_cached: load.kv.cached as u64,
+            prefix_hit_tokens: load.prefix_hit_tokens,
+            preempted_sequences: load.preempted,
         }
     }
 
@@ -59,14 +64,4 @@ fn card(card: &ModelCard) -> wire::Model {
         weight_bytes: card.weight_bytes,
         ..wire::Model::default()
     }
-}
-
-/// Resident memory of this process, where Linux tells it.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

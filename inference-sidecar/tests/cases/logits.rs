@@ -1,7 +1,9 @@
 //! Goal: the language model computes what llama.cpp computes, measured on llama.cpp's own tokens.
 
 use inference_sidecar::gguf::GgufFile;
-use inference_sidecar::models::{Llama, LlamaOptions, SequentialModel};
+use inference_sidecar::models::{
+    BatchPlan, BlockId, KV_BLOCK_TOKENS, LanguageModel, Llama, LlamaOptions, LogitsOf, SequencePlan,
+};
 use proto::model::{ChatMessage, Role};
 
 use super::sidecar;
@@ -97,25 +99,59 @@ fn argmax(logits: &[f32]) -> usize {
         .unwrap()
 }
 
-#[test]
-fn logits_match_llama_cpp() {
-    let Some(path) = sidecar::language_model("logits_match_llama_cpp") else {
-        return;
-    };
-    let options = LlamaOptions {
-        tokens_max: 2048,
-        dequantize_below_bytes: u64::MAX,
-    };
-    let llama = Llama::load(&mut GgufFile::open(&path).unwrap(), options).unwrap();
+/// Reads a text token by token or in chunks, alone in the model.
+pub struct Reader {
+    model: Llama,
+    blocks: Vec<BlockId>,
+    position: usize,
+}
+
+impl Reader {
+    pub fn new(mut model: Llama, tokens_max: usize) -> Self {
+        let count = tokens_max.div_ceil(KV_BLOCK_TOKENS);
+        model.reserve_kv(count).unwrap();
+        // Not in order, so that a wrong block table shows.
+        let blocks = (0..count as u32).rev().map(BlockId).collect();
+        Self {
+            model,
+            blocks,
+            position: 0,
+        }
+    }
+
+    /// Scores of the last token.
+    pub fn read(&mut self, tokens: &[u32]) -> Vec<f32> {
+        let sequence = SequencePlan {
+            tokens,
+            position: self.position,
+            blocks: &self.blocks,
+            adapter: None,
+            logits: LogitsOf::LastToken,
+        };
+        let plan = BatchPlan {
+            sequences: vec![sequence],
+            is_abandoned: &|| false,
+        };
+        self.position += tokens.len();
+        self.model.forward(&plan).unwrap().remove(0)
+    }
+
+    pub fn restart(&mut self) {
+        self.position = 0;
+    }
+}
+
+fn check_against_llama_cpp(model: Llama) {
     let fixture = fixture();
     let references = reference_steps(fixture.top);
     let mut references = references.iter();
     let (mut divergences, mut clear_steps) = (Vec::new(), 0);
+    let mut reader = Reader::new(model, 2048);
     for conversation in &fixture.conversations {
-        let mut sequence = llama.new_sequence().unwrap();
+        reader.restart();
         let mut logits = Vec::new();
-        for chunk in conversation.prompt.chunks(64) {
-            logits = sequence.append(chunk).unwrap();
+        for chunk in conversation.prompt.chunks(50) {
+            logits = reader.read(chunk);
         }
         for (&token, &margin) in conversation.tokens.iter().zip(&conversation.margins) {
             divergences.push(divergence(references.next().unwrap(), &logits));
@@ -123,7 +159,7 @@ fn logits_match_llama_cpp() {
                 clear_steps += 1;
                 assert_eq!(argmax(&logits), token as usize, "margin {margin}");
             }
-            logits = sequence.append(&[token]).unwrap();
+            logits = reader.read(&[token]);
         }
     }
     assert!(references.next().is_none());
@@ -136,4 +172,26 @@ fn logits_match_llama_cpp() {
         fixture.made_with
     );
     assert!(mean <= 5e-3, "{mean}");
+}
+
+#[test]
+fn logits_match_llama_cpp() {
+    let Some(path) = sidecar::language_model("logits_match_llama_cpp") else {
+        return;
+    };
+    let file = GgufFile::open(&path).unwrap();
+    check_against_llama_cpp(Llama::from_gguf(&file, &LlamaOptions::cpu()).unwrap());
+}
+
+#[test]
+fn candle_computes_the_same() {
+    let Some(path) = sidecar::language_model("candle_computes_the_same") else {
+        return;
+    };
+    let file = GgufFile::open(&path).unwrap();
+    let options = LlamaOptions {
+        use_candle: true,
+        ..LlamaOptions::cpu()
+    };
+    check_against_llama_cpp(Llama::from_gguf(&file, &options).unwrap());
 }

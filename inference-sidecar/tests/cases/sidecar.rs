@@ -132,6 +132,15 @@ impl Sidecar {
         self.folder.path().join("socket")
     }
 
+    /// The folder of the socket, the log and whatever a test puts there.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
@@ -205,7 +214,7 @@ impl Sidecar {
     }
 
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.pid().to_string();
         assert!(
             Command::new("kill")
                 .args([name, &pid])

@@ -1,28 +1,28 @@
-//! The sizes of a model as its header states them, each within bounds that no real model breaks.
+//! The sizes of a model as its file states them, each within bounds that no real model breaks.
 
+use super::rotary::Rotary;
 use crate::error::Error;
 use crate::gguf::GgufFile;
+use crate::models::cpu::Heads;
+use crate::safetensors_model::SafetensorsModel;
 
 /// Sizes and constants of a Llama model.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Shape {
     pub layers: usize,
     pub hidden: usize,
     pub feed_forward: usize,
-    pub heads: usize,
-    /// Heads of keys and values; divides `heads`.
-    pub kv_heads: usize,
-    /// Even.
-    pub head_size: usize,
+    pub heads: Heads,
     pub vocabulary: usize,
     /// Most tokens of a sequence.
     pub tokens_max: usize,
     pub norm_epsilon: f32,
-    pub rope_base: f32,
+    pub rotary: Rotary,
 }
 
 impl Shape {
-    pub(super) fn read(file: &GgufFile, tokens_max: usize) -> Result<Self, Error> {
+    /// From the header of a GGUF file.
+    pub(super) fn from_gguf(file: &GgufFile, tokens_max: usize) -> Result<Self, Error> {
         let architecture = file.text("general.architecture")?;
         if architecture != "llama" {
             let reason =
@@ -44,32 +44,49 @@ impl Shape {
         if !hidden.is_multiple_of(heads) || !heads.is_multiple_of(kv_heads) {
             return Err(file.refuse("the numbers of heads do not divide the model's width"));
         }
-        let shape = Self {
+        let head_size = read_head_size(file, hidden / heads)?;
+        let norm_epsilon = file.number("llama.attention.layer_norm_rms_epsilon")?;
+        if norm_epsilon <= 0.0 {
+            return Err(file.refuse("a constant of the header is out of range"));
+        }
+        Ok(Self {
             layers: file.count_in("llama.block_count", 1..=1_024)?,
             hidden,
             feed_forward: file.count_in("llama.feed_forward_length", 1..=1 << 20)?,
-            heads,
-            kv_heads,
-            head_size: read_head_size(file, hidden / heads)?,
+            heads: Heads {
+                count: heads,
+                kv: kv_heads,
+                size: head_size,
+            },
             vocabulary: file.texts("tokenizer.ggml.tokens")?.len(),
             tokens_max: file
                 .count_in("llama.context_length", 1..=1 << 24)?
                 .min(tokens_max),
-            norm_epsilon: file.number("llama.attention.layer_norm_rms_epsilon")?,
-            rope_base: match file.has("llama.rope.freq_base") {
-                true => file.number("llama.rope.freq_base")?,
-                false => 10_000.0,
-            },
-        };
-        if shape.norm_epsilon <= 0.0 || shape.rope_base <= 1.0 {
-            return Err(file.refuse("a constant of the header is out of range"));
-        }
-        Ok(shape)
+            norm_epsilon,
+            rotary: Rotary::from_gguf(file, head_size)?,
+        })
     }
 
-    /// Query heads per head of keys and values.
-    pub(super) fn group(&self) -> usize {
-        self.heads / self.kv_heads
+    /// From the `config.json` of a Hugging Face directory, whose numbers are checked already.
+    pub(super) fn from_config(model: &SafetensorsModel, tokens_max: usize) -> Result<Self, Error> {
+        let config = model.config();
+        if config.attention_bias || config.feed_forward_bias {
+            return Err(model.refuse("layers with bias are not supported"));
+        }
+        Ok(Self {
+            layers: config.layers,
+            hidden: config.hidden,
+            feed_forward: config.feed_forward,
+            heads: Heads {
+                count: config.heads,
+                kv: config.kv_heads,
+                size: config.head_size,
+            },
+            vocabulary: config.vocabulary,
+            tokens_max: config.tokens_max.min(tokens_max),
+            norm_epsilon: config.norm_epsilon,
+            rotary: Rotary::from_config(config),
+        })
     }
 }
 

@@ -1,0 +1,24 @@
+//! Every setting of the process: one TOML file, flags that override it, read and checked once.
+//!
+//! - [`Config`]: what the server runs with; `default.toml` is its manual and holds its defaults
+//! - [`CommandLine`]: flags and subcommands, merged with the file into an [`Action`]
+//! - [`review`]: what `--check-config` looks at beyond the syntax
+
+mod address;
+mod bounds;
+mod command_line;
+mod error;
+mod file;
+mod models;
+mod review;
+
+pub use address::MetricsAddress;
+pub use command_line::{Action, CommandLine};
+pub use error::ConfigError;
+pub use file::{Config, DEFAULT_FILE};
+pub use models::{EmbeddingModelConfig, LanguageModelConfig};
+pub use review::{Review, review};
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

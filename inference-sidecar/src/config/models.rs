@@ -1,0 +1,41 @@
+//! The models that the server loads.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::bounds;
+
+/// A BERT model.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmbeddingModelConfig {
+    /// Name in requests.
+    #[serde(deserialize_with = "bounds::name")]
+    pub name: String,
+    /// A sentence-transformers directory with safetensors weights.
+    pub path: PathBuf,
+    /// 64 lower-case hex digits that the weight file must have.
+    #[serde(default, deserialize_with = "bounds::sha256")]
+    pub sha256: Option<String>,
+}
+
+/// A model of the Llama family.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LanguageModelConfig {
+    /// Name in requests.
+    #[serde(deserialize_with = "bounds::name")]
+    pub name: String,
+    /// A GGUF file, or a directory with safetensors weights.
+    pub path: PathBuf,
+    /// 64 lower-case hex digits that the weight file must have.
+    #[serde(default, deserialize_with = "bounds::sha256")]
+    pub sha256: Option<String>,
+    /// Overrides the server's `context_tokens` for this model.
+    #[serde(
+        default,
+        deserialize_with = "bounds::within_or_none::<_, 64, 1_048_576, _>"
+    )]
+    pub context_tokens: Option<u32>,
+}

@@ -1,0 +1,113 @@
+//! What `--check-config` looks at beyond the syntax: files, directories, the log filter.
+
+use std::fs::File;
+use std::path::Path;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Config, EmbeddingModelConfig, LanguageModelConfig, MetricsAddress};
+
+/// What would run, and all that stands against it.
+#[derive(Debug, Default)]
+pub struct Review {
+    /// One line per thing that would run.
+    pub plan: Vec<String>,
+    /// One line per problem; empty when the server can start as far as one can tell without starting.
+    pub problems: Vec<String>,
+}
+
+/// Reviews a configuration that passed [`Config::check`]; opens files and reads none of them.
+pub fn review(config: &Config) -> Review {
+    let mut review = Review::default();
+    review.sockets(config);
+    for model in &config.embedding_models {
+        review.embedding_model(model);
+    }
+    for model in &config.language_models {
+        review.language_model(config, model);
+    }
+    review.plan.push(format!(
+        "each language model: {} sequences, {} tokens per step, {} MiB of keys and values",
+        config.sequences_max, config.batch_tokens_max, config.kv_mib
+    ));
+    review.plan.push(format!(
+        "at most {} waiting requests; {} adapters of rank {} in {} MiB; {}",
+        config.queue_size,
+        config.adapters_max,
+        config.adapter_rank_max,
+        config.adapter_mib,
+        match config.threads {
+            0 => "one thread per core".to_owned(),
+            threads => format!("{threads} threads"),
+        }
+    ));
+    if EnvFilter::try_new(&config.log).is_err() {
+        review
+            .problems
+            .push("\"log\" is no filter of tracing".into());
+    }
+    review
+}
+
+impl Review {
+    fn sockets(&mut self, config: &Config) {
+        self.plan.push(format!("serves on {:?}", config.socket));
+        self.parent_of("socket", &config.socket);
+        match &config.metrics_listen {
+            None => self.plan.push("serves no metrics".into()),
+            Some(address) => {
+                self.plan.push(format!("serves metrics on {address}"));
+                if let MetricsAddress::Unix(path) = address {
+                    self.parent_of("metrics_listen", path);
+                }
+            }
+        }
+    }
+
+    fn embedding_model(&mut self, model: &EmbeddingModelConfig) {
+        let name = &model.name;
+        self.plan
+            .push(format!("embedding model \"{name}\" from {:?}", model.path));
+        for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+            self.readable(name, &model.path.join(file));
+        }
+    }
+
+    fn language_model(&mut self, config: &Config, model: &LanguageModelConfig) {
+        let (name, path) = (&model.name, &model.path);
+        let context_tokens = config.context_tokens_of(model);
+        self.plan.push(format!(
+            "language model \"{name}\" from {path:?}, at most {context_tokens} tokens"
+        ));
+        if path.is_dir() {
+            self.readable(name, &path.join("config.json"));
+            self.readable(name, &path.join("tokenizer.json"));
+        } else {
+            self.readable(name, path);
+        }
+    }
+
+    fn readable(&mut self, model: &str, path: &Path) {
+        let opened = File::open(path).and_then(|file| file.metadata());
+        match opened {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => self
+                .problems
+                .push(format!("model \"{model}\": {path:?} is not a file")),
+            Err(error) => self.problems.push(format!(
+                "model \"{model}\": could not read {path:?}: {error}"
+            )),
+        }
+    }
+
+    fn parent_of(&mut self, key: &str, path: &Path) {
+        // A path without a directory part lies in the working directory.
+        let is_there = path
+            .parent()
+            .is_none_or(|parent| parent.as_os_str().is_empty() || parent.is_dir());
+        if !is_there {
+            self.problems
+                .push(format!("\"{key}\": the directory of {path:?} is not there"));
+        }
+    }
+}

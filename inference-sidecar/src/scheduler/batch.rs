@@ -1,0 +1,122 @@
+//! What one step reads: which tokens of which sequences, within the token budget and the blocks there are.
+
+use std::collections::HashSet;
+
+use crate::scheduler::engine::EngineLimits;
+use crate::scheduler::fairness::ServedTokens;
+use crate::scheduler::kv_blocks::{BlockPool, PrefixKey};
+use crate::scheduler::sequence::{Rank, Sequence};
+
+/// The tokens of one sequence in a step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    pub rank: Rank,
+    pub tokens: usize,
+}
+
+/// A step.
+#[derive(Default)]
+pub(super) struct StepPlan {
+    /// Neighbours run under the same adapter.
+    pub parts: Vec<Part>,
+    /// Sequences that have given their blocks to others.
+    pub victims: Vec<Rank>,
+    /// Tokens that need not be read because others have read them.
+    pub reused_tokens: usize,
+}
+
+/// Plans a step. Sequences that make text come first, one token each; prompts share the rest of the
+/// budget: interactive before background, then callers who were served least.
+pub(super) fn plan_step(
+    running: &mut [Sequence],
+    pool: &mut BlockPool,
+    served: &ServedTokens,
+    limits: &EngineLimits,
+) -> StepPlan {
+    let mut order: Vec<usize> = (0..running.len()).collect();
+    order.sort_by_cached_key(|&index| {
+        let sequence = &running[index];
+        let (priority, number) = sequence.rank();
+        let is_prompt = sequence.unread_count() > 1;
+        (
+            is_prompt,
+            priority,
+            served.served(sequence.caller()),
+            number,
+        )
+    });
+    let mut planner = Planner {
+        running,
+        pool,
+        plan: StepPlan::default(),
+        under_way: HashSet::new(),
+    };
+    let mut budget = limits.batch_tokens_max;
+    for index in order {
+        if budget == 0 {
+            break;
+        }
+        budget -= planner.add(index, budget.min(limits.prompt_chunk_tokens));
+    }
+    planner.finish()
+}
+
+struct Planner<'a> {
+    running: &'a mut [Sequence],
+    pool: &'a mut BlockPool,
+    plan: StepPlan,
+    /// Blocks that this step computes: whoever wants the same waits a step and takes them over.
+    under_way: HashSet<PrefixKey>,
+}
+
+impl Planner<'_> {
+    /// Plans at most `tokens_max` tokens of a sequence; returns their number.
+    fn add(&mut self, index: usize, tokens_max: usize) -> usize {
+        let rank = self.running[index].rank();
+        if self.plan.victims.contains(&rank) {
+            return 0;
+        }
+        self.plan.reused_tokens += self.running[index].reuse(self.pool);
+        let next = self.running[index].next_key();
+        if next.is_some_and(|key| self.under_way.contains(&key)) {
+            return 0;
+        }
+        let tokens = self.running[index].unread_count().min(tokens_max);
+        while !self.running[index].hold(tokens, self.pool) {
+            let Some(victim) = self.victim(rank) else {
+                // It keeps what it has and waits for others to end.
+                return 0;
+            };
+            self.running[victim].release(self.pool);
+            self.plan.victims.push(self.running[victim].rank());
+        }
+        self.under_way.extend(next);
+        self.plan.parts.push(Part { rank, tokens });
+        tokens
+    }
+
+    /// The last of those that come after `rank`, hold blocks and are not in this step.
+    fn victim(&self, rank: Rank) -> Option<usize> {
+        let is_victim = |&index: &usize| {
+            let sequence = &self.running[index];
+            let other = sequence.rank();
+            let is_planned = self.plan.parts.iter().any(|part| part.rank == other);
+            other > rank && !sequence.blocks().is_empty() && !is_planned
+        };
+        let others = (0..self.running.len()).filter(is_victim);
+        others.max_by_key(|&index| self.running[index].rank())
+    }
+
+    fn finish(mut self) -> StepPlan {
+        let adapter = |part: &Part| {
+            let sequence = self
+                .running
+                .iter()
+                .find(|sequence| sequence.rank() == part.rank);
+            let adapter = sequence.and_then(|sequence| sequence.plan().adapter.as_ref());
+            adapter.map(|adapter| std::sync::Arc::as_ptr(&adapter.adapter).addr())
+        };
+        self.plan.parts.sort_by_cached_key(adapter);
+        self.plan
+    }
+}

@@ -1,0 +1,240 @@
+//! Who holds which block of keys and values, and which unused blocks may serve a later prompt.
+//!
+//! A full block has a *prefix key*: a digest of all tokens up to its end and of everything else that its
+//! content depends on or that limits who may know of it. Blocks with a key stay findable when nobody
+//! holds them, until their room is needed; the one unused for longest goes first.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sha2::{Digest, Sha256};
+
+use crate::metrics::KvBlocks;
+use crate::models::{BlockId, KV_BLOCK_TOKENS};
+
+/// Names the content of a full block. SHA-256, so that no text can be made to collide with another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PrefixKey([u8; 32]);
+
+/// The blocks of one model.
+pub struct BlockPool {
+    blocks: Vec<Block>,
+    /// Unheld blocks in the order in which they are taken: without a key first, then longest unused.
+    free: BTreeSet<(u64, BlockId)>,
+    by_key: HashMap<PrefixKey, BlockId>,
+    clock: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Block {
+    holders: u32,
+    key: Option<PrefixKey>,
+    /// When it was last given back; 0 without a key.
+    freed_at: u64,
+}
+
+impl PrefixKey {
+    /// The beginning of a chain: what the content depends on beside the tokens, and the caller's salt.
+    pub fn root(model_sha256: &str, adapter: Option<&[u8; 32]>, salt: &[u8]) -> Self {
+        let mut digest = Sha256::new();
+        let mut part = |bytes: &[u8]| {
+            digest.update((bytes.len() as u64).to_le_bytes());
+            digest.update(bytes);
+        };
+        part(model_sha256.as_bytes());
+        part(adapter.map_or(&[], |identity| identity));
+        part(salt);
+        Self(digest.finalize().into())
+    }
+
+    /// The key of the block that holds `tokens` behind this prefix.
+    pub fn extend(&self, tokens: &[u32]) -> Self {
+        assert_eq!(tokens.len(), KV_BLOCK_TOKENS);
+        let mut digest = Sha256::new();
+        digest.update(self.0);
+        for token in tokens {
+            digest.update(token.to_le_bytes());
+        }
+        Self(digest.finalize().into())
+    }
+}
+
+impl BlockPool {
+    /// `count` free blocks.
+    pub fn new(count: usize) -> Self {
+        Self {
+            blocks: vec![Block::default(); count],
+            free: (0..count as u32).map(|id| (0, BlockId(id))).collect(),
+            by_key: HashMap::new(),
+            clock: 0,
+        }
+    }
+
+    /// Blocks that can be taken now, cached ones included.
+    pub fn available(&self) -> usize {
+        self.free.len()
+    }
+
+    pub fn usage(&self) -> KvBlocks {
+        let is_cached = |&&(_, id): &&(u64, BlockId)| self.block(id).key.is_some();
+        KvBlocks {
+            total: self.blocks.len(),
+            used: self.blocks.len() - self.free.len(),
+            cached: self.free.iter().filter(is_cached).count(),
+        }
+    }
+
+    /// Holds the block with `key`, if there is one.
+    pub fn take_cached(&mut self, key: &PrefixKey) -> Option<BlockId> {
+        let id = *self.by_key.get(key)?;
+        let block = self.blocks[id.0 as usize];
+        if block.holders == 0 {
+            self.free.remove(&(block.freed_at, id));
+        }
+        self.block_mut(id).holders += 1;
+        Some(id)
+    }
+
+    /// Holds a block with undefined content; None when all are held.
+    pub fn take_new(&mut self) -> Option<BlockId> {
+        let (_, id) = self.free.pop_first()?;
+        if let Some(key) = self.block_mut(id).key.take() {
+            self.by_key.remove(&key);
+        }
+        *self.block_mut(id) = Block {
+            holders: 1,
+            ..Block::default()
+        };
+        Some(id)
+    }
+
+    /// Makes a held, full block findable. When another block has the key already, that one stays.
+    pub fn publish(&mut self, id: BlockId, key: PrefixKey) {
+        assert!(self.block(id).holders > 0, "only a held block is published");
+        if self.block(id).key.is_none() && !self.by_key.contains_key(&key) {
+            self.by_key.insert(key, id);
+            self.block_mut(id).key = Some(key);
+        }
+    }
+
+    /// Gives a held block back.
+    pub fn release(&mut self, id: BlockId) {
+        self.clock += 1;
+        let clock = self.clock;
+        let block = self.block_mut(id);
+        assert!(block.holders > 0, "only a held block is released");
+        block.holders -= 1;
+        if block.holders == 0 {
+            block.freed_at = if block.key.is_some() { clock } else { 0 };
+            let freed_at = block.freed_at;
+            self.free.insert((freed_at, id));
+        }
+    }
+
+    fn block(&self, id: BlockId) -> &Block {
+        &self.blocks[id.0 as usize]
+    }
+
+    fn block_mut(&mut self, id: BlockId) -> &mut Block {
+        &mut self.blocks[id.0 as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: no block is lost, held twice by strangers, or found under a key that is not its own.
+
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    fn chain(salt: &[u8], numbers: &[u32]) -> Vec<PrefixKey> {
+        let mut key = PrefixKey::root("model", None, salt);
+        let mut keys = Vec::new();
+        for &number in numbers {
+            key = key.extend(&[number; KV_BLOCK_TOKENS]);
+            keys.push(key);
+        }
+        keys
+    }
+
+    #[test]
+    fn keys_depend_on_everything() {
+        let roots = [
+            PrefixKey::root("a", None, b""),
+            PrefixKey::root("b", None, b""),
+            PrefixKey::root("a", Some(&[1; 32]), b""),
+            PrefixKey::root("a", Some(&[2; 32]), b""),
+            PrefixKey::root("a", None, b"salt"),
+        ];
+        let keys: std::collections::HashSet<_> = roots.iter().map(|r| r.extend(&[1; 16])).collect();
+        assert_eq!(keys.len(), roots.len());
+        assert_ne!(chain(b"", &[1, 2])[1], chain(b"", &[3, 2])[1]);
+    }
+
+    #[test]
+    fn a_shared_prefix_is_one_block() {
+        let mut pool = BlockPool::new(3);
+        let keys = chain(b"s", &[1, 2]);
+        let first = pool.take_new().unwrap();
+        pool.publish(first, keys[0]);
+        assert_eq!(pool.take_cached(&keys[0]), Some(first));
+        assert_eq!(pool.take_cached(&keys[1]), None);
+        assert_eq!(pool.usage().used, 1);
+        pool.release(first);
+        assert_eq!(pool.usage().used, 1);
+        pool.release(first);
+        let usage = KvBlocks {
+            total: 3,
+            used: 0,
+            cached: 1,
+        };
+        assert_eq!(pool.usage(), usage);
+        assert_eq!(pool.take_cached(&chain(b"other", &[1])[0]), None);
+    }
+
+    #[test]
+    fn the_longest_unused_goes_first() {
+        let mut pool = BlockPool::new(2);
+        let keys = chain(b"s", &[1, 2]);
+        let blocks = [pool.take_new().unwrap(), pool.take_new().unwrap()];
+        assert_eq!(pool.take_new(), None);
+        for (block, key) in blocks.iter().zip(&keys) {
+            pool.publish(*block, *key);
+        }
+        pool.release(blocks[1]);
+        pool.release(blocks[0]);
+        assert_eq!(pool.take_new(), Some(blocks[1]));
+        assert!(pool.by_key.contains_key(&keys[0]));
+        assert_eq!(pool.take_cached(&keys[1]), None);
+    }
+
+    #[test]
+    fn random_use_loses_nothing() {
+        let mut random = StdRng::seed_from_u64(5);
+        let mut pool = BlockPool::new(20);
+        let mut held: Vec<BlockId> = Vec::new();
+        for _ in 0..20_000 {
+            let key = chain(b"s", &[random.random_range(0..30)])[0];
+            match random.random_range(0..4) {
+                0 => held.extend(pool.take_cached(&key)),
+                1 => held.extend(pool.take_new()),
+                2 if !held.is_empty() => {
+                    pool.publish(held[random.random_range(0..held.len())], key);
+                }
+                _ if !held.is_empty() => {
+                    pool.release(held.swap_remove(random.random_range(0..held.len())));
+                }
+                _ => {}
+            }
+            let distinct: std::collections::HashSet<_> = held.iter().collect();
+            assert_eq!(pool.usage().used, distinct.len());
+            assert_eq!(pool.available(), 20 - distinct.len());
+            for (key, &id) in &pool.by_key {
+                assert_eq!(pool.block(id).key, Some(*key));
+            }
+        }
+        held.into_iter().for_each(|id| pool.release(id));
+        assert_eq!(pool.usage().used, 0);
+    }
+}
