@@ -13,9 +13,7 @@ use std::time::{Duration, Instant};
 
 use inference_sidecar::error::Error;
 use inference_sidecar::router::{BreakerState, Router};
-use proto::model::{
-    Caller, ChatMessage, GenerationRequest, ModelChoice, Priority, Role, Sampling,
-};
+use proto::model::{Caller, ChatMessage, GenerationRequest, ModelChoice, Priority, Role, Sampling};
 use proto::wire::generate_response::Event;
 use serde_json::json;
 use tokio_stream::StreamExt;
@@ -66,8 +64,14 @@ async fn run(python: &str, model: &str) {
 
     let outcomes = load(&router, 3).await;
     println!("both alive: {outcomes:?}");
-    assert_eq!(outcomes, BTreeMap::from([(Outcome::Complete, 3 * CLIENTS as u32)]));
-    assert!(router.status().iter().all(|status| status.requests > 4), "both have worked");
+    assert_eq!(
+        outcomes,
+        BTreeMap::from([(Outcome::Complete, 3 * CLIENTS as u32)])
+    );
+    assert!(
+        router.status().iter().all(|status| status.requests > 4),
+        "both have worked"
+    );
     report(&router);
 
     cancel(&router).await;
@@ -75,56 +79,94 @@ async fn run(python: &str, model: &str) {
     let outcomes = kill_in_the_middle(&router, &mut first).await;
     println!("one killed in the middle: {outcomes:?}");
     assert_eq!(outcomes.get(&Outcome::Wrong), None);
-    assert!(outcomes[&Outcome::BrokeOff] >= 1, "answers that had begun fail clearly");
+    assert!(
+        outcomes[&Outcome::BrokeOff] >= 1,
+        "answers that had begun fail clearly"
+    );
     let [dead, alive] = router.status().try_into().unwrap();
     assert_eq!(u64::from(outcomes[&Outcome::BrokeOff]), dead.broken_answers);
-    assert!(dead.failed_requests >= 1, "some were healed by the other server");
+    assert!(
+        dead.failed_requests >= 1,
+        "some were healed by the other server"
+    );
     assert_eq!(alive.broken_answers + alive.failed_requests, 0);
     report(&router);
 
-    wait("its breaker is open", || breaker(&router) == BreakerState::Open).await;
+    wait("its breaker is open", || {
+        breaker(&router) == BreakerState::Open
+    })
+    .await;
     let before = router.status()[0].requests;
     let outcomes = load(&router, 1).await;
     println!("one dead: {outcomes:?}");
-    assert_eq!(outcomes, BTreeMap::from([(Outcome::Complete, CLIENTS as u32)]));
-    assert_eq!(router.status()[0].requests, before, "the dead one is not asked");
+    assert_eq!(
+        outcomes,
+        BTreeMap::from([(Outcome::Complete, CLIENTS as u32)])
+    );
+    assert_eq!(
+        router.status()[0].requests,
+        before,
+        "the dead one is not asked"
+    );
 
     let first = Server::start(python, model, first.port);
     first.wait();
-    wait("its breaker is half open", || breaker(&router) == BreakerState::HalfOpen).await;
+    wait("its breaker is half open", || {
+        breaker(&router) == BreakerState::HalfOpen
+    })
+    .await;
     let outcomes = load(&router, 3).await;
     println!("restarted: {outcomes:?}");
-    assert_eq!(outcomes, BTreeMap::from([(Outcome::Complete, 3 * CLIENTS as u32)]));
+    assert_eq!(
+        outcomes,
+        BTreeMap::from([(Outcome::Complete, 3 * CLIENTS as u32)])
+    );
     assert_eq!(breaker(&router), BreakerState::Closed);
     assert!(router.status()[0].requests > before + 4, "it works again");
     report(&router);
 
     for status in router.status() {
-        assert_eq!((status.running, status.outstanding_tokens), (0, 0), "{status:?}");
+        assert_eq!(
+            (status.running, status.outstanding_tokens),
+            (0, 0),
+            "{status:?}"
+        );
     }
     drop(checks);
-    wait("no connection is left", || open_descriptors() <= descriptors).await;
+    wait("no connection is left", || {
+        open_descriptors() <= descriptors
+    })
+    .await;
 }
 
 /// A caller that leaves frees the server: it would otherwise be busy for minutes.
 async fn cancel(router: &Arc<Router>) {
     let requests = (0..2).map(|index| async move {
-        let mut generation = router.generate("smol", request(index, 1500), None).await.unwrap();
-        assert!(matches!(generation.next().await, Some(Ok(Event::Started(_)))));
+        let mut generation = router
+            .generate("smol", request(index, 1500), None)
+            .await
+            .unwrap();
+        assert!(matches!(
+            generation.next().await,
+            Some(Ok(Event::Started(_)))
+        ));
     });
     for request in requests {
         request.await;
     }
     let start = Instant::now();
-    assert_eq!(answer(router, 0, &AtomicU32::new(0)).await, Outcome::Complete);
-    println!("after two cancelled: an answer in {} ms", start.elapsed().as_millis());
+    assert_eq!(
+        answer(router, 0, &AtomicU32::new(0)).await,
+        Outcome::Complete
+    );
+    println!(
+        "after two cancelled: an answer in {} ms",
+        start.elapsed().as_millis()
+    );
 }
 
 /// Runs the load and kills `server` while it answers.
-async fn kill_in_the_middle(
-    router: &Arc<Router>,
-    server: &mut Server,
-) -> BTreeMap<Outcome, u32> {
+async fn kill_in_the_middle(router: &Arc<Router>, server: &mut Server) -> BTreeMap<Outcome, u32> {
     let first_name = router.status()[0].upstream.clone();
     let is_killed = Arc::new(AtomicBool::new(false));
     let begun = Arc::new(AtomicU32::new(0));
@@ -282,8 +324,22 @@ fn free_port() -> u16 {
 impl Server {
     fn start(python: &str, model: &str, port: u16) -> Self {
         let child = Command::new(python)
-            .args(["-m", "llama_cpp.server", "--model", model, "--model_alias", "smol"])
-            .args(["--n_ctx", "2048", "--n_threads", "1", "--n_threads_batch", "1"])
+            .args([
+                "-m",
+                "llama_cpp.server",
+                "--model",
+                model,
+                "--model_alias",
+                "smol",
+            ])
+            .args([
+                "--n_ctx",
+                "2048",
+                "--n_threads",
+                "1",
+                "--n_threads_batch",
+                "1",
+            ])
             // By default a new request cuts off the running one.
             .args(["--interrupt_requests", "False", "--port", &port.to_string()])
             .stdout(Stdio::null())
@@ -299,7 +355,11 @@ impl Server {
             assert!(start.elapsed() < PATIENCE, "the server does not start");
             std::thread::sleep(Duration::from_millis(100));
         }
-        println!("server on port {} ready after {} ms", self.port, start.elapsed().as_millis());
+        println!(
+            "server on port {} ready after {} ms",
+            self.port,
+            start.elapsed().as_millis()
+        );
     }
 
     fn answers(&self) -> bool {

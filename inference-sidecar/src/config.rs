@@ -1,5 +1,6 @@
 //! The command line: every setting of the process, read and checked once.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -15,6 +16,22 @@ pub struct Config {
     /// Unix socket to serve on; created with mode 0600 in a directory that only this user may enter.
     #[arg(long, env = "SALESAI_SIDECAR_SOCKET", value_name = "PATH")]
     pub socket: PathBuf,
+
+    /// TCP address for other sidecars, by mutual TLS only; the three files must be given too.
+    #[arg(long, value_name = "ADDRESS:PORT", requires_all = ["tls_cert_file", "tls_key_file", "tls_client_ca_file"])]
+    pub listen: Option<SocketAddr>,
+
+    /// Certificate chain of this server, as PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+
+    /// Key of that certificate, as PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_key_file: Option<PathBuf>,
+
+    /// Certificates that must have signed those of the clients, as PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_client_ca_file: Option<PathBuf>,
 
     /// Embedding model as NAME=DIR, a sentence-transformers directory with safetensors weights.
     /// May be repeated; the first one is the default.
@@ -106,6 +123,9 @@ mod tests {
         assert!(check("--check").is_ok());
         assert!(check("--embedding-model /models/a").is_err());
         assert!(check("--embedding-model a=/x --queue-size 0").is_err());
+        let listen = "--embedding-model a=/x --listen 0.0.0.0:1 --tls-cert-file c --tls-key-file k";
+        assert!(check(listen).is_err(), "clients must be checked");
+        assert!(check(&format!("{listen} --tls-client-ca-file a")).is_ok());
         let config = check("--language-model m=/x/y=z.gguf --expect-sha256 m=00ff").unwrap();
         assert_eq!(
             config.language_models[0].value,

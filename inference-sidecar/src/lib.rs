@@ -2,6 +2,7 @@
 //!
 //! - [`config`]: command line, read once; [`telemetry`]: JSON log on stderr
 //! - [`server`]: socket, start-up and drain; [`startup`]: loads and warms the models
+//! - [`socket`], [`remote`]: the doors: a Unix socket, and TCP with mutual TLS
 //! - [`service`]: gRPC in, domain out
 //! - [`catalog`]: what is served: each model's card, tokenizer and queue
 //! - [`scheduler`]: admission, queues, workers, sampling; knows no tensors
@@ -20,6 +21,7 @@ pub mod file_bytes;
 pub mod gguf;
 pub mod models;
 pub mod readiness;
+pub mod remote;
 pub mod router;
 pub mod scheduler;
 pub mod server;

@@ -7,8 +7,9 @@ use proto::limits;
 use proto::wire::FILE_DESCRIPTOR_SET;
 use proto::wire::inference_service_server::InferenceServiceServer;
 use tokio::net::UnixListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_stream::wrappers::UnixListenerStream;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -16,6 +17,7 @@ use tonic_health::server::HealthReporter;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::error::Error;
+use crate::remote::RemoteListener;
 use crate::scheduler::{Counters, Worker};
 use crate::service::Service;
 use crate::{shutdown, socket, startup};
@@ -33,14 +35,16 @@ const SERVICE_NAME: &str = "salesai.inference.v1.InferenceService";
 pub async fn run(config: Config) -> Result<(), Error> {
     let signals = shutdown::signals()?;
     let (listener, _socket_file) = socket::bind(&config.socket)?;
+    let remote = RemoteListener::bind(&config)?;
     let counters = Arc::new(Counters::new(config.queue_size));
     let service = Service::new(counters.clone());
     let health = HealthReporter::new();
     set_health(&health, ServingStatus::NotServing).await;
 
     let mut workers = Vec::new();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let mut transport = tokio::spawn(serve(listener, service.clone(), health.clone(), stopped));
+    let (stop, stopped) = watch::channel(());
+    let routes = routes(service.clone(), health.clone())?;
+    let mut transport = tokio::spawn(serve(listener, remote, routes, stopped));
     let outcome = tokio::select! {
         signal = signals => {
             tracing::info!(signal, "stopping");
@@ -56,8 +60,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         Some(catalog) => drain(catalog, service.counters()).await,
         None => true,
     };
-    // A transport that has ended by itself has no receiver any more.
-    let _ = stop.send(());
+    drop(stop);
     if !transport.is_finished()
         && tokio::time::timeout(CLOSE_TIMEOUT, &mut transport)
             .await
@@ -111,12 +114,8 @@ async fn load_on_thread(
     loaded.await.map_err(|_| Error::WorkerPanicked)?
 }
 
-async fn serve(
-    listener: UnixListener,
-    service: Service,
-    health: HealthReporter,
-    stopped: oneshot::Receiver<()>,
-) -> Result<(), Error> {
+/// The services of both doors.
+fn routes(service: Service, health: HealthReporter) -> Result<Routes, Error> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -129,17 +128,43 @@ async fn serve(
     let inference = InferenceServiceServer::new(service)
         .max_decoding_message_size(limits::MESSAGE_SIZE_MAX)
         .max_encoding_message_size(limits::MESSAGE_SIZE_MAX);
-    let stopped = async {
-        // Either sent or dropped: both mean stop.
-        let _ = stopped.await;
+    Ok(
+        Routes::new(tonic_health::pb::health_server::HealthServer::new(health))
+            .add_service(reflection)
+            .add_service(inference),
+    )
+}
+
+/// Serves at the socket, and to other machines where the configuration says so, until `stopped` closes.
+async fn serve(
+    listener: UnixListener,
+    remote: Option<RemoteListener>,
+    routes: Routes,
+    stopped: watch::Receiver<()>,
+) -> Result<(), Error> {
+    let local = async {
+        Server::builder()
+            .add_routes(routes.clone())
+            .serve_with_incoming_shutdown(
+                UnixListenerStream::new(listener),
+                closed(stopped.clone()),
+            )
+            .await?;
+        Ok(())
     };
-    Server::builder()
-        .add_service(tonic_health::pb::health_server::HealthServer::new(health))
-        .add_service(reflection)
-        .add_service(inference)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped)
-        .await?;
+    let remote = async {
+        match remote {
+            Some(remote) => remote.serve(routes.clone(), closed(stopped.clone())).await,
+            None => Ok(()),
+        }
+    };
+    tokio::try_join!(local, remote)?;
     Ok(())
+}
+
+async fn closed(mut stopped: watch::Receiver<()>) {
+    // Nothing is ever sent: it returns when the sender is dropped.
+    let _ = stopped.changed().await;
 }
 
 /// Fails waiting requests and lets running ones end within the time limit; true when all have.

@@ -214,7 +214,11 @@ mod tests {
             let until = breaker.check_due().unwrap();
             assert_eq!(until - now, seconds * SECOND);
             breaker.check_failed(until - SECOND / 2);
-            assert_eq!(breaker.check_due(), Some(until), "an early check changes nothing");
+            assert_eq!(
+                breaker.check_due(),
+                Some(until),
+                "an early check changes nothing"
+            );
             now = until;
             breaker.check_failed(now);
         }
@@ -228,7 +232,10 @@ mod tests {
         breaker.request_started();
         breaker.request_succeeded();
         let opened = (0..3).map(|_| breaker.request_failed(now)).last();
-        assert_eq!((opened, breaker.check_due()), (Some(true), Some(now + SECOND)));
+        assert_eq!(
+            (opened, breaker.check_due()),
+            (Some(true), Some(now + SECOND))
+        );
     }
 
     #[test]

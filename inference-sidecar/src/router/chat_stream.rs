@@ -280,11 +280,14 @@ fn finish_reason(
 
 impl From<Logprob> for wire::TokenLogprob {
     fn from(token: Logprob) -> Self {
-        let alternatives = token.top_logprobs.into_iter().map(|alternative| Alternative {
-            id: alternative.id,
-            logprob: alternative.logprob,
-            content: content(alternative.bytes, alternative.token),
-        });
+        let alternatives = token
+            .top_logprobs
+            .into_iter()
+            .map(|alternative| Alternative {
+                id: alternative.id,
+                logprob: alternative.logprob,
+                content: content(alternative.bytes, alternative.token),
+            });
         Self {
             id: token.id,
             logprob: token.logprob,

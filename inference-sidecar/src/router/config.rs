@@ -161,7 +161,10 @@ impl UpstreamConfig {
             ("backoff_ms", self.backoff_ms),
         ];
         const DAY_MS: u64 = 24 * 3600 * 1000;
-        if let Some((name, _)) = positive.iter().find(|(_, value)| !(1..=DAY_MS).contains(value)) {
+        if let Some((name, _)) = positive
+            .iter()
+            .find(|(_, value)| !(1..=DAY_MS).contains(value))
+        {
             return Err(format!("\"{name}\" must be at least 1 and at most a day"));
         }
         if !(self.backoff_ms..=DAY_MS).contains(&self.backoff_max_ms) {
@@ -176,7 +179,10 @@ impl UpstreamConfig {
         if self.kind == UpstreamKind::Sidecar && self.api_key_file.is_some() {
             return Err("\"api_key_file\" is not for sidecars; they check certificates".into());
         }
-        let incomplete = self.adapters.iter().find(|adapter| !adapter.is_complete(self.kind));
+        let incomplete = self
+            .adapters
+            .iter()
+            .find(|adapter| !adapter.is_complete(self.kind));
         match incomplete {
             Some(adapter) => Err(format!(
                 "adapter \"{}\" lacks what {} needs (\"id\", and for tensorrt-llm \"path\")",

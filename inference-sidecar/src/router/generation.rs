@@ -101,9 +101,8 @@ async fn open(
                 answer,
                 ticket,
                 first_events,
-                deadline: deadline.map(|deadline| {
-                    Box::pin(tokio::time::sleep_until(deadline.into()))
-                }),
+                deadline: deadline
+                    .map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into()))),
                 idle: Box::pin(tokio::time::sleep(patience.idle)),
                 is_waiting: false,
                 tokens_max,
@@ -184,10 +183,7 @@ impl Generation {
         &self.ticket.upstream().name
     }
 
-    fn poll_outcome(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Event, Failure>>> {
+    fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Event, Failure>>> {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(context).is_ready()
         {

@@ -211,7 +211,9 @@ fn authorization(
         return Ok(None);
     };
     if matches!(address, Address::Tcp(tcp) if !tcp.has_tls && !tcp.is_loopback()) {
-        return Err(Error::route("\"api_key_file\" needs https, or a server on this machine"));
+        return Err(Error::route(
+            "\"api_key_file\" needs https, or a server on this machine",
+        ));
     }
     let key = std::fs::read_to_string(path).map_err(|source| Error::ReadFile {
         path: path.clone(),

@@ -65,7 +65,10 @@ impl Route {
     /// Reads the files that the configuration names.
     pub fn new(config: &RouteConfig, allowed_hosts: &[String]) -> Result<Self, Error> {
         if config.upstreams.is_empty() {
-            return Err(Error::route(format!("model \"{}\" has no upstream", config.model)));
+            return Err(Error::route(format!(
+                "model \"{}\" has no upstream",
+                config.model
+            )));
         }
         let upstreams = config.upstreams.iter();
         let upstreams: Vec<_> = upstreams
@@ -86,13 +89,13 @@ impl Route {
         let mut guard = self.lock();
         let loads = &mut *guard;
         let count = loads.loads.len();
-        let is_candidate = |&index: &usize| {
-            !excluded.contains(&index) && loads.loads[index].breaker.is_passable()
-        };
+        let is_candidate =
+            |&index: &usize| !excluded.contains(&index) && loads.loads[index].breaker.is_passable();
         let order = (0..count).map(|step| (loads.next + step) % count);
         let candidates: Vec<_> = order.filter(is_candidate).collect();
-        let has_place =
-            |index: &usize| loads.loads[*index].running < self.upstreams[*index].config.requests_max;
+        let has_place = |index: &usize| {
+            loads.loads[*index].running < self.upstreams[*index].config.requests_max
+        };
         let least = candidates
             .iter()
             .copied()

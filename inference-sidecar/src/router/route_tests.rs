@@ -43,7 +43,9 @@ fn the_fewest_tokens_win() {
 #[test]
 fn equals_take_turns() {
     let route = route(&[10, 10, 10]);
-    let turns: Vec<_> = (0..6).map(|_| route.choose(5, &[]).unwrap().index()).collect();
+    let turns: Vec<_> = (0..6)
+        .map(|_| route.choose(5, &[]).unwrap().index())
+        .collect();
     assert_eq!(turns, [0, 1, 2, 0, 1, 2]);
 }
 

@@ -161,7 +161,12 @@ impl SidecarAnswer {
 
 /// What a status of another sidecar means; its messages hold no texts of requests.
 fn failure(status: Status) -> Failure {
-    let metadata = |name| status.metadata().get(name).and_then(|value| value.to_str().ok());
+    let metadata = |name| {
+        status
+            .metadata()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     match status.code() {
         Code::ResourceExhausted | Code::Aborted => Failure::Overloaded {
             retry_after: metadata("retry-after-ms")

@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn any_cut_gives_the_same_events() {
-        let stream = "data: {\"a\": \"größe 🦙\"}\r\n\r\n: ping\r\n\r\ndata: ü\ndata: 🦙\n\ndata: x\r\r";
+        let stream =
+            "data: {\"a\": \"größe 🦙\"}\r\n\r\n: ping\r\n\r\ndata: ü\ndata: 🦙\n\ndata: x\r\r";
         let whole = parse(&[stream.as_bytes()]);
         assert_eq!(whole, data(&["{\"a\": \"größe 🦙\"}", "ü\n🦙", "x"]));
         for first in 0..stream.len() {

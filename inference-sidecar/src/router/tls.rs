@@ -60,8 +60,11 @@ pub(super) fn http_config(upstream: &UpstreamConfig) -> Result<Arc<ClientConfig>
 /// The client half towards another sidecar, which demands a certificate.
 pub(super) fn sidecar_config(upstream: &UpstreamConfig) -> Result<ClientTlsConfig, Error> {
     let ca_file = upstream.tls_ca_file.as_deref().ok_or_else(needs_ca)?;
-    let (Some(cert_file), Some(key_file)) = (&upstream.tls_cert_file, &upstream.tls_key_file) else {
-        return Err(Error::route("a sidecar over https needs \"tls_cert_file\" and \"tls_key_file\""));
+    let (Some(cert_file), Some(key_file)) = (&upstream.tls_cert_file, &upstream.tls_key_file)
+    else {
+        return Err(Error::route(
+            "a sidecar over https needs \"tls_cert_file\" and \"tls_key_file\"",
+        ));
     };
     certificates(ca_file)?;
     certificates(cert_file)?;

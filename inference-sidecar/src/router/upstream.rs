@@ -56,7 +56,9 @@ impl Upstream {
         let refuse = |reason: &str| Error::route(format!("upstream \"{}\": {reason}", config.url));
         let address = Address::parse(&config.url)
             // The address itself is left out: it may hold a password.
-            .map_err(|reason| Error::route(format!("an upstream of \"{}\": {reason}", config.model)))?;
+            .map_err(|reason| {
+                Error::route(format!("an upstream of \"{}\": {reason}", config.model))
+            })?;
         config.check().map_err(|reason| refuse(&reason))?;
         if !address.is_allowed(allowed_hosts) {
             return Err(refuse("\"allowed_hosts\" does not name it"));

@@ -6,6 +6,7 @@ mod generation;
 mod lifecycle;
 mod logits;
 mod model_files;
+mod mutual_tls;
 mod prompts;
 mod router;
 mod scripted_server;

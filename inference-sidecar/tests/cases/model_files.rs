@@ -108,7 +108,11 @@ fn a_changed_gguf() {
     );
 
     let bytes = std::fs::read(&model).unwrap();
-    check_gguf("short.gguf", &bytes[..bytes.len() / 2], "the file is truncated");
+    check_gguf(
+        "short.gguf",
+        &bytes[..bytes.len() / 2],
+        "the file is truncated",
+    );
     check_gguf("shorter.gguf", &bytes[..100_000], "not a GGUF file");
     let replaced = |from: &str, to: &str| {
         assert_eq!(from.len(), to.len());

@@ -49,7 +49,9 @@ fn config_of(config: Value) -> RouterConfig {
 }
 
 async fn start(router: &Router) -> Result<Generation, Error> {
-    router.generate("m", greedy("secret prompt", 40), None).await
+    router
+        .generate("m", greedy("secret prompt", 40), None)
+        .await
 }
 
 /// Everything an answer sends.
@@ -91,11 +93,31 @@ async fn recorded_answers() {
     let server = ScriptedServer::start(Script::Close).await;
     let router = router(&[&server], json!({}));
     for (name, tokens_max, expected, end) in [
-        ("length", 12, "Hello! I'm here to help with any kind of creative", (FinishReason::Length, 12)),
-        ("end", 40, "The capital of France is Paris.", (FinishReason::End, 7)),
-        ("unicode", 40, "größer, 日本語, 🦙🎉", (FinishReason::End, 12)),
+        (
+            "length",
+            12,
+            "Hello! I'm here to help with any kind of creative",
+            (FinishReason::Length, 12),
+        ),
+        (
+            "end",
+            40,
+            "The capital of France is Paris.",
+            (FinishReason::End, 7),
+        ),
+        (
+            "unicode",
+            40,
+            "größer, 日本語, 🦙🎉",
+            (FinishReason::End, 12),
+        ),
         ("stop", 40, "Hello! I'm", (FinishReason::End, 4)),
-        ("schema", 60, r#"{"zip": 12345, "city": "New York"}"#, (FinishReason::End, 17)),
+        (
+            "schema",
+            60,
+            r#"{"zip": 12345, "city": "New York"}"#,
+            (FinishReason::End, 17),
+        ),
         ("choices", 8, "yes", (FinishReason::End, 1)),
     ] {
         let whole = recorded(name);
@@ -105,7 +127,11 @@ async fn recorded_answers() {
         ] {
             server.follow(script);
             let events = events(&router, greedy("Hello", tokens_max)).await.unwrap();
-            assert_eq!((text(&events).as_str(), finish(&events)), (expected, end), "{name}");
+            assert_eq!(
+                (text(&events).as_str(), finish(&events)),
+                (expected, end),
+                "{name}"
+            );
             let Event::Started(started) = &events[0] else {
                 panic!("{name}")
             };
@@ -115,7 +141,10 @@ async fn recorded_answers() {
     }
     let status = only(&router);
     assert_eq!((status.running, status.outstanding_tokens), (0, 0));
-    assert_eq!((status.requests, status.cancelled, status.failed_requests), (12, 0, 0));
+    assert_eq!(
+        (status.requests, status.cancelled, status.failed_requests),
+        (12, 0, 0)
+    );
     assert_eq!(status.completion_tokens, 2 * (12 + 7 + 12 + 4 + 17 + 1));
 }
 
@@ -165,22 +194,55 @@ async fn a_failure_before_the_first_token_is_healed_elsewhere() {
     let whole = recorded("length");
     for (name, script) in [
         ("closes at once", Script::Close),
-        ("closes in the head", Script::Send(b"HTTP/1.1 200 OK\r\ncontent-".to_vec())),
-        ("speaks no HTTP", Script::Send(b"SSH-2.0-server\r\n".to_vec())),
+        (
+            "closes in the head",
+            Script::Send(b"HTTP/1.1 200 OK\r\ncontent-".to_vec()),
+        ),
+        (
+            "speaks no HTTP",
+            Script::Send(b"SSH-2.0-server\r\n".to_vec()),
+        ),
         ("dies after the role", Script::Send(whole[..600].to_vec())),
         ("stalls before the head", Script::Stall(Vec::new())),
-        ("stalls after the role", Script::Stall(event_stream(&[role]))),
-        ("is slow", Script::SendSlowly(whole.clone(), 1, Duration::from_millis(10))),
+        (
+            "stalls after the role",
+            Script::Stall(event_stream(&[role])),
+        ),
+        (
+            "is slow",
+            Script::SendSlowly(whole.clone(), 1, Duration::from_millis(10)),
+        ),
         ("wrong content type", Script::Send(html)),
-        ("no content type", Script::Send(answer("200 OK", "", "data: [DONE]\n\n"))),
-        ("malformed chunk", Script::Send(event_stream(&["{\"choices\": ["]))),
+        (
+            "no content type",
+            Script::Send(answer("200 OK", "", "data: [DONE]\n\n")),
+        ),
+        (
+            "malformed chunk",
+            Script::Send(event_stream(&["{\"choices\": ["])),
+        ),
         ("no JSON", Script::Send(event_stream(&["hello"]))),
-        ("an error in the stream", Script::Send(event_stream(&[r#"{"error": {"message": "x"}}"#]))),
+        (
+            "an error in the stream",
+            Script::Send(event_stream(&[r#"{"error": {"message": "x"}}"#])),
+        ),
         ("interrupted", Script::Send(event_stream(&[role, "[DONE]"]))),
-        ("internal error", Script::Send(answer("500 Internal Server Error", "", "secret prompt"))),
-        ("wrong key", Script::Send(answer("401 Unauthorized", "", "secret prompt"))),
-        ("overloaded", Script::Send(answer("429 Too Many Requests", "retry-after: 7\r\n", ""))),
-        ("loading", Script::Send(answer("503 Service Unavailable", "", ""))),
+        (
+            "internal error",
+            Script::Send(answer("500 Internal Server Error", "", "secret prompt")),
+        ),
+        (
+            "wrong key",
+            Script::Send(answer("401 Unauthorized", "", "secret prompt")),
+        ),
+        (
+            "overloaded",
+            Script::Send(answer("429 Too Many Requests", "retry-after: 7\r\n", "")),
+        ),
+        (
+            "loading",
+            Script::Send(answer("503 Service Unavailable", "", "")),
+        ),
     ] {
         let broken = ScriptedServer::start(script).await;
         let good = ScriptedServer::start(Script::Send(whole.clone())).await;
@@ -192,10 +254,17 @@ async fn a_failure_before_the_first_token_is_healed_elsewhere() {
         let events = answer.unwrap_or_else(|error| panic!("{name}: {error:?}"));
         assert_eq!(finish(&events), (FinishReason::Length, 12), "{name}");
         assert_eq!((broken.asked(), good.asked()), (1, 1), "{name}");
-        let begun = events.iter().filter(|e| matches!(e, Event::Started(_))).count();
+        let begun = events
+            .iter()
+            .filter(|e| matches!(e, Event::Started(_)))
+            .count();
         assert_eq!(begun, 1, "{name}");
         for status in router.status() {
-            assert_eq!((status.running, status.outstanding_tokens), (0, 0), "{name}");
+            assert_eq!(
+                (status.running, status.outstanding_tokens),
+                (0, 0),
+                "{name}"
+            );
         }
     }
 }
@@ -213,7 +282,10 @@ async fn a_refused_connection_is_healed_elsewhere() {
     }
     assert_eq!(good.asked(), 6);
     let [gone, good] = router.status().try_into().unwrap();
-    assert_eq!((gone.breaker, gone.failed_requests), (BreakerState::Open, 2));
+    assert_eq!(
+        (gone.breaker, gone.failed_requests),
+        (BreakerState::Open, 2)
+    );
     assert_eq!((good.breaker, good.requests), (BreakerState::Closed, 6));
 }
 
@@ -245,7 +317,10 @@ async fn after_the_first_token_the_answer_fails_and_is_not_begun_again() {
         let good = ScriptedServer::start(Script::Send(whole.clone())).await;
         let router = router(&[&broken, &good], json!({"idle_timeout_ms": 300}));
         let mut generation = start(&router).await.unwrap();
-        assert!(matches!(generation.next().await, Some(Ok(Event::Started(_)))));
+        assert!(matches!(
+            generation.next().await,
+            Some(Ok(Event::Started(_)))
+        ));
         assert!(matches!(generation.next().await, Some(Ok(Event::Text(_)))));
         let error = loop {
             match generation.next().await.unwrap() {
@@ -254,7 +329,10 @@ async fn after_the_first_token_the_answer_fails_and_is_not_begun_again() {
                 Err(error) => break error,
             }
         };
-        assert!(matches!(error, Error::UpstreamBroke { .. }), "{name}: {error:?}");
+        assert!(
+            matches!(error, Error::UpstreamBroke { .. }),
+            "{name}: {error:?}"
+        );
         assert!(generation.next().await.is_none(), "{name}");
         drop(generation);
         assert_eq!(good.asked(), 0, "{name}");
@@ -283,7 +361,10 @@ async fn what_the_client_learns_when_nobody_answers() {
     let (error, ..) = check(Script::Send(busy), prompt()).await;
     assert!(matches!(error, Error::QueueFull { retry_after } if retry_after.as_secs() == 7));
     let (error, ..) = check(refused(), prompt()).await;
-    assert!(matches!(error, Error::UpstreamRejected { detail: None, .. }));
+    assert!(matches!(
+        error,
+        Error::UpstreamRejected { detail: None, .. }
+    ));
     // A prompt that is too long gets an empty stream; the server is not to blame.
     let (error, _, breaker) = check(Script::Send(recorded("too_long")), prompt()).await;
     assert!(matches!(error, Error::UpstreamRejected { .. }));
@@ -301,7 +382,10 @@ async fn what_the_client_learns_when_nobody_answers() {
     };
     let length = Script::Send(recorded("length"));
     let (error, ..) = check(length, cut).await;
-    assert!(matches!(error, Error::ConstraintUnfinished { tokens_max: 4 }));
+    assert!(matches!(
+        error,
+        Error::ConstraintUnfinished { tokens_max: 4 }
+    ));
 
     let server = ScriptedServer::start(refused()).await;
     let router = router(&[&server], json!({}));
@@ -324,8 +408,15 @@ async fn a_refused_request_is_not_tried_elsewhere() {
 #[tokio::test]
 async fn redirects_are_not_followed() {
     let target = ScriptedServer::start(Script::Send(recorded("length"))).await;
-    let location = format!("location: http://127.0.0.1:{}/v1/chat/completions\r\n", target.port);
-    for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect"] {
+    let location = format!(
+        "location: http://127.0.0.1:{}/v1/chat/completions\r\n",
+        target.port
+    );
+    for status in [
+        "301 Moved Permanently",
+        "302 Found",
+        "307 Temporary Redirect",
+    ] {
         let server = ScriptedServer::start(Script::Send(answer(status, &location, ""))).await;
         let router = router(&[&server], json!({}));
         let error = start(&router).await.err().unwrap();
@@ -341,7 +432,10 @@ async fn leaving_closes_the_connection() {
     let server = ScriptedServer::start(Script::Stall(whole[..1500].to_vec())).await;
     let router = router(&[&server], json!({}));
     let mut generation = start(&router).await.unwrap();
-    assert!(matches!(generation.next().await, Some(Ok(Event::Started(_)))));
+    assert!(matches!(
+        generation.next().await,
+        Some(Ok(Event::Started(_)))
+    ));
     assert_eq!(only(&router).running, 1);
     drop(generation);
     wait(|| server.left() == 1).await;
@@ -351,7 +445,10 @@ async fn leaving_closes_the_connection() {
     assert!(waiting.is_err());
     wait(|| server.left() == 2).await;
     let status = only(&router);
-    assert_eq!((status.running, status.outstanding_tokens, status.cancelled), (0, 0, 2));
+    assert_eq!(
+        (status.running, status.outstanding_tokens, status.cancelled),
+        (0, 0, 2)
+    );
     assert_eq!(status.breaker, BreakerState::Closed);
 }
 
@@ -395,14 +492,20 @@ async fn health_checks_open_and_close_the_breaker() {
     server.set_healthy(false);
     wait(|| only(&router).breaker == BreakerState::Open).await;
     let refused = start(&router).await;
-    assert!(matches!(refused.err(), Some(Error::UpstreamUnavailable { .. })));
+    assert!(matches!(
+        refused.err(),
+        Some(Error::UpstreamUnavailable { .. })
+    ));
     assert_eq!(server.asked(), 0);
 
     server.set_healthy(true);
     wait(|| only(&router).breaker == BreakerState::HalfOpen).await;
     assert!(events(&router, greedy("Hello", 12)).await.is_ok());
     let status = only(&router);
-    assert_eq!((status.breaker, status.breaker_openings), (BreakerState::Closed, 1));
+    assert_eq!(
+        (status.breaker, status.breaker_openings),
+        (BreakerState::Closed, 1)
+    );
 
     drop(checks);
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -420,7 +523,10 @@ async fn the_key_is_sent_and_does_not_print() {
     let router = router(&[&server], json!({"api_key_file": key_file}));
     assert!(start(&router).await.is_ok());
     let heads = server.heads();
-    assert!(heads[0].contains("authorization: Bearer sk-secret"), "{heads:?}");
+    assert!(
+        heads[0].contains("authorization: Bearer sk-secret"),
+        "{heads:?}"
+    );
     assert!(!heads[0].contains("secret prompt"));
 
     let config = |url: &str, key: &str| {
@@ -456,20 +562,46 @@ fn routes_that_are_refused() {
         let error = Router::new(&config_of(config)).err().unwrap().to_string();
         assert!(error.contains(expected), "{error}");
     };
-    assert!(Router::new(&RouterConfig::default()).unwrap().models().next().is_none());
+    assert!(
+        Router::new(&RouterConfig::default())
+            .unwrap()
+            .models()
+            .next()
+            .is_none()
+    );
     refuse(json!([]), upstream.clone(), "allowed_hosts");
-    refuse(json!(["gpu2", "gpu1:80", "127.0.0.1"]), upstream.clone(), "allowed_hosts");
+    refuse(
+        json!(["gpu2", "gpu1:80", "127.0.0.1"]),
+        upstream.clone(),
+        "allowed_hosts",
+    );
     refuse(json!(["*"]), upstream.clone(), "wildcards");
-    refuse(json!([]), with("url", json!("http://localhost:1")), "allowed_hosts");
-    refuse(json!([]), with("url", json!("http://[::1]:1")), "allowed_hosts");
+    refuse(
+        json!([]),
+        with("url", json!("http://localhost:1")),
+        "allowed_hosts",
+    );
+    refuse(
+        json!([]),
+        with("url", json!("http://[::1]:1")),
+        "allowed_hosts",
+    );
     let hosts = || json!(["gpu1"]);
-    refuse(hosts(), with("url", json!("http://me:password@gpu1")), "no user");
+    refuse(
+        hosts(),
+        with("url", json!("http://me:password@gpu1")),
+        "no user",
+    );
     refuse(hosts(), with("url", json!("https://gpu1")), "tls_ca_file");
     refuse(hosts(), with("requests_max", json!(0)), "requests_max");
     refuse(hosts(), with("backoff_max_ms", json!(1)), "backoff_max_ms");
     refuse(hosts(), with("tls_key_file", json!("/k")), "come together");
     refuse(hosts(), with("kind", json!("sidecar")), "https://host:port");
-    refuse(hosts(), with("api_key_file", json!("/no/such/file")), "https");
+    refuse(
+        hosts(),
+        with("api_key_file", json!("/no/such/file")),
+        "https",
+    );
     let llama = |adapter: Value| {
         let mut upstream = with("kind", json!("llama.cpp"));
         upstream["adapter"] = json!([adapter]);

@@ -105,7 +105,10 @@ pub fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
 
 /// A stream of events with these data.
 pub fn event_stream(data: &[&str]) -> Vec<u8> {
-    let body: String = data.iter().map(|data| format!("data: {data}\n\n")).collect();
+    let body: String = data
+        .iter()
+        .map(|data| format!("data: {data}\n\n"))
+        .collect();
     answer("200 OK", "content-type: text/event-stream\r\n", &body)
 }
 

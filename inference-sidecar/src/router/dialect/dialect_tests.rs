@@ -87,7 +87,14 @@ fn sent(upstream: &UpstreamConfig, request: &GenerationRequest) -> Value {
 fn check(upstream: &UpstreamConfig, request: &GenerationRequest, expected: Value) {
     let mut body = sent(upstream, request);
     let fields = body.as_object_mut().unwrap();
-    for common in ["messages", "max_tokens", "stream", "model", "top_p", "temperature"] {
+    for common in [
+        "messages",
+        "max_tokens",
+        "stream",
+        "model",
+        "top_p",
+        "temperature",
+    ] {
         assert!(fields.remove(common).is_some(), "{common}");
     }
     assert_eq!(body, expected, "{}", upstream.kind.name());
@@ -111,7 +118,10 @@ fn vllm_fields() {
         }),
     );
     let body = sent(&plain, &rich());
-    assert_eq!((&body["temperature"], &body["top_p"]), (&json!(0.7), &json!(0.9)));
+    assert_eq!(
+        (&body["temperature"], &body["top_p"]),
+        (&json!(0.7), &json!(0.9))
+    );
 
     expected["structured_outputs"] = json!({"regex": "a+"});
     let regex = constrained(Constraint::Regex("a+".into()));
@@ -120,7 +130,10 @@ fn vllm_fields() {
     check(&plain, &constrained(choices()), expected.clone());
     let older = upstream("vllm", json!({"guided_fields": true}));
     assert_eq!(sent(&older, &regex)["guided_regex"], "a+");
-    assert_eq!(sent(&older, &constrained(choices()))["guided_choice"][0], "yes");
+    assert_eq!(
+        sent(&older, &constrained(choices()))["guided_choice"][0],
+        "yes"
+    );
 }
 
 #[test]
@@ -132,7 +145,10 @@ fn tensorrt_llm_fields() {
     });
     check(&plain, &greedy("Hi", 5), expected.clone());
     check(
-        &upstream("tensorrt-llm", json!({"priority_scheduling": true, "cache_salt": false})),
+        &upstream(
+            "tensorrt-llm",
+            json!({"priority_scheduling": true, "cache_salt": false}),
+        ),
         &rich(),
         json!({
             "stream_options": {"include_usage": true, "continuous_usage_stats": true},
@@ -141,7 +157,11 @@ fn tensorrt_llm_fields() {
         }),
     );
     expected["response_format"] = json!({"type": "regex", "regex": "a+"});
-    check(&plain, &constrained(Constraint::Regex("a+".into())), expected.clone());
+    check(
+        &plain,
+        &constrained(Constraint::Regex("a+".into())),
+        expected.clone(),
+    );
     let ebnf = r#"root ::= "yes" | "say \"maybe\"\n""#;
     expected["response_format"] = json!({"type": "ebnf", "ebnf": ebnf});
     check(&plain, &constrained(choices()), expected);
@@ -154,29 +174,45 @@ fn the_schema_is_sent_as_it_was_written() {
     for (kind, expected) in [
         (
             "vllm",
-            format!(r#""response_format":{{"type":"json_schema","json_schema":{{"name":"answer","schema":{SCHEMA}}}}}"#),
+            format!(
+                r#""response_format":{{"type":"json_schema","json_schema":{{"name":"answer","schema":{SCHEMA}}}}}"#
+            ),
         ),
-        ("tensorrt-llm", format!(r#""response_format":{{"type":"json","schema":{SCHEMA}}}"#)),
-        ("llama.cpp", format!(r#""response_format":{{"type":"json_object","schema":{SCHEMA}}}"#)),
+        (
+            "tensorrt-llm",
+            format!(r#""response_format":{{"type":"json","schema":{SCHEMA}}}"#),
+        ),
+        (
+            "llama.cpp",
+            format!(r#""response_format":{{"type":"json_object","schema":{SCHEMA}}}"#),
+        ),
     ] {
         let upstream = upstream(kind, json!({}));
         let text = String::from_utf8(body(&upstream, &request).unwrap()).unwrap();
         assert!(text.contains(&expected), "{text}");
         for bad in ["", "{", "[1]", "true", "{} {}"] {
             let request = constrained(Constraint::JsonSchema(bad.into()));
-            assert_eq!(body(&upstream, &request).err(), Some(Unsupported::Schema), "{bad}");
+            assert_eq!(
+                body(&upstream, &request).err(),
+                Some(Unsupported::Schema),
+                "{bad}"
+            );
         }
     }
 }
 
 #[test]
 fn adapters() {
-    let entry = json!([{"name": "tone", "generation": 3, "served_as": "tone-v3", "id": 7, "path": "/l/t"}]);
+    let entry =
+        json!([{"name": "tone", "generation": 3, "served_as": "tone-v3", "id": 7, "path": "/l/t"}]);
     let vllm = upstream("vllm", json!({"adapter": entry}));
     assert_eq!(sent(&vllm, &with_adapter(Some(3)))["model"], "tone-v3");
     assert_eq!(adapter_generation(&vllm, &with_adapter(None)), 3);
     assert_eq!(sent(&vllm, &greedy("Hi", 5))["model"], "smol");
-    assert_eq!(sent(&upstream("vllm", json!({})), &with_adapter(None))["model"], "tone");
+    assert_eq!(
+        sent(&upstream("vllm", json!({})), &with_adapter(None))["model"],
+        "tone"
+    );
 
     let tensorrt = upstream("tensorrt-llm", json!({"adapter": entry}));
     let lora = json!({"lora_name": "tone-v3", "lora_int_id": 7, "lora_path": "/l/t"});
@@ -184,9 +220,15 @@ fn adapters() {
     assert_eq!(sent(&tensorrt, &greedy("Hi", 5)).get("lora_request"), None);
 
     let llama = upstream("llama.cpp", json!({"adapter": entry}));
-    assert_eq!(sent(&llama, &with_adapter(None))["lora"], json!([{"id": 7, "scale": 1.0}]));
+    assert_eq!(
+        sent(&llama, &with_adapter(None))["lora"],
+        json!([{"id": 7, "scale": 1.0}])
+    );
     assert_eq!(sent(&llama, &greedy("Hi", 5))["lora"], json!([]));
-    assert_eq!(sent(&upstream("llama.cpp", json!({})), &greedy("Hi", 5)).get("lora"), None);
+    assert_eq!(
+        sent(&upstream("llama.cpp", json!({})), &greedy("Hi", 5)).get("lora"),
+        None
+    );
 }
 
 #[test]
@@ -201,7 +243,10 @@ fn what_cannot_be_said_is_refused_by_name() {
         let refused = body(&upstream(kind, json!({})), &request).err();
         assert_eq!(refused, Some(Unsupported::Field(field)), "{kind}");
     }
-    let older = upstream("vllm", json!({"adapter": [{"name": "tone", "generation": 1}]}));
+    let older = upstream(
+        "vllm",
+        json!({"adapter": [{"name": "tone", "generation": 1}]}),
+    );
     let refused = body(&older, &with_adapter(Some(2))).err();
     assert_eq!(refused, Some(Unsupported::Field("adapter_generation")));
 }
@@ -224,7 +269,9 @@ fn seeds_fit_every_server() {
             sampling: Sampling::nucleus(1.0, 1.0, seed),
             ..greedy("Hi", 5)
         };
-        sent(&upstream("vllm", json!({})), &request)["seed"].as_u64().unwrap()
+        sent(&upstream("vllm", json!({})), &request)["seed"]
+            .as_u64()
+            .unwrap()
     };
     assert_eq!((seed(0), seed(42)), (0, 42));
     for large in [u64::MAX, 1 << 31, 1 << 62, 1 << 63] {
@@ -240,7 +287,10 @@ fn the_recorded_requests_are_what_is_sent() {
     let answer = "größer, 日本語, 🦙🎉";
     let cases = [
         ("length", hello(12)),
-        ("end", greedy("Answer with one word: what is the capital of France?", 40)),
+        (
+            "end",
+            greedy("Answer with one word: what is the capital of France?", 40),
+        ),
         (
             "unicode",
             GenerationRequest {

@@ -193,7 +193,11 @@ pub(super) fn cache_salt(request: &GenerationRequest) -> String {
     match request.caller.cache_salt.as_slice() {
         [] => {
             let fresh = RandomState::new().build_hasher().finish();
-            format!("once-{:016x}{fresh:016x}-{}", *PROCESS, NEXT.fetch_add(1, Relaxed))
+            format!(
+                "once-{:016x}{fresh:016x}-{}",
+                *PROCESS,
+                NEXT.fetch_add(1, Relaxed)
+            )
         }
         salt => hex(salt),
     }

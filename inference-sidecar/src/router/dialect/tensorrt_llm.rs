@@ -5,7 +5,9 @@
 
 use proto::model::{Constraint, GenerationRequest, Priority};
 
-use super::request::{ChatRequest, LoraRequest, RequestPriority, ResponseFormat, cache_salt, decimal, min_p, schema};
+use super::request::{
+    ChatRequest, LoraRequest, RequestPriority, ResponseFormat, cache_salt, decimal, min_p, schema,
+};
 use super::{Unsupported, choice_grammar, entry};
 use crate::router::config::UpstreamConfig;
 
@@ -32,10 +34,7 @@ pub(super) fn request<'a>(
         body.lora_request = Some(LoraRequest {
             lora_name: entry.served_as.as_ref().unwrap_or(&entry.name),
             lora_int_id: entry.id.ok_or(Unsupported::Field("adapter"))?,
-            lora_path: entry
-                .path
-                .as_deref()
-                .ok_or(Unsupported::Field("adapter"))?,
+            lora_path: entry.path.as_deref().ok_or(Unsupported::Field("adapter"))?,
         });
     }
     body.response_format = match &request.constraint {

@@ -4,7 +4,8 @@
 use proto::model::{Constraint, GenerationRequest, Priority};
 
 use super::request::{
-    ChatRequest, NamedSchema, RequestPriority, ResponseFormat, StructuredOutputs, cache_salt, decimal, min_p, schema,
+    ChatRequest, NamedSchema, RequestPriority, ResponseFormat, StructuredOutputs, cache_salt,
+    decimal, min_p, schema,
 };
 use super::{Unsupported, entry};
 use crate::router::config::UpstreamConfig;
