@@ -98,6 +98,15 @@ pub enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("could not listen on {address}")]
+    Listen {
+        address: std::net::SocketAddr,
+        source: std::io::Error,
+    },
+    #[error(
+        "listening on TCP needs a certificate, its key, and the authority that signs the clients'"
+    )]
+    ListenWithoutTls,
     #[error("could not serve on the socket")]
     Transport(#[from] tonic::transport::Error),
     #[error("{kv_mib} MiB for keys and values hold no sequence of useful length")]

@@ -3,6 +3,7 @@
 //! - [`config`]: file and command line, read once; [`telemetry`]: JSON log on stderr;
 //!   [`metrics`]: numbers for Prometheus
 //! - [`server`]: socket, start-up and drain; [`startup`]: loads and warms the models
+//! - [`socket`], [`remote`]: the doors: a Unix socket, and TCP with mutual TLS
 //! - [`service`]: gRPC in, domain out
 //! - [`adapters`]: the LoRA adapters in memory, sent by clients and found by name
 //! - [`catalog`]: what is served: each model's card, tokenizer and queue
@@ -28,6 +29,7 @@ pub mod json_file;
 pub mod metrics;
 pub mod models;
 pub mod readiness;
+pub mod remote;
 pub mod router;
 pub mod safetensors_model;
 pub mod scheduler;

@@ -1,7 +1,6 @@
 //! The life of the process: bind, answer status calls, load the models, serve, drain, leave.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +8,11 @@ use proto::limits;
 use proto::wire::FILE_DESCRIPTOR_SET;
 use proto::wire::inference_service_server::InferenceServiceServer;
 use tokio::net::UnixListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::Routes;
-use tonic::transport::{Server, ServerTlsConfig};
+use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -21,7 +20,8 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::error::Error;
 use crate::metrics::{Metrics, endpoint};
-use crate::router::{Router, tls};
+use crate::remote::RemoteListener;
+use crate::router::Router;
 use crate::scheduler::{Counters, Worker};
 use crate::service::Service;
 use crate::startup::Loaded;
@@ -43,31 +43,21 @@ const SERVICE_NAME: &str = "salesai.inference.v1.InferenceService";
 pub async fn run(config: Config) -> Result<(), Error> {
     let signals = shutdown::signals()?;
     let (listener, _socket_file) = socket::bind(&config.socket)?;
+    let remote = RemoteListener::bind(&config)?;
     let counters = Arc::new(Counters::new(config.queue_size));
     let metrics = Metrics::new();
     let router = Router::new(&config.router())?;
     let service = Service::new(counters.clone(), metrics.clone(), router);
     let _checks = service.router().start_health_checks();
-    let watch = tokio::spawn(watch_upstreams(service.clone()));
+    let watch_upstreams = tokio::spawn(watch_upstreams(service.clone()));
     let scrapes = serve_metrics(&config, metrics, &service).await?;
     let health = HealthReporter::new();
     set_health(&health, ServingStatus::NotServing).await;
 
     let mut workers = Vec::new();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let remote = match (config.listen, config.server_tls()) {
-        (Some(address), Some(files)) => {
-            let tls = tls::server_config(&files)?;
-            Some(tokio::spawn(serve_tls(
-                address,
-                tls,
-                service.clone(),
-                health.clone(),
-            )))
-        }
-        _ => None,
-    };
-    let mut transport = tokio::spawn(serve(listener, service.clone(), health.clone(), stopped));
+    let (stop, stopped) = watch::channel(());
+    let routes = routes(service.clone(), health.clone())?;
+    let mut transport = tokio::spawn(serve(listener, remote, routes, stopped));
     let outcome = tokio::select! {
         signal = signals => {
             tracing::info!(signal, "stopping");
@@ -83,12 +73,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
         Some(catalog) => drain(catalog, service.counters()).await,
         None => true,
     };
-    watch.abort();
-    if let Some(remote) = remote {
-        remote.abort();
-    }
-    // A transport that has ended by itself has no receiver any more.
-    let _ = stop.send(());
+    watch_upstreams.abort();
+    drop(stop);
     if !transport.is_finished()
         && tokio::time::timeout(CLOSE_TIMEOUT, &mut transport)
             .await
@@ -167,49 +153,8 @@ async fn load_on_thread(
     loaded.await.map_err(|_| Error::WorkerPanicked)?
 }
 
-async fn serve(
-    listener: UnixListener,
-    service: Service,
-    health: HealthReporter,
-    stopped: oneshot::Receiver<()>,
-) -> Result<(), Error> {
-    let services = services(service, health)?;
-    let stopped = async {
-        // Either sent or dropped: both mean stop.
-        let _ = stopped.await;
-    };
-    Server::builder()
-        .add_routes(services)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped)
-        .await?;
-    Ok(())
-}
-
-/// Serves clients on other machines, whose certificates are checked. It ends with the process: what a
-/// client there has asked for is drained like everything else.
-async fn serve_tls(
-    address: SocketAddr,
-    tls: ServerTlsConfig,
-    service: Service,
-    health: HealthReporter,
-) -> Result<(), Error> {
-    let outcome = async {
-        Server::builder()
-            .tls_config(tls)?
-            .add_routes(services(service, health)?)
-            .serve(address)
-            .await?;
-        Ok(())
-    };
-    let outcome: Result<(), Error> = outcome.await;
-    if let Err(error) = &outcome {
-        tracing::error!(error = error as &dyn std::error::Error, %address, "could not serve over TCP");
-    }
-    outcome
-}
-
-/// The inference, health and reflection services.
-fn services(service: Service, health: HealthReporter) -> Result<Routes, Error> {
+/// The services of both doors.
+fn routes(service: Service, health: HealthReporter) -> Result<Routes, Error> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -222,31 +167,43 @@ fn services(service: Service, health: HealthReporter) -> Result<Routes, Error> {
     let inference = InferenceServiceServer::new(service)
         .max_decoding_message_size(limits::MESSAGE_SIZE_MAX)
         .max_encoding_message_size(limits::MESSAGE_SIZE_MAX);
-    let mut routes = Routes::builder();
-    routes
-        .add_service(tonic_health::pb::health_server::HealthServer::new(health))
-        .add_service(reflection)
-        .add_service(inference);
-    Ok(routes.routes())
+    Ok(
+        Routes::new(tonic_health::pb::health_server::HealthServer::new(health))
+            .add_service(reflection)
+            .add_service(inference),
+    )
 }
 
-/// Copies the state of upstreams to the metrics.
-async fn watch_upstreams(service: Service) {
-    let mut seen: HashMap<String, (u64, u64)> = HashMap::new();
-    loop {
-        for status in service.router().status() {
-            let metrics = service.metrics().upstream(&status.upstream);
-            metrics.set_outstanding_tokens(status.outstanding_tokens);
-            metrics.set_breaker(status.breaker);
-            let failed = status.failed_requests + status.broken_answers;
-            let (requests_before, failed_before) = seen
-                .insert(status.upstream, (status.requests, failed))
-                .unwrap_or_default();
-            (requests_before..status.requests).for_each(|_| metrics.requested());
-            (failed_before..failed).for_each(|_| metrics.failed());
+/// Serves at the socket, and to other machines where the configuration says so, until `stopped` closes.
+async fn serve(
+    listener: UnixListener,
+    remote: Option<RemoteListener>,
+    routes: Routes,
+    stopped: watch::Receiver<()>,
+) -> Result<(), Error> {
+    let local = async {
+        Server::builder()
+            .add_routes(routes.clone())
+            .serve_with_incoming_shutdown(
+                UnixListenerStream::new(listener),
+                closed(stopped.clone()),
+            )
+            .await?;
+        Ok(())
+    };
+    let remote = async {
+        match remote {
+            Some(remote) => remote.serve(routes.clone(), closed(stopped.clone())).await,
+            None => Ok(()),
         }
-        tokio::time::sleep(UPSTREAM_POLL).await;
-    }
+    };
+    tokio::try_join!(local, remote)?;
+    Ok(())
+}
+
+async fn closed(mut stopped: watch::Receiver<()>) {
+    // Nothing is ever sent: it returns when the sender is dropped.
+    let _ = stopped.changed().await;
 }
 
 /// Fails waiting requests and lets running ones end within the time limit; true when all have.
@@ -278,4 +235,23 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
 
 fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
     ended.map_err(|_| Error::WorkerPanicked)?
+}
+
+/// Copies the state of upstreams to the metrics.
+async fn watch_upstreams(service: Service) {
+    let mut seen: HashMap<String, (u64, u64)> = HashMap::new();
+    loop {
+        for status in service.router().status() {
+            let metrics = service.metrics().upstream(&status.upstream);
+            metrics.set_outstanding_tokens(status.outstanding_tokens);
+            metrics.set_breaker(status.breaker);
+            let failed = status.failed_requests + status.broken_answers;
+            let (requests_before, failed_before) = seen
+                .insert(status.upstream, (status.requests, failed))
+                .unwrap_or_default();
+            (requests_before..status.requests).for_each(|_| metrics.requested());
+            (failed_before..failed).for_each(|_| metrics.failed());
+        }
+        tokio::time::sleep(UPSTREAM_POLL).await;
+    }
 }

@@ -1,5 +1,6 @@
 //! The command line: flags over the file, and what the process is to do.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -75,6 +76,22 @@ struct ServeArguments {
     /// Most tokens of a prompt and its answer together; a model's own limit holds when it is lower.
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
     context_tokens: Option<u32>,
+
+    /// TCP address for other machines; they show a certificate.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+
+    /// Certificate chain of this server, as PEM.
+    #[arg(long, value_name = "FILE")]
+    tls_cert_file: Option<PathBuf>,
+
+    /// Key of that certificate, as PEM.
+    #[arg(long, value_name = "FILE")]
+    tls_key_file: Option<PathBuf>,
+
+    /// Certificates that must have signed those of the clients, as PEM.
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca_file: Option<PathBuf>,
 
     /// Memory for keys and values of one language model, in MiB.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=4_194_304))]
@@ -154,6 +171,14 @@ impl ServeArguments {
         replace(&mut config.socket, self.socket);
         replace(&mut config.queue_size, self.queue_size);
         replace(&mut config.context_tokens, self.context_tokens);
+        config.listen = self.listen.or(config.listen);
+        for (setting, flag) in [
+            (&mut config.tls_cert_file, self.tls_cert_file),
+            (&mut config.tls_key_file, self.tls_key_file),
+            (&mut config.tls_client_ca_file, self.tls_client_ca_file),
+        ] {
+            *setting = flag.or(setting.take());
+        }
         replace(&mut config.kv_mib, self.kv_mib);
         replace(&mut config.sequences_max, self.sequences_max);
         replace(&mut config.batch_tokens_max, self.batch_tokens_max);

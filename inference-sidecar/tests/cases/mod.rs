@@ -16,6 +16,7 @@ mod gguf_files;
 mod lifecycle;
 mod logits;
 mod model_files;
+mod mutual_tls;
 mod operating;
 mod peft_fixture;
 mod prompts;
