@@ -23,6 +23,7 @@ mod prompts;
 mod router;
 mod safetensors_builder;
 mod safetensors_files;
+mod schema_answers;
 mod schemas;
 mod scripted_server;
 mod sidecar;

@@ -169,5 +169,5 @@ fn no_listening_without_checking_clients() {
         .output()
         .unwrap();
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--tls-client-ca-file"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("tls_client_ca_file"));
 }

@@ -169,6 +169,11 @@ fn noise(rows: usize) -> Vec<f32> {
     std::iter::repeat_with(number).take(rows + 8191).collect()
 }
 
+/// Schemas that are refused.
+pub fn refused_count() -> usize {
+    REFUSED.iter().map(|(_, count)| count).sum()
+}
+
 /// The judge: all of JSON Schema, with formats.
 pub fn validator(schema: &Value) -> jsonschema::Validator {
     let options = jsonschema::options().should_validate_formats(true);
