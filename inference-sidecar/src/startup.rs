@@ -153,6 +153,10 @@ impl Loader<'_> {
             weight_bytes: fingerprint.bytes,
         };
         let (base, vocabulary) = (llama.adapter_base(), llama.vocabulary());
+        if tokenizer.vocabulary_size() > vocabulary {
+            let reason = "the tokenizer knows more tokens than the model";
+            return Err(Error::model_file(&model.path, reason));
+        }
         let tokenizer = Arc::new(tokenizer);
         let constraints = ConstraintCompiler::new(&tokenizer, vocabulary)?;
         let queue = Arc::new(JobQueue::new(self.counters.clone()));
@@ -164,7 +168,8 @@ impl Loader<'_> {
             limits: self.engine_limits(),
             metrics: self.metrics.language(&card.name),
         });
-        let worker = Worker::start_engine(&format!("generate {}", card.name), engine)?;
+        let worker =
+            Worker::start_engine(&format!("generate {}", card.name), engine, queue.clone())?;
         log_loaded(&card, start);
         let entry = LanguageEntry {
             card,

@@ -472,7 +472,16 @@ impl TryFrom<wire::GenerateRequest> for GenerationRequest {
                 expected: "at most 20",
             });
         }
-        let priority = request.priority().into();
+        let constraint = constraint(request.json_schema, request.regex, request.choices)?;
+        if constraint.is_some() && !request.stop.is_empty() {
+            return Err(InvalidRequest::Value {
+                field: "stop",
+                expected: "empty beside a constraint, which says itself where the text ends",
+            });
+        }
+        let priority = wire::Priority::try_from(request.priority)
+            .unwrap_or_default()
+            .into();
         let messages = request
             .messages
             .into_iter()
@@ -492,7 +501,7 @@ impl TryFrom<wire::GenerateRequest> for GenerationRequest {
             },
             sampling: request.sampling.try_into()?,
             stop: request.stop,
-            constraint: constraint(request.json_schema, request.regex, request.choices)?,
+            constraint,
             top_logprobs: request.top_logprobs,
             priority,
             caller: caller(request.caller, request.cache_salt)?,
@@ -612,6 +621,8 @@ fn constraint(
         limits::JSON_SCHEMA_BYTES_MAX,
     )?;
     check_size("regex", regex.len(), limits::REGEX_BYTES_MAX)?;
+    let choice_bytes = choices.iter().map(String::len).sum();
+    check_size("choices", choice_bytes, limits::REGEX_BYTES_MAX)?;
     let is_choice = |text: &String| (1..=limits::CHOICE_BYTES_MAX).contains(&text.len());
     if choices.len() > limits::CHOICES_MAX || !choices.iter().all(is_choice) {
         return Err(InvalidRequest::Value {

@@ -58,6 +58,17 @@ fn generation_limits() {
         },
         Some("the only one"),
     );
+    check_generate(
+        |r| {
+            r.json_schema = "{}".into();
+            r.stop = vec!["}".into()];
+        },
+        Some("\"stop\""),
+    );
+    check_generate(
+        |r| r.choices = vec!["x".repeat(1024); 65],
+        Some("\"choices\""),
+    );
     for temperature in [-0.1, 2.1, f32::NAN] {
         let sampling = wire::Sampling {
             temperature,
@@ -97,7 +108,7 @@ fn generation_survives_the_wire() {
         }],
         tokens_max: 7,
         sampling: Sampling::nucleus(0.5, 0.9, 3),
-        stop: vec!["\n".into()],
+        stop: Vec::new(),
         constraint: Some(Constraint::Choices(vec!["yes".into(), "no".into()])),
         top_logprobs: 2,
         priority: Priority::Background,

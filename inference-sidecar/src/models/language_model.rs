@@ -67,7 +67,8 @@ pub trait LanguageModel: Send {
     fn reserve_kv(&mut self, blocks: usize) -> Result<(), Error>;
 
     /// Runs a step. Returns one row of scores (vocabulary entries) per token for which they are
-    /// wanted, in the order of the plan.
+    /// wanted, in the order of the plan. A row may hold values that are not numbers, when an adapter
+    /// makes the computation overflow; other rows are not touched by that.
     fn forward(&mut self, plan: &BatchPlan<'_>) -> Result<Vec<Vec<f32>>, Error>;
 }
 

@@ -161,9 +161,11 @@ impl Attempts {
     /// What the client learns when nobody is left to ask.
     fn conclude(self, refusal: Refusal, route: &Route, tokens_max: u32) -> Error {
         let model = route.model.clone();
+        // One that could not be asked might have been able to.
+        let all_answered = !self.has_fault && self.tried.len() == route.upstreams.len();
         match (self.overloaded, self.unsupported) {
             (Some(overloaded), _) => overloaded.into_error(&route.model, tokens_max, false),
-            (None, Some(unsupported)) if !self.has_fault => match unsupported {
+            (None, Some(unsupported)) if all_answered => match unsupported {
                 Unsupported::Field(field) => Error::UpstreamLacks { model, field },
                 Unsupported::Schema => Error::ConstraintRefused {
                     reason: "the schema is not a JSON object".into(),

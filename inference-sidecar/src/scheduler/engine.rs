@@ -123,7 +123,8 @@ impl Engine {
                     return;
                 }
             }
-            let sequence = self.waiting.swap_remove(best);
+            let mut sequence = self.waiting.swap_remove(best);
+            sequence.admit();
             self.running.push(sequence);
         }
     }
@@ -134,7 +135,7 @@ impl Engine {
             if self
                 .waiting
                 .iter()
-                .any(|s| s.rank().0 == priority && s.is_new())
+                .any(|s| s.rank().0 == priority && s.is_fresh())
             {
                 continue;
             }
@@ -166,15 +167,15 @@ impl Engine {
         (0..self.waiting.len()).min_by_key(key)
     }
 
-    /// Room for the prompt and one more block for each running sequence, so that a newcomer does
-    /// not push out what is under way.
+    /// Room for what it has to read, beside what the running sequences have still to read and one
+    /// more block for each of them, so that a newcomer does not push out what is under way.
     fn has_room(&self, waiting: usize) -> bool {
         if self.running.is_empty() {
             return true;
         }
-        let reserve = self.running.len();
+        let promised: usize = self.running.iter().map(|s| s.blocks_wanted() + 1).sum();
         self.running.len() < self.parts.limits.sequences_max
-            && self.waiting[waiting].blocks_wanted() + reserve <= self.pool.available()
+            && self.waiting[waiting].blocks_wanted() + promised <= self.pool.available()
     }
 
     fn preempt_background(&mut self) -> bool {

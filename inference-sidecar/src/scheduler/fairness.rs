@@ -12,6 +12,8 @@ const IDLE_CALLERS_MAX: usize = 1024;
 #[derive(Default)]
 pub struct ServedTokens {
     callers: HashMap<String, Account>,
+    /// What the caller had that left last, when nobody was present any more.
+    floor: u64,
 }
 
 #[derive(Default)]
@@ -29,7 +31,8 @@ impl ServedTokens {
             .callers
             .values()
             .filter(|account| account.sequences > 0);
-        let least = present.map(|account| account.served).min().unwrap_or(0);
+        let least = present.map(|account| account.served).min();
+        let least = least.unwrap_or(self.floor);
         self.forget_idle();
         let account = self.callers.entry(caller.to_owned()).or_default();
         if account.sequences == 0 {
@@ -42,6 +45,10 @@ impl ServedTokens {
     pub fn leave(&mut self, caller: &str) {
         if let Some(account) = self.callers.get_mut(caller) {
             account.sequences = account.sequences.saturating_sub(1);
+            let served = account.served;
+            if self.callers.values().all(|account| account.sequences == 0) {
+                self.floor = self.floor.max(served);
+            }
         }
     }
 
@@ -84,6 +91,11 @@ mod tests {
         tokens.serve("a", 1000, 0);
         tokens.arrive("b");
         assert_eq!(tokens.served("b"), tokens.served("a"));
+        // Nor does a pause of everybody let a newcomer start from nothing.
+        tokens.leave("a");
+        tokens.leave("b");
+        tokens.arrive("c");
+        assert_eq!(tokens.served("c"), tokens.served("a"));
     }
 
     #[test]

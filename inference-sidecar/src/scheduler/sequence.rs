@@ -1,6 +1,6 @@
 //! One text in the making: its tokens, how far the model has read them, and who waits for it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::model::Priority;
 use proto::wire::FinishReason;
@@ -28,7 +28,8 @@ pub(super) struct Sequence {
     root: PrefixKey,
     writer: TextWriter,
     cached_tokens: usize,
-    admitted: Instant,
+    /// When it first ran; None before that.
+    admitted: Option<Instant>,
     /// When the prompt had been read; None before that.
     prompt_read: Option<Instant>,
     /// When the last token was made.
@@ -73,7 +74,7 @@ impl Sequence {
             root,
             writer: TextWriter::new(tokenizer.clone(), stop.clone()),
             cached_tokens: 0,
-            admitted: Instant::now(),
+            admitted: None,
             prompt_read: None,
             last_token: Instant::now(),
             metrics,
@@ -119,6 +120,16 @@ impl Sequence {
     /// True when its caller waits for the first token.
     pub(super) fn is_new(&self) -> bool {
         self.prompt_read.is_none()
+    }
+
+    /// It runs from now on, for the first time or again.
+    pub(super) fn admit(&mut self) {
+        self.admitted.get_or_insert_with(Instant::now);
+    }
+
+    /// True when it has never run.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.admitted.is_none()
     }
 
     /// Why it must end now, if nobody waits for it any more.
@@ -179,6 +190,9 @@ impl Sequence {
             pool.release(block);
         }
         self.computed = 0;
+        if self.is_new() {
+            self.cached_tokens = 0;
+        }
     }
 
     /// The model has read `count` more tokens.
@@ -242,7 +256,7 @@ impl Sequence {
             cached_tokens = self.cached_tokens,
             completion_tokens = self.completion_tokens(),
             queue_ms = self.queue_ms(),
-            run_ms = self.admitted.elapsed().as_millis() as u64,
+            run_ms = self.run_time().as_millis() as u64,
             outcome = Error::outcome(&result),
             "generation ended"
         );
@@ -266,7 +280,7 @@ impl Sequence {
         let now = Instant::now();
         if self.completion_tokens() == 1 {
             let since_arrival = now - self.job.call.received;
-            self.metrics.first_token(since_arrival, now - self.admitted);
+            self.metrics.first_token(since_arrival, self.run_time());
         } else {
             self.metrics.next_token(now - self.last_token);
         }
@@ -292,7 +306,19 @@ impl Sequence {
     }
 
     fn queue_ms(&self) -> u32 {
-        (self.admitted - self.job.call.received).as_millis() as u32
+        self.queue_time().as_millis() as u32
+    }
+
+    /// From the arrival until it first ran.
+    fn queue_time(&self) -> Duration {
+        let until = self.admitted.unwrap_or_else(Instant::now);
+        until - self.job.call.received
+    }
+
+    /// Since it first ran.
+    fn run_time(&self) -> Duration {
+        self.admitted
+            .map_or(Duration::ZERO, |start| start.elapsed())
     }
 
     fn start(&mut self) -> Result<(), Error> {
@@ -303,13 +329,12 @@ impl Sequence {
         let prompt_tokens = self.job.plan.prompt.len();
         self.metrics
             .prompt_admitted(prompt_tokens, self.cached_tokens);
-        let queued = self.admitted - self.job.call.received;
-        self.metrics.requests().started(queued);
+        self.metrics.requests().started(self.queue_time());
         self.send(GenerationEvent::Started {
             prompt_tokens: self.job.plan.prompt.len() as u32,
             cached_tokens: self.cached_tokens as u32,
             queue_ms: self.queue_ms(),
-            prompt_ms: self.admitted.elapsed().as_millis() as u32,
+            prompt_ms: self.run_time().as_millis() as u32,
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::error::Error;
-use crate::scheduler::{Engine, Job, JobQueue};
+use crate::scheduler::{Engine, GenerationJob, Job, JobQueue};
 
 /// The thread behind a queue; ends when the queue is closed.
 pub struct Worker {
@@ -31,9 +31,19 @@ impl Worker {
         })
     }
 
-    /// Starts a thread that runs `engine`.
-    pub fn start_engine(name: &str, engine: Engine) -> Result<Self, Error> {
-        Self::spawn(name, move || engine.run())
+    /// Starts a thread that runs `engine`. Should it panic, `queue` is closed: new requests are then
+    /// refused at once instead of waiting for ever.
+    pub fn start_engine(
+        name: &str,
+        engine: Engine,
+        queue: Arc<JobQueue<GenerationJob>>,
+    ) -> Result<Self, Error> {
+        Self::spawn(name, move || {
+            if catch_unwind(AssertUnwindSafe(|| engine.run())).is_err() {
+                tracing::error!("an engine panicked; its model is out of service until a restart");
+                queue.close();
+            }
+        })
     }
 
     fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<Self, Error> {

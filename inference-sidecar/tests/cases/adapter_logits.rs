@@ -1,12 +1,13 @@
 //! Goal: an adapter applied to the running model computes what Hugging Face computes with the adapter
-//! merged into the weights, on both kinds of files, beside other adapters and none in one batch.
+//! merged into the weights, on both kinds of files, beside other adapters and none in one batch; and one
+//! that overflows harms nobody else.
 
 use std::sync::Arc;
 
 use inference_sidecar::gguf::GgufFile;
 use inference_sidecar::models::{
     Adapter, BatchPlan, BlockId, Format, KV_BLOCK_TOKENS, LanguageModel, Llama, LlamaOptions,
-    LogitsOf, SequencePlan,
+    LogitsOf, LowRank, Matrix, Module, SequencePlan,
 };
 use inference_sidecar::safetensors_model::SafetensorsModel;
 
@@ -113,4 +114,27 @@ fn unmerged_adapters_on_safetensors() {
 #[test]
 fn unmerged_adapters_on_gguf() {
     check(from_gguf(), HeadOrder::Neighbours);
+}
+
+#[test]
+fn an_adapter_that_overflows_harms_nobody_else() {
+    let mut model = from_directory();
+    let huge =
+        |rows, columns| Matrix::from_f32(rows, columns, &vec![1e30; rows * columns]).unwrap();
+    let layer = || {
+        let mut changes: [Option<LowRank>; Module::COUNT] = Default::default();
+        changes[Module::Down as usize] = Some(LowRank {
+            a: huge(1, BASE.feed_forward),
+            b: huge(BASE.hidden, 1),
+            scale: 1.0,
+        });
+        changes
+    };
+    let broken = Arc::new(Adapter::new((0..BASE.layers).map(|_| layer()).collect()));
+    let tokens = &peft_fixture::references(ADAPTERS[0])[0].tokens;
+    let alone = logits(&mut model, &[(tokens, None)]);
+    let both = logits(&mut model, &[(tokens, Some(&broken)), (tokens, None)]);
+    let (spoiled, unharmed) = both.split_at(tokens.len());
+    assert!(spoiled.iter().flatten().any(|score| !score.is_finite()));
+    assert_eq!(unharmed, alone);
 }
