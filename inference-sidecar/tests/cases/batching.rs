@@ -30,7 +30,7 @@ fn requests() -> Vec<GenerationRequest> {
                 name: format!("rep {}", number % 5),
                 cache_salt: vec![1],
             },
-            ..greedy(&question, 8 + number as u32 % 9)
+            ..greedy(&question, 32 + number as u32 % 17)
         }
     };
     (0..32).map(request).collect()
