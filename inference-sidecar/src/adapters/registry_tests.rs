@@ -329,8 +329,15 @@ fn many_senders_and_users() {
             scope.spawn(move || {
                 for turn in 0..200 {
                     let name = ["a", "b", "c", "d", "e"][((thread + turn) % 5) as usize];
-                    // Refusals are part of it; what is found must be whole.
-                    let _ = load(registry, name, 1 + turn);
+                    // Refusals are part of it, and so is that another has loaded the same generation;
+                    // what is found must be whole.
+                    let bytes = content((1 + turn) as f32);
+                    if let Ok(Admission::Transfer(mut transfer)) =
+                        registry.begin(header(name, 1 + turn, &bytes))
+                        && transfer.append(&bytes).is_ok()
+                    {
+                        let _ = transfer.finish();
+                    }
                     if let Ok(user) = registry.get("m", name, None) {
                         let a = &user
                             .adapter

@@ -18,8 +18,11 @@ struct Outcome {
 fn requests() -> Vec<GenerationRequest> {
     let request = |number: u64| {
         let filler = "The buyer asked about the price and the delivery date. ";
-        let count = (number as usize * 7) % 20;
-        let question = format!("Note {number}. {}What is next?", filler.repeat(count));
+        let count = (number as usize * 7) % 17;
+        let question = format!(
+            "Note {number}. {}Tell a long story of it.",
+            filler.repeat(count)
+        );
         let sampling = match number.is_multiple_of(2) {
             true => Sampling::GREEDY,
             false => Sampling::nucleus(0.9, 0.95, number),
@@ -98,10 +101,10 @@ async fn answers_do_not_depend_on_company() {
     let fresh = Sidecar::with_language(&model, &[]).await;
     assert_eq!(ask_together(&fresh).await, alone);
 
-    // Blocks for 700 tokens: most sequences are put back at least once. Odd chunks beside.
+    // Blocks for 350 tokens, so that texts under way run out of them. Odd chunks beside.
     let small = [
         "--kv-mib",
-        "32",
+        "16",
         "--prompt-chunk-tokens",
         "37",
         "--batch-tokens-max",
