@@ -59,14 +59,20 @@ impl Session {
         }
     }
 
-    /// Runs one statement that may fail; panics when the connection breaks without a word.
+    /// Runs one statement that may fail. The driver may see the end of a connection before the server's
+    /// last word: the SQLSTATE is [`CLOSED`] then.
     pub fn try_run(&mut self, sql: &str, parameters: Parameters<'_>) -> Result<(), Refusal> {
         match self.client.query(sql, parameters) {
             Ok(_) => Ok(()),
-            Err(error) => Err(error
-                .as_db_error()
-                .map(Refusal::from)
-                .unwrap_or_else(|| panic!("{sql}: {error:?}"))),
+            Err(error) => match error.as_db_error() {
+                Some(refused) => Err(Refusal::from(refused)),
+                None if error.is_closed() => Err(Refusal {
+                    sqlstate: CLOSED.to_owned(),
+                    message: error.to_string(),
+                    hint: None,
+                }),
+                None => panic!("{sql}: {error:?}"),
+            },
         }
     }
 
@@ -78,6 +84,9 @@ impl Session {
         self.client.is_closed() || self.client.simple_query("select 1").is_err()
     }
 }
+
+/// Stands for the SQLSTATE that was not heard.
+pub const CLOSED: &str = "closed";
 
 /// What PostgreSQL said when it refused.
 #[derive(Debug, Clone)]
