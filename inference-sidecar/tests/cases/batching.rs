@@ -111,7 +111,13 @@ async fn answers_do_not_depend_on_company() {
         "90",
     ];
     let short = Sidecar::with_language(&model, &small).await;
-    assert_eq!(ask_together(&short).await, alone);
+    // Who meets whom differs from run to run; three without a preemption would be a wonder.
+    for _ in 0..3 {
+        assert_eq!(ask_together(&short).await, alone);
+        if short.status().await.preempted_sequences > 0 {
+            break;
+        }
+    }
     let status = short.status().await;
     println!("{} preemptions", status.preempted_sequences);
     assert!(status.preempted_sequences > 0);
