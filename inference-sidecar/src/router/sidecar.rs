@@ -31,6 +31,9 @@ pub const ROUTED: &str = "x-salesai-routed";
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// `grpc-timeout` is rounded down, so that it may pass a little before our deadline.
+const CLOCK_TOLERANCE: Duration = Duration::from_millis(50);
+
 /// A connection that is made on first use and again when it is lost.
 pub(super) struct SidecarUpstream {
     channel: Channel,
@@ -40,6 +43,7 @@ pub(super) struct SidecarUpstream {
 /// An answer that is coming.
 pub(super) struct SidecarAnswer {
     stream: Streaming<wire::GenerateResponse>,
+    deadline: Option<Instant>,
     model: String,
     upstream: String,
     is_started: bool,
@@ -94,9 +98,11 @@ impl SidecarUpstream {
         let mut client = InferenceServiceClient::new(self.channel.clone())
             .max_decoding_message_size(limits::MESSAGE_SIZE_MAX)
             .max_encoding_message_size(limits::MESSAGE_SIZE_MAX);
-        let stream = client.generate(message).await.map_err(failure)?;
+        let stream = client.generate(message).await;
+        let stream = stream.map_err(|status| failure(&status, deadline))?;
         Ok(SidecarAnswer {
             stream: stream.into_inner(),
+            deadline,
             model: names.0.to_owned(),
             upstream: names.1.to_owned(),
             is_started: false,
@@ -111,7 +117,7 @@ impl SidecarUpstream {
         let answer = HealthClient::new(self.channel.clone())
             .check(request)
             .await
-            .map_err(failure)?;
+            .map_err(|status| failure(&status, None))?;
         match answer.into_inner().status() {
             ServingStatus::Serving => Ok(()),
             _ => Err(Failure::Connect("the sidecar is not ready".into())),
@@ -132,7 +138,7 @@ impl SidecarAnswer {
             Some(Ok(wire::GenerateResponse { event: Some(event) })) => self.checked(event),
             // An event of a newer version.
             Some(Ok(_)) => Err(Failure::Broken("an event that we do not know")),
-            Some(Err(status)) => Err(failure(status)),
+            Some(Err(status)) => Err(failure(&status, self.deadline)),
             None => Err(Failure::Broken("the answer has no end")),
         };
         self.is_finished |= event.is_err();
@@ -160,7 +166,8 @@ impl SidecarAnswer {
 }
 
 /// What a status of another sidecar means; its messages hold no texts of requests.
-fn failure(status: Status) -> Failure {
+fn failure(status: &Status, deadline: Option<Instant>) -> Failure {
+    let is_late = deadline.is_some_and(|deadline| Instant::now() + CLOCK_TOLERANCE >= deadline);
     let metadata = |name| {
         status
             .metadata()
@@ -181,12 +188,69 @@ fn failure(status: Status) -> Failure {
             detail: Some(status.message().to_owned()),
         },
         Code::OutOfRange => Failure::ConstraintUnfinished,
-        // tonic reports a passed `grpc-timeout` of its own as CANCELLED.
-        Code::DeadlineExceeded | Code::Cancelled => Failure::Deadline,
+        // tonic reports a passed `grpc-timeout` of its own as CANCELLED, and so it does a connection that
+        // was closed, by a server that refuses our certificate for instance.
+        Code::DeadlineExceeded | Code::Cancelled if is_late => Failure::Deadline,
+        Code::Cancelled => Failure::Broken("the call was cancelled there"),
+        Code::DeadlineExceeded => Failure::Broken("a deadline that was not ours"),
         Code::Unavailable => Failure::Connect("UNAVAILABLE".into()),
         Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => {
             Failure::Setup(format!("{:?}", status.code()))
         }
         _ => Failure::Broken("an internal error there"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a status blames the upstream only for what it did, and a closed connection is not mistaken
+    //! for a passed deadline.
+
+    use super::*;
+
+    #[test]
+    fn statuses() {
+        let now = Instant::now();
+        let later = Some(now + Duration::from_secs(60));
+        let check = |code, deadline, is_fault, may_fail_over| {
+            let failure = failure(&Status::new(code, "text"), deadline);
+            let verdict = (failure.is_fault(), failure.may_fail_over());
+            assert_eq!(verdict, (is_fault, may_fail_over), "{code:?} {failure:?}");
+            failure
+        };
+        for code in [Code::Cancelled, Code::DeadlineExceeded] {
+            assert_eq!(check(code, Some(now), false, false), Failure::Deadline);
+            check(code, later, true, true);
+            check(code, None, true, true);
+        }
+        for code in [
+            Code::Unavailable,
+            Code::Internal,
+            Code::Unknown,
+            Code::NotFound,
+        ] {
+            check(code, later, true, true);
+        }
+        for code in [Code::ResourceExhausted, Code::Aborted] {
+            check(code, later, false, true);
+        }
+        for code in [Code::InvalidArgument, Code::OutOfRange] {
+            check(code, later, false, false);
+        }
+    }
+
+    #[test]
+    fn metadata() {
+        let mut busy = Status::new(Code::ResourceExhausted, "");
+        busy.metadata_mut()
+            .insert("retry-after-ms", MetadataValue::from(250));
+        let retry_after = Some(Duration::from_millis(250));
+        assert_eq!(failure(&busy, None), Failure::Overloaded { retry_after });
+        let mut missing = Status::new(Code::NotFound, "");
+        missing
+            .metadata_mut()
+            .insert(MISSING_ADAPTER, MetadataValue::from_static("tone"));
+        let name = "tone".to_owned();
+        assert_eq!(failure(&missing, None), Failure::AdapterMissing { name });
     }
 }
