@@ -16,7 +16,8 @@ use crate::models::{BatchPlan, LanguageModel, LogitsOf, SequencePlan};
 use crate::scheduler::batch::{Part, plan_step};
 use crate::scheduler::fairness::ServedTokens;
 use crate::scheduler::kv_blocks::BlockPool;
-use crate::scheduler::sequence::{Arrival, Sequence};
+use crate::scheduler::room::Room;
+use crate::scheduler::sequence::{Arrival, Rank, Sequence};
 use crate::scheduler::{GenerationJob, JobQueue};
 
 /// Bounds of a step and of the sequences in it.
@@ -116,13 +117,15 @@ impl Engine {
             let Some(best) = self.best_waiting() else {
                 return;
             };
-            let priority = self.waiting[best].rank().0;
-            while !self.has_room(best) {
-                let is_urgent = priority == Priority::Interactive;
-                if !is_urgent || !self.preempt_background() {
-                    return;
-                }
-            }
+            let room = Room {
+                running: self.running.iter_mut().map(Sequence::claim).collect(),
+                pool: &self.pool,
+                sequences_max: self.parts.limits.sequences_max,
+            };
+            let Some(victims) = room.make(&self.waiting[best].claim()) else {
+                return;
+            };
+            self.preempt(&victims);
             let mut sequence = self.waiting.swap_remove(best);
             sequence.admit();
             self.running.push(sequence);
@@ -167,34 +170,8 @@ impl Engine {
         (0..self.waiting.len()).min_by_key(key)
     }
 
-    /// Room for what it has to read, beside what the running sequences have still to read and one
-    /// more block for each of them, so that a newcomer does not push out what is under way.
-    fn has_room(&self, waiting: usize) -> bool {
-        if self.running.is_empty() {
-            return true;
-        }
-        let promised: usize = self.running.iter().map(|s| s.blocks_wanted() + 1).sum();
-        self.running.len() < self.parts.limits.sequences_max
-            && self.waiting[waiting].blocks_wanted() + promised <= self.pool.available()
-    }
-
-    fn preempt_background(&mut self) -> bool {
-        let is_background = |s: &&Sequence| s.rank().0 == Priority::Background;
-        let Some(victim) = self
-            .running
-            .iter()
-            .filter(is_background)
-            .map(Sequence::rank)
-            .max()
-        else {
-            return false;
-        };
-        self.preempt(&[victim]);
-        true
-    }
-
     /// Puts running sequences back to wait.
-    fn preempt(&mut self, victims: &[(Priority, u64)]) {
+    fn preempt(&mut self, victims: &[Rank]) {
         for mut sequence in take_if(&mut self.running, |s| victims.contains(&s.rank())) {
             sequence.release(&mut self.pool);
             self.parts.queue.counters().count_preempted();

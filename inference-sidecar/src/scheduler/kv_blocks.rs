@@ -24,6 +24,14 @@ pub struct BlockPool {
     clock: u64,
 }
 
+/// Who would hold what, were some sequences to give their blocks back.
+pub struct Holdings<'a> {
+    pool: &'a BlockPool,
+    /// Of each block.
+    holders: Vec<u32>,
+    available: usize,
+}
+
 #[derive(Clone, Copy, Default)]
 struct Block {
     holders: u32,
@@ -72,6 +80,15 @@ impl BlockPool {
     /// Blocks that can be taken now, cached ones included.
     pub fn available(&self) -> usize {
         self.free.len()
+    }
+
+    /// Who holds what now.
+    pub fn holdings(&self) -> Holdings<'_> {
+        Holdings {
+            pool: self,
+            holders: self.blocks.iter().map(|block| block.holders).collect(),
+            available: self.available(),
+        }
     }
 
     pub fn usage(&self) -> KvBlocks {
@@ -139,6 +156,30 @@ impl BlockPool {
     }
 }
 
+impl Holdings<'_> {
+    /// Blocks that could be taken, cached ones included.
+    pub fn available(&self) -> usize {
+        self.available
+    }
+
+    /// A holder of `blocks` lets go of them.
+    pub fn give_back(&mut self, blocks: &[BlockId]) {
+        for block in blocks {
+            let holders = &mut self.holders[block.0 as usize];
+            assert!(*holders > 0, "only a held block is given back");
+            *holders -= 1;
+            self.available += usize::from(*holders == 0);
+        }
+    }
+
+    /// How many of the first blocks of a text could be taken over from somebody who holds them.
+    /// Taking over one that nobody holds is possible too, but leaves one less for others.
+    pub fn held_by_others(&self, prefix: &[PrefixKey]) -> usize {
+        let found = prefix.iter().map_while(|key| self.pool.by_key.get(key));
+        found.filter(|id| self.holders[id.0 as usize] > 0).count()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     //! Goal: no block is lost, held twice by strangers, or found under a key that is not its own.
@@ -191,6 +232,26 @@ mod tests {
         };
         assert_eq!(pool.usage(), usage);
         assert_eq!(pool.take_cached(&chain(b"other", &[1])[0]), None);
+    }
+
+    #[test]
+    fn holdings_after_some_were_given_back() {
+        let mut pool = BlockPool::new(4);
+        let keys = chain(b"s", &[1, 2, 3]);
+        let blocks = [1, 2].map(|_| pool.take_new().unwrap());
+        pool.publish(blocks[0], keys[0]);
+        pool.publish(blocks[1], keys[1]);
+        pool.take_cached(&keys[0]).unwrap();
+        let mut holdings = pool.holdings();
+        let figures = |h: &Holdings<'_>| (h.available(), h.held_by_others(&keys));
+        assert_eq!(figures(&holdings), (2, 2));
+        // A block that is not there ends the part that can be taken over.
+        assert_eq!(holdings.held_by_others(&[keys[2], keys[0]]), 0);
+        holdings.give_back(&blocks);
+        assert_eq!(figures(&holdings), (3, 1));
+        holdings.give_back(&blocks[..1]);
+        assert_eq!(figures(&holdings), (4, 0));
+        assert_eq!(figures(&pool.holdings()), (2, 2), "nothing has happened");
     }
 
     #[test]

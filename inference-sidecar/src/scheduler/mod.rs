@@ -2,7 +2,8 @@
 //!
 //! - `queue`, `call`, `counters`: admission, bounds, the numbers of the server
 //! - `worker`, `embedding_job`: one job after another, for embedding models
-//! - `engine`, `batch`, `sequence`, `kv_blocks`, `fairness`: continuous batching, for language models
+//! - `engine`, `room`, `batch`, `sequence`, `kv_blocks`, `fairness`: continuous batching, for language
+//!   models
 //! - `sampling`, `constraint`: the choice of the next token
 //! - `text_pool`: tokenising, off the async threads
 
@@ -16,6 +17,7 @@ mod fairness;
 mod generation_job;
 mod kv_blocks;
 mod queue;
+mod room;
 mod sampling;
 mod sequence;
 mod text_pool;

@@ -10,6 +10,7 @@ use crate::metrics::{Ending, LanguageMetrics};
 use crate::models::{BlockId, KV_BLOCK_TOKENS};
 use crate::scheduler::counters::Running;
 use crate::scheduler::kv_blocks::{BlockPool, PrefixKey};
+use crate::scheduler::room::Claim;
 use crate::scheduler::{ConstraintState, GenerationEvent, GenerationJob, GenerationPlan, Job};
 use crate::text::TextWriter;
 
@@ -112,9 +113,27 @@ impl Sequence {
         self.tokens.len() - self.computed
     }
 
-    /// Blocks that it needs before its next token can be chosen, beside those it holds.
-    pub(super) fn blocks_wanted(&self) -> usize {
-        self.tokens.len().div_ceil(KV_BLOCK_TOKENS) - self.blocks.len()
+    /// What it holds, and what it needs before its next token can be chosen.
+    pub(super) fn claim(&mut self) -> Claim<'_> {
+        let held = self.blocks.len();
+        let wanted = self.tokens.len().div_ceil(KV_BLOCK_TOKENS) - held;
+        // As in `reuse`: only behind full blocks, and never the block of the last token.
+        let shareable = (self.tokens.len() - 1) / KV_BLOCK_TOKENS;
+        if held * KV_BLOCK_TOKENS == self.computed && held < shareable {
+            self.key(shareable - 1);
+        }
+        let prefix = match &self.keys {
+            Some(keys) if held * KV_BLOCK_TOKENS == self.computed => {
+                &keys[held.min(shareable)..shareable.min(keys.len())]
+            }
+            _ => &[],
+        };
+        Claim {
+            rank: (self.job.call.priority, self.number),
+            held: &self.blocks,
+            wanted,
+            prefix,
+        }
     }
 
     /// True when its caller waits for the first token.
