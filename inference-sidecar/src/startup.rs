@@ -109,10 +109,11 @@ impl Loader<'_> {
         let warm_up = tokenizer.with_special_tokens(&tokenizer.encode("warm up")?);
         embedder.embed(&[&warm_up])?;
 
-        let queue = Arc::new(JobQueue::new(self.counters.clone()));
+        let metrics = self.metrics.embedding(&card.name).requests().clone();
+        let queue = Arc::new(JobQueue::new(self.counters.clone(), metrics.clone()));
         let worker = Worker::start(&format!("embed {}", card.name), queue.clone(), {
             let counters = self.counters.clone();
-            move |job| crate::scheduler::EmbeddingJob::run(job, &embedder, &counters)
+            move |job| crate::scheduler::EmbeddingJob::run(job, &embedder, &counters, &metrics)
         })?;
         log_loaded(&card, start);
         Ok((
@@ -159,14 +160,16 @@ impl Loader<'_> {
         }
         let tokenizer = Arc::new(tokenizer);
         let constraints = ConstraintCompiler::new(&tokenizer, vocabulary)?;
-        let queue = Arc::new(JobQueue::new(self.counters.clone()));
+        let metrics = self.metrics.language(&card.name);
+        let requests = metrics.requests().clone();
+        let queue = Arc::new(JobQueue::new(self.counters.clone(), requests));
         let engine = Engine::new(EngineParts {
             model: Box::new(llama),
             card: card.clone(),
             kv_blocks,
             queue: queue.clone(),
             limits: self.engine_limits(),
-            metrics: self.metrics.language(&card.name),
+            metrics,
         });
         let worker =
             Worker::start_engine(&format!("generate {}", card.name), engine, queue.clone())?;

@@ -10,8 +10,8 @@ use prometheus_client::registry::Registry;
 use super::families::{self, Counters, Gauges, Histograms, number};
 use super::labels::Ending;
 
-/// Requests to one model.
-#[derive(Debug)]
+/// Requests to one model. Clones record into the same numbers.
+#[derive(Debug, Clone)]
 pub struct RequestMetrics {
     running: Gauge,
     waiting: Gauge,

@@ -5,6 +5,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::error::Error;
+use crate::metrics::{Ending, RequestMetrics};
 use crate::models::EmbeddingModel;
 use crate::scheduler::{Call, Counters, Job};
 
@@ -45,9 +46,16 @@ impl EmbeddingJob {
     }
 
     /// Embeds everything and answers, unless the caller leaves.
-    pub fn run(&mut self, model: &dyn EmbeddingModel, counters: &Counters) {
+    pub fn run(
+        &mut self,
+        model: &dyn EmbeddingModel,
+        counters: &Counters,
+        metrics: &RequestMetrics,
+    ) {
         let start = Instant::now();
-        let queue_ms = (start - self.call.received).as_millis() as u32;
+        let queued = start - self.call.received;
+        let queue_ms = queued.as_millis() as u32;
+        metrics.started(queued);
         let result = self.embed(model);
         let compute_ms = start.elapsed().as_millis() as u32;
         tracing::info!(
@@ -62,6 +70,14 @@ impl EmbeddingJob {
         );
         if matches!(result, Err(Error::Cancelled | Error::DeadlineExceeded)) {
             counters.count_cancelled();
+        }
+        // The figures are true before the caller can look at them.
+        let latency = self.call.received.elapsed();
+        match &result {
+            Ok(_) => metrics.finished(Ending::End, latency),
+            Err(Error::Cancelled) => metrics.cancelled(),
+            Err(Error::DeadlineExceeded) => metrics.finished(Ending::DeadlineExceeded, latency),
+            Err(_) => metrics.finished(Ending::Failed, latency),
         }
         self.answer(result.map(|vectors| EmbeddingOutcome {
             vectors,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use proto::model::Priority;
 
 use crate::error::Error;
+use crate::metrics::{Ending, RequestMetrics};
 use crate::scheduler::counters::Running;
 use crate::scheduler::{Call, Counters};
 
@@ -23,6 +24,7 @@ pub struct JobQueue<J> {
     lanes: Mutex<Lanes<J>>,
     changed: Condvar,
     counters: Arc<Counters>,
+    metrics: RequestMetrics,
 }
 
 struct Lanes<J> {
@@ -32,7 +34,8 @@ struct Lanes<J> {
 }
 
 impl<J: Job> JobQueue<J> {
-    pub fn new(counters: Arc<Counters>) -> Self {
+    /// `metrics` are told of the jobs that end while they wait.
+    pub fn new(counters: Arc<Counters>, metrics: RequestMetrics) -> Self {
         let lanes = Lanes {
             interactive: VecDeque::new(),
             background: VecDeque::new(),
@@ -42,6 +45,7 @@ impl<J: Job> JobQueue<J> {
             lanes: Mutex::new(lanes),
             changed: Condvar::new(),
             counters,
+            metrics,
         }
     }
 
@@ -178,16 +182,19 @@ impl<J: Job> JobQueue<J> {
         removed > 0
     }
 
+    /// True when the job has ended because its caller left or its deadline passed.
     fn drop_unwanted(&self, job: &mut J) -> bool {
-        let is_expired = job.call().is_expired();
-        if is_expired {
+        if job.is_abandoned() {
+            self.metrics.cancelled();
+        } else if job.call().is_expired() {
+            let latency = job.call().received.elapsed();
+            self.metrics.finished(Ending::DeadlineExceeded, latency);
             job.fail(Error::DeadlineExceeded);
+        } else {
+            return false;
         }
-        let is_unwanted = is_expired || job.is_abandoned();
-        if is_unwanted {
-            self.counters.count_cancelled();
-        }
-        is_unwanted
+        self.counters.count_cancelled();
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Lanes<J>> {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::metrics::Metrics;
 use crate::scheduler::RequestId;
 
 struct TestJob {
@@ -38,7 +39,12 @@ fn job(name: &'static str, priority: Priority) -> TestJob {
 }
 
 fn queue(waiting_max: u32) -> JobQueue<TestJob> {
-    JobQueue::new(Arc::new(Counters::new(waiting_max)))
+    queue_with(waiting_max, &Metrics::new())
+}
+
+fn queue_with(waiting_max: u32, metrics: &Metrics) -> JobQueue<TestJob> {
+    let requests = metrics.language("m").requests().clone();
+    JobQueue::new(Arc::new(Counters::new(waiting_max)), requests)
 }
 
 #[test]
@@ -106,4 +112,32 @@ fn closing_fails_waiting_jobs_and_wakes_the_worker() {
     std::thread::sleep(Duration::from_millis(20));
     idle.close();
     assert!(worker.join().unwrap());
+}
+
+#[test]
+fn what_ends_while_it_waits_is_counted_once() {
+    let metrics = Metrics::new();
+    let queue = queue_with(8, &metrics);
+    let mut late = job("late", Priority::Interactive);
+    late.call.deadline = Some(late.call.received);
+    let left = job("left", Priority::Background);
+    left.abandoned.store(true, Ordering::Relaxed);
+    let mut both = job("both", Priority::Background);
+    both.call.deadline = Some(both.call.received);
+    both.abandoned.store(true, Ordering::Relaxed);
+    for job in [late, left, both, job("wanted", Priority::Background)] {
+        queue.push(job).unwrap();
+    }
+    queue.drop_all_unwanted();
+    queue.drop_all_unwanted();
+    assert_eq!(queue.pop().unwrap().name, "wanted");
+    let text = metrics.render();
+    for line in [
+        "salesai_requests_cancelled_total{model=\"m\"} 2\n",
+        "salesai_requests_finished_total{model=\"m\",reason=\"deadline_exceeded\"} 1\n",
+        "salesai_e2e_request_latency_seconds_count{model=\"m\"} 1\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert_eq!(queue.counters().load().cancelled, 3);
 }

@@ -1,7 +1,6 @@
 //! Embed: tokenises on the text pool, then waits for the model's worker.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use proto::model::{EmbeddingRequest, TextBatch, TextPurpose};
 use proto::wire;
@@ -9,7 +8,6 @@ use tonic::Request;
 
 use crate::catalog::EmbeddingEntry;
 use crate::error::Error;
-use crate::metrics::Ending;
 use crate::scheduler::{EmbeddingJob, EmbeddingOutcome};
 use crate::service::{Service, request};
 use crate::text::TextTokenizer;
@@ -33,7 +31,6 @@ impl Service {
         let request = EmbeddingRequest::try_from(message)?;
         let entry = self.open_catalog()?.embedding(&request.model)?;
         let call = request::call(&metadata, &entry.card.name, request.priority);
-        let received = call.received;
 
         let mut prepared = self.prepare(entry, request.texts, request.purpose).await?;
         let sequences: Vec<Vec<u32>> = prepared
@@ -47,10 +44,6 @@ impl Service {
         let outcome = outcome.await.map_err(|_| Error::WorkerPanicked)??;
         let metrics = self.shared.metrics.embedding(&entry.card.name);
         metrics.embedded(text_count, token_count);
-        metrics
-            .requests()
-            .started(Duration::from_millis(outcome.queue_ms.into()));
-        metrics.requests().finished(Ending::End, received.elapsed());
         Ok(response(entry, prepared, outcome))
     }
 
