@@ -26,6 +26,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn serve(config: Box<Config>) -> anyhow::Result<()> {
+    config::check_memory(&config)?;
     threads::set(config.threads).context("set the number of threads")?;
     telemetry::start(&config.log)?;
     block_on(async {

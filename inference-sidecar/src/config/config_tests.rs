@@ -100,6 +100,8 @@ fn refusals_name_line_and_key() {
         ("queue_size = 0", ["line 1", "from 1 to 65536"]),
         ("threads = -1", ["threads", "from 0 to 1024"]),
         ("kv_mib = \"much\"", ["kv_mib", "invalid type"]),
+        ("kv_mib = 1000000000", ["kv_mib", "from 1 to 4194304"]),
+        ("kv_mib = 18446744073709551615", ["line 1", "kv_mib"]),
         ("log = \"a\"\nlog = \"b\"", ["line 2", "duplicate key"]),
         (
             "metrics_listen = \"here\"",
@@ -150,6 +152,34 @@ fn values_must_go_together() {
     );
     check_refused(|c| c.batch_tokens_max = 63, "batch_tokens_max");
     check_refused(|c| c.listen = "127.0.0.1:1".parse().ok(), "\"listen\"");
+}
+
+#[test]
+fn keys_and_values_fit_the_machine() {
+    let check = |kv_mib, models, machine_mib| {
+        let mut config = Config::parse("[[language_model]]\nname = \"m\"\npath = \"/m\"").unwrap();
+        config.kv_mib = kv_mib;
+        config.language_models = vec![config.language_models[0].clone(); models];
+        memory::check_within(&config, machine_mib).map_err(|error| error.to_string())
+    };
+    check(512, 2, 1024).unwrap();
+    check(4_194_304, 0, 1024).unwrap();
+    let refused = check(513, 2, 1024).unwrap_err();
+    assert!(
+        refused.contains("\"kv_mib\" must be at most 512"),
+        "{refused}"
+    );
+    assert!(check(u64::MAX, 3, 1024).is_err());
+    // Nobody's machine has 4 TiB.
+    let text = "kv_mib = 4194304\n[[language_model]]\nname = \"m\"\npath = \"/m\"";
+    let config = Config::parse(text).unwrap();
+    assert!(check_memory(&config).is_err());
+    assert!(
+        review(&config)
+            .problems
+            .iter()
+            .any(|line| line.contains("kv_mib"))
+    );
 }
 
 #[test]

@@ -2,13 +2,14 @@
 //!
 //! - [`Config`]: what the server runs with; `default.toml` is its manual and holds its defaults
 //! - [`CommandLine`]: flags and subcommands, merged with the file into an [`Action`]
-//! - [`review`]: what `--check-config` looks at beyond the syntax
+//! - [`review`]: what `--check-config` looks at beyond the syntax; [`check_memory`]: what the server does
 
 mod address;
 mod bounds;
 mod command_line;
 mod error;
 mod file;
+mod memory;
 mod models;
 mod review;
 
@@ -16,6 +17,7 @@ pub use address::MetricsAddress;
 pub use command_line::{Action, CommandLine};
 pub use error::ConfigError;
 pub use file::{Config, DEFAULT_FILE};
+pub use memory::check_memory;
 pub use models::{EmbeddingModelConfig, LanguageModelConfig};
 pub use review::{Review, review};
 

@@ -1,4 +1,4 @@
-//! What `--check-config` looks at beyond the syntax: files, directories, the log filter.
+//! What `--check-config` looks at beyond the syntax: files, directories, memory, the log filter.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::router::{Router, tls};
 
-use super::{Config, EmbeddingModelConfig, LanguageModelConfig, MetricsAddress};
+use super::{Config, EmbeddingModelConfig, LanguageModelConfig, MetricsAddress, check_memory};
 
 /// What would run, and all that stands against it.
 #[derive(Debug, Default)]
@@ -44,6 +44,9 @@ pub fn review(config: &Config) -> Review {
             threads => format!("{threads} threads"),
         }
     ));
+    if let Err(error) = check_memory(config) {
+        review.problems.push(error.to_string());
+    }
     if EnvFilter::try_new(&config.log).is_err() {
         review
             .problems

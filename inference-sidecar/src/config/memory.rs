@@ -1,0 +1,36 @@
+//! Whether the machine can hold what the configuration reserves.
+
+use super::{Config, ConfigError};
+
+/// Refuses pools of keys and values that are larger together than the machine's memory: it is an upper
+/// bound that no use of the server can reach, not a promise that what is below it is free.
+pub fn check_memory(config: &Config) -> Result<(), ConfigError> {
+    match machine_mib() {
+        Some(mib) => check_within(config, mib),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn check_within(config: &Config, machine_mib: u64) -> Result<(), ConfigError> {
+    let pools = config.language_models.len() as u64;
+    if pools.saturating_mul(config.kv_mib) <= machine_mib {
+        return Ok(());
+    }
+    Err(ConfigError::Value {
+        key: "kv_mib",
+        expected: format!(
+            "at most {}: {pools} language model(s) share the {machine_mib} MiB of this machine",
+            machine_mib / pools
+        ),
+    })
+}
+
+/// Memory of the machine, where Linux tells it.
+fn machine_mib() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024)
+}
