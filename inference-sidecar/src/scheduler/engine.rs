@@ -4,10 +4,12 @@
 //! each step first takes one token of every sequence that makes text, then fills the token budget with
 //! pieces of prompts. Sequences come and go between steps.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use proto::model::Priority;
+use rayon::prelude::*;
 
 use crate::catalog::ModelCard;
 use crate::error::Error;
@@ -241,36 +243,52 @@ impl Engine {
             .unwrap_or(Err(Error::WorkerPanicked))
     }
 
-    /// Chooses the next token of each sequence whose scores came back.
+    /// Takes note of what was read, and lets each sequence whose scores came back go on.
     fn apply(&mut self, parts: &[Part], rows: Vec<Vec<f32>>) {
         let mut rows = rows.into_iter();
-        let mut ended = Vec::new();
+        let mut scores = BTreeMap::new();
         for part in parts {
             let Some(sequence) = self.running.iter_mut().find(|s| s.rank() == part.rank) else {
                 continue;
             };
             sequence.advance(part.tokens, &mut self.pool);
-            let caller = sequence.caller().to_owned();
-            if sequence.unread_count() > 0 {
-                self.served.serve(&caller, part.tokens, 0);
-                continue;
-            }
-            self.served.serve(&caller, part.tokens, 1);
-            let result = match rows.next() {
-                Some(mut scores) => sequence.choose(&mut scores),
-                None => Err(Error::WorkerPanicked),
-            };
-            match result {
-                Ok(false) => {}
-                Ok(true) => ended.push((part.rank, Ok(()))),
-                Err(error) => ended.push((part.rank, Err(error))),
+            let is_chosen = sequence.unread_count() == 0;
+            let caller = sequence.caller();
+            self.served
+                .serve(caller, part.tokens, usize::from(is_chosen));
+            if is_chosen {
+                // A row that is missing is refused like one without a number.
+                scores.insert(part.rank, rows.next().unwrap_or_default());
             }
         }
-        for (rank, result) in ended {
+        for (rank, result) in self.choose(scores) {
             if let Some(sequence) = take_if(&mut self.running, |s| s.rank() == rank).pop() {
                 self.end(sequence, result);
             }
         }
+    }
+
+    /// Chooses the next token of each of these sequences; returns those that end, and how. Sequences
+    /// know nothing of each other, and a mask or a draw over a large vocabulary takes its time: so all
+    /// cores share them.
+    fn choose(&mut self, mut scores: BTreeMap<Rank, Vec<f32>>) -> Vec<(Rank, Result<(), Error>)> {
+        let choosing: Vec<_> = self
+            .running
+            .iter_mut()
+            .filter_map(|sequence| {
+                let scores = scores.remove(&sequence.rank())?;
+                Some((sequence, scores))
+            })
+            .collect();
+        let outcome = |(sequence, mut scores): (&mut Sequence, Vec<f32>)| {
+            let rank = sequence.rank();
+            match sequence.choose(&mut scores) {
+                Ok(false) => None,
+                Ok(true) => Some((rank, Ok(()))),
+                Err(error) => Some((rank, Err(error))),
+            }
+        };
+        choosing.into_par_iter().filter_map(outcome).collect()
     }
 
     /// A step has failed: everything in it ends with an error.
