@@ -49,6 +49,11 @@ pub enum Error {
     ConstraintFailed { reason: &'static str },
     #[error("max_tokens ({tokens_max}) was reached before the text obeyed its constraint")]
     ConstraintUnfinished { tokens_max: usize },
+    #[error(
+        "model \"{model}\" is not served here, and a request that another sidecar has sent is not \
+         sent on"
+    )]
+    RoutedTwice { model: String },
     #[error("no upstream of model \"{model}\" answers")]
     UpstreamUnavailable { model: String },
     #[error("the upstream of model \"{model}\" broke off in the middle of the answer")]
@@ -168,7 +173,7 @@ impl Error {
             | Error::UpstreamLacks { .. }
             | Error::ChunkBudget { .. } => Code::InvalidArgument,
             Error::ConstraintUnfinished { .. } => Code::OutOfRange,
-            Error::AdapterOutdated { .. } => Code::FailedPrecondition,
+            Error::AdapterOutdated { .. } | Error::RoutedTwice { .. } => Code::FailedPrecondition,
             Error::AdapterInTransit { .. } => Code::Aborted,
             Error::UpstreamUnavailable { .. } | Error::UpstreamBroke { .. } => Code::Unavailable,
             Error::ModelNotFound { .. } | Error::AdapterNotFound { .. } => Code::NotFound,

@@ -43,6 +43,9 @@ impl Service {
         let request = GenerationRequest::try_from(message)?;
         let catalog = self.open_catalog()?;
         if let Some(model) = self.routed_model(&request.model, catalog) {
+            if request::is_routed(&metadata) {
+                return Err(Error::RoutedTwice { model });
+            }
             let deadline = request::call(&metadata, &model, request.priority).deadline;
             let generation = self.router().generate(&model, request, deadline).await?;
             return Ok(Events::Routed(Box::new(generation)));

@@ -1,10 +1,11 @@
-//! What a call's metadata say: the caller's request id and how long it waits.
+//! What a call's metadata say: the caller's request id, how long it waits, whether a sidecar sent it.
 
 use std::time::Duration;
 
 use proto::model::Priority;
 use tonic::metadata::MetadataMap;
 
+use crate::router;
 use crate::scheduler::{Call, RequestId};
 
 /// The call behind `metadata`, which arrives now and is for `model`.
@@ -17,6 +18,11 @@ pub(super) fn call(metadata: &MetadataMap, model: &str, priority: Priority) -> C
         priority,
         header("grpc-timeout").and_then(timeout),
     )
+}
+
+/// True when another sidecar has sent the request here.
+pub(super) fn is_routed(metadata: &MetadataMap) -> bool {
+    metadata.contains_key(router::ROUTED)
 }
 
 /// `grpc-timeout`: at most eight digits and a unit.

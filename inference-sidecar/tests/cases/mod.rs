@@ -21,6 +21,7 @@ mod operating;
 mod peft_fixture;
 mod prompts;
 mod router;
+mod routing_loops;
 mod safetensors_builder;
 mod safetensors_files;
 mod schema_answers;
