@@ -18,6 +18,7 @@ mod logits;
 mod model_files;
 mod mutual_tls;
 mod operating;
+mod overload;
 mod peft_fixture;
 mod prompts;
 mod router;
