@@ -1,11 +1,15 @@
 //! Goal: a request gets the same answer whatever else runs, however its prompt is cut, and whether it
-//! was put back or served from the prefix cache; and callers share nothing without the same salt.
+//! was put back or served from the prefix cache; callers share nothing without the same salt; and a
+//! server that was killed leaves nobody hanging and comes back with all adapters.
+
+use std::time::Instant;
 
 use proto::client::{ClientError, SidecarClient};
-use proto::model::{Caller, GenerationRequest, Priority, Sampling};
+use proto::model::{AdapterChoice, Caller, GenerationRequest, Priority, Sampling};
 use proto::wire::generate_response::Event;
 
 use super::sidecar::{self, PATIENCE, Sidecar, greedy};
+use super::smol_adapter;
 
 /// What a request got.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,10 +231,19 @@ async fn a_killed_server_leaves_no_stream_hanging() {
         return;
     };
     let sidecar = Sidecar::with_language(&model, &[]).await;
+    let mut client = sidecar.client().await;
+    let mut answers = Vec::new();
+    for (seed, name) in (0..).zip(ADAPTERS) {
+        smol_adapter::send(&mut client, name, seed).await.unwrap();
+        answers.push(ask(&sidecar, adapted(Some(name), "Hello", 8)).await.0);
+    }
+    assert_ne!(answers[0], answers[1]);
     let mut streams = Vec::new();
     for number in 0..64 {
         let mut client = sidecar.client().await;
-        let request = greedy(&format!("Count from {number} to a million."), 500);
+        let content = format!("Count from {number} to a million.");
+        let adapter = ADAPTERS.get(number % 3).copied();
+        let request = adapted(adapter, &content, 500);
         streams.push(client.generate(request, PATIENCE).await.unwrap());
     }
     sidecar
@@ -251,11 +264,30 @@ async fn a_killed_server_leaves_no_stream_hanging() {
     let named = format!("smol={}", model.display());
     let mut restarted = Sidecar::start_in(folder, &["--language-model", &named]);
     restarted.wait_ready().await;
-    assert_eq!(
-        ask(&restarted, greedy("Hello", 3))
-            .await
-            .0
-            .completion_tokens,
-        3
-    );
+    let first_call = Instant::now();
+    for (seed, name) in (0..).zip(ADAPTERS) {
+        let mut client = restarted.client().await;
+        let request = adapted(Some(name), "Hello", 8);
+        let missing = client.generate(request.clone(), PATIENCE).await.err();
+        let is_clear =
+            matches!(&missing, Some(ClientError::AdapterMissing { name: n }) if n == name);
+        assert!(is_clear, "{missing:?}");
+        smol_adapter::send(&mut client, name, seed).await.unwrap();
+        assert_eq!(ask(&restarted, request).await.0, answers[seed as usize]);
+    }
+    let seconds = first_call.elapsed().as_secs_f64();
+    println!("all adapters answer {seconds:.2} s after the first call to the restarted server");
+    assert!(seconds < 10.0, "{seconds}");
+}
+
+const ADAPTERS: [&str; 2] = ["tone", "brief"];
+
+fn adapted(adapter: Option<&str>, content: &str, tokens_max: u32) -> GenerationRequest {
+    GenerationRequest {
+        adapter: adapter.map(|name| AdapterChoice {
+            name: name.to_owned(),
+            generation: Some(1),
+        }),
+        ..greedy(content, tokens_max)
+    }
 }

@@ -29,6 +29,7 @@ mod schema_answers;
 mod schemas;
 mod scripted_server;
 mod sidecar;
+mod smol_adapter;
 mod texts;
 mod tiny_llama;
 mod tiny_model;
