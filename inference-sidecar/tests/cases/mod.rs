@@ -6,6 +6,7 @@ mod adapter_values;
 mod adapters;
 mod batching;
 mod bert_builder;
+mod broken_messages;
 mod cancellation;
 mod damage;
 mod embeddings;
