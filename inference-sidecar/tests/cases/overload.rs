@@ -106,7 +106,7 @@ async fn what_fits_is_served_in_order_and_the_rest_is_told() {
     for answer in answers {
         answer.await.unwrap();
     }
-    let ends = ends.lock().unwrap();
+    let ends = ends.lock().unwrap().clone();
     assert!(refusals >= 1, "{ends:?}");
     assert_eq!(ends.len(), 6 + 8 - refusals);
     assert_eq!(ends[..3], ["person"; 3], "{ends:?}");
