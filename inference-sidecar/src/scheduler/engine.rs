@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use proto::model::Priority;
+use proto::wire::FinishReason;
 use rayon::prelude::*;
 
 use crate::catalog::ModelCard;
@@ -271,7 +272,10 @@ impl Engine {
     /// Chooses the next token of each of these sequences; returns those that end, and how. Sequences
     /// know nothing of each other, and a mask or a draw over a large vocabulary takes its time: so all
     /// cores share them.
-    fn choose(&mut self, mut scores: BTreeMap<Rank, Vec<f32>>) -> Vec<(Rank, Result<(), Error>)> {
+    fn choose(
+        &mut self,
+        mut scores: BTreeMap<Rank, Vec<f32>>,
+    ) -> Vec<(Rank, Result<FinishReason, Error>)> {
         let choosing: Vec<_> = self
             .running
             .iter_mut()
@@ -282,11 +286,8 @@ impl Engine {
             .collect();
         let outcome = |(sequence, mut scores): (&mut Sequence, Vec<f32>)| {
             let rank = sequence.rank();
-            match sequence.choose(&mut scores) {
-                Ok(false) => None,
-                Ok(true) => Some((rank, Ok(()))),
-                Err(error) => Some((rank, Err(error))),
-            }
+            let result = sequence.choose(&mut scores).transpose();
+            result.map(|result| (rank, result))
         };
         choosing.into_par_iter().filter_map(outcome).collect()
     }
@@ -300,7 +301,7 @@ impl Engine {
         }
     }
 
-    fn end(&mut self, mut sequence: Sequence, result: Result<(), Error>) {
+    fn end(&mut self, mut sequence: Sequence, result: Result<FinishReason, Error>) {
         sequence.release(&mut self.pool);
         self.served.leave(sequence.caller());
         if matches!(result, Err(Error::Cancelled | Error::DeadlineExceeded)) {

@@ -36,7 +36,8 @@ pub(super) struct Sequence {
     /// When the last token was made.
     last_token: Instant,
     metrics: LanguageMetrics,
-    _running: Running,
+    /// None once it has ended.
+    running: Option<Running>,
 }
 
 /// A job that has left the queue.
@@ -79,7 +80,7 @@ impl Sequence {
             prompt_read: None,
             last_token: Instant::now(),
             metrics,
-            _running: running,
+            running: Some(running),
             job,
         }
     }
@@ -225,18 +226,18 @@ impl Sequence {
         }
     }
 
-    /// Chooses the next token from the scores of the last; true when the text is complete.
-    pub(super) fn choose(&mut self, scores: &mut [f32]) -> Result<bool, Error> {
+    /// Chooses the next token from the scores of the last; returns why the text ends here, if it does.
+    pub(super) fn choose(&mut self, scores: &mut [f32]) -> Result<Option<FinishReason>, Error> {
         self.start()?;
         if self.is_complete() {
-            return self.finish(FinishReason::End);
+            return Ok(Some(FinishReason::End));
         }
         let plan = &mut self.job.plan;
         let choice = plan
             .sampler
             .choose(scores, &self.tokens, plan.constraint.as_mut())?;
         if plan.tokenizer.is_end(choice.token) {
-            return self.finish(FinishReason::End);
+            return Ok(Some(FinishReason::End));
         }
         let token = choice.token;
         self.tokens.push(token);
@@ -247,27 +248,29 @@ impl Sequence {
         let text = self.writer.push(token);
         self.send_text(text)?;
         if self.writer.is_stopped() {
-            return self.finish(FinishReason::Stop);
+            return Ok(Some(FinishReason::Stop));
         }
         if let Some(constraint) = &mut self.job.plan.constraint {
             constraint.accept(token)?;
         }
         if self.is_complete() {
-            return self.finish(FinishReason::End);
+            return Ok(Some(FinishReason::End));
         }
         if self.completion_tokens() < self.job.plan.tokens_max {
-            return Ok(false);
+            return Ok(None);
         }
         let tokens_max = self.job.plan.tokens_max;
         let constraint = self.job.plan.constraint.as_mut();
         if constraint.is_some_and(|constraint| !constraint.is_accepting()) {
             return Err(Error::ConstraintUnfinished { tokens_max });
         }
-        self.finish(FinishReason::Length)
+        Ok(Some(FinishReason::Length))
     }
 
     /// Tells the caller how it ended, and the log.
-    pub(super) fn end(mut self, result: Result<(), Error>) {
+    pub(super) fn end(mut self, result: Result<FinishReason, Error>) {
+        // Not counted any more when the caller hears of the end.
+        self.running = None;
         tracing::info!(
             request_id = %self.job.call.request_id,
             model = self.job.call.model,
@@ -279,8 +282,9 @@ impl Sequence {
             outcome = Error::outcome(&result),
             "generation ended"
         );
-        let Err(error) = result else {
-            return;
+        let error = match result.and_then(|reason| self.finish(reason)) {
+            Ok(()) => return,
+            Err(error) => error,
         };
         let ending = match error {
             Error::Cancelled => {
@@ -357,12 +361,15 @@ impl Sequence {
         })
     }
 
-    fn finish(&mut self, reason: FinishReason) -> Result<bool, Error> {
+    fn finish(&mut self, reason: FinishReason) -> Result<(), Error> {
         let rest = self.writer.finish();
         self.send_text(rest)?;
         let made_in = self
             .prompt_read
             .map_or(0, |start| start.elapsed().as_millis());
+        if self.job.is_abandoned() {
+            return Err(Error::Cancelled);
+        }
         self.note_end(match reason {
             FinishReason::Stop => Ending::Stop,
             FinishReason::Length => Ending::Length,
@@ -372,8 +379,7 @@ impl Sequence {
             reason,
             completion_tokens: self.completion_tokens() as u32,
             completion_ms: made_in as u32,
-        })?;
-        Ok(true)
+        })
     }
 
     fn send_text(&self, text: String) -> Result<(), Error> {
