@@ -1,6 +1,6 @@
 //! Writes the logits of a GGUF model on given tokens, for the comparison in `reference/`.
 //!
-//! `teacher_forced MODEL.gguf JOB.json OUT.f32 [candle]`: the job has "prompt" and "tokens"; the
+//! `teacher_forced MODEL.gguf JOB.json OUT.f32 [exact|candle]`: the job has "prompt" and "tokens"; the
 //! output has one row of logits per entry of "tokens", the row that predicts it. With `candle` it
 //! computes by candle's operators instead of the sidecar's own.
 
@@ -11,8 +11,9 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Context;
+use candle_core::Device;
 use inference_sidecar::gguf::GgufFile;
-use inference_sidecar::models::{Llama, LlamaOptions};
+use inference_sidecar::models::{Compute, Llama, LlamaOptions, Precision};
 
 #[derive(serde::Deserialize)]
 struct Job {
@@ -23,10 +24,16 @@ struct Job {
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, model, job, out, mode @ ..] = arguments.as_slice() else {
-        anyhow::bail!("usage: teacher_forced MODEL.gguf JOB.json OUT.f32 [candle]");
+        anyhow::bail!("usage: teacher_forced MODEL.gguf JOB.json OUT.f32 [exact|candle]");
+    };
+    let compute = match mode {
+        [] => Compute::Host(Precision::Fast),
+        [mode] if mode == "exact" => Compute::Host(Precision::Exact),
+        [mode] if mode == "candle" => Compute::Candle(Device::Cpu),
+        _ => anyhow::bail!("modes are exact and candle"),
     };
     let options = LlamaOptions {
-        use_candle: !mode.is_empty(),
+        compute,
         ..LlamaOptions::cpu()
     };
     let mut llama = Llama::from_gguf(&GgufFile::open(Path::new(model))?, &options)?;

@@ -16,7 +16,7 @@
 //!
 //! The life of a request: `service` → `text` → `scheduler` queue → worker thread → `models`.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod adapters;
 pub mod bench;

@@ -72,6 +72,24 @@ pub trait LanguageModel: Send {
     fn forward(&mut self, plan: &BatchPlan<'_>) -> Result<Vec<Vec<f32>>, Error>;
 }
 
+impl BatchPlan<'_> {
+    /// Numbers of the tokens whose scores are wanted, counted over the whole step.
+    pub fn wanted_rows(&self) -> Vec<usize> {
+        let mut wanted = Vec::new();
+        let mut first = 0;
+        for sequence in &self.sequences {
+            let end = first + sequence.tokens.len();
+            match sequence.logits {
+                LogitsOf::Nothing => {}
+                LogitsOf::LastToken => wanted.push(end - 1),
+                LogitsOf::EveryToken => wanted.extend(first..end),
+            }
+            first = end;
+        }
+        wanted
+    }
+}
+
 impl SequencePlan<'_> {
     /// Equal for sequences that run under the same adapter.
     pub fn adapter_id(&self) -> Option<usize> {

@@ -67,6 +67,14 @@ impl Matrix {
         Self::new(Format::F32, rows, columns, bytes.into())
     }
 
+    /// The same matrix with bytes of its own, so that the file's buffer can go.
+    pub fn detached(&self) -> Self {
+        Self {
+            bytes: self.bytes.to_vec().into(),
+            ..*self
+        }
+    }
+
     /// All bytes, row after row.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -18,5 +18,5 @@ pub use format::Format;
 pub use language_model::{
     BatchPlan, BlockId, KV_BLOCK_TOKENS, LanguageModel, LogitsOf, SequencePlan,
 };
-pub use llama::{Llama, LlamaOptions};
+pub use llama::{Compute, Llama, LlamaOptions, Precision};
 pub use matrix::{Matrix, WeightBytes};

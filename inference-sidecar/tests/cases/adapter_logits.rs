@@ -41,12 +41,12 @@ fn from_gguf() -> Llama {
         };
     }
     let file = GgufFile::parse(builder.build(), "tiny.gguf".as_ref()).unwrap();
-    Llama::from_gguf(&file, &LlamaOptions::cpu()).unwrap()
+    Llama::from_gguf(&file, &LlamaOptions::exact()).unwrap()
 }
 
 fn from_directory() -> Llama {
     let model = SafetensorsModel::open(&peft_fixture::base_directory()).unwrap();
-    Llama::from_safetensors(&model, &LlamaOptions::cpu()).unwrap()
+    Llama::from_safetensors(&model, &LlamaOptions::exact()).unwrap()
 }
 
 /// All sequences in one step; every one has blocks of its own.

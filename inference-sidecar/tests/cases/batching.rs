@@ -208,7 +208,7 @@ async fn interactive_requests_overtake_background_ones() {
     let sidecar = Sidecar::with_language(&model, &["--sequences-max", "1"]).await;
     let background = GenerationRequest {
         priority: Priority::Background,
-        ..greedy("Write a long story about a lighthouse.", 60)
+        ..greedy("Write a long story about a lighthouse.", 300)
     };
     let slow = ask(&sidecar, background.clone());
     let quick = async {

@@ -180,17 +180,25 @@ async fn sigterm_lets_a_running_answer_end() {
     let Some(model) = sidecar::language_model("sigterm_lets_a_running_answer_end") else {
         return;
     };
-    let mut sidecar = Sidecar::with_language(&model, &[]).await;
+    let mut sidecar = Sidecar::with_language(&model, &["--sequences-max", "1"]).await;
     let mut client = sidecar.client().await;
     let mut stream = client
-        .generate(greedy("Count from 1 to 100.", 12), PATIENCE)
+        .generate(greedy("Count from 1 to 100.", 300), PATIENCE)
         .await
         .unwrap();
     assert!(matches!(
         stream.next().await.unwrap(),
         Some(Event::Started(_))
     ));
+    // The engine has the next one at hand already; the one after that waits in the queue.
+    let _next = client.generate(greedy("Hello", 5), PATIENCE).await.unwrap();
+    sidecar
+        .wait_status(|status| status.running_requests == 2)
+        .await;
     let mut waiting = client.generate(greedy("Hello", 5), PATIENCE).await.unwrap();
+    sidecar
+        .wait_status(|status| status.waiting_requests == 1)
+        .await;
 
     sidecar.signal("-TERM");
     assert!(matches!(

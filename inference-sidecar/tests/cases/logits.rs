@@ -1,7 +1,8 @@
 //! Goal: the language model computes what llama.cpp computes, measured on llama.cpp's own tokens.
 
+use candle_core::Device;
 use inference_sidecar::gguf::GgufFile;
-use inference_sidecar::models::{Llama, LlamaOptions};
+use inference_sidecar::models::{Compute, Llama, LlamaOptions};
 use proto::model::{ChatMessage, Role};
 
 use super::forward::{self, log_softmax};
@@ -121,7 +122,7 @@ fn candle_computes_the_same() {
     };
     let file = GgufFile::open(&path).unwrap();
     let options = LlamaOptions {
-        use_candle: true,
+        compute: Compute::Candle(Device::Cpu),
         ..LlamaOptions::cpu()
     };
     check_against_llama_cpp(Llama::from_gguf(&file, &options).unwrap());
@@ -165,7 +166,7 @@ fn log_probabilities_equal_those_of_unpacked_weights() {
         return;
     };
     let file = GgufFile::open(&path).unwrap();
-    let mut llama = Llama::from_gguf(&file, &LlamaOptions::cpu()).unwrap();
+    let mut llama = Llama::from_gguf(&file, &LlamaOptions::exact()).unwrap();
     let fixture = fixture();
     let packed = include_bytes!("../fixtures/llama_f32_steps.bin");
     let references = reference_steps(packed, fixture.top);

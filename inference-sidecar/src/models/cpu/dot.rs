@@ -37,23 +37,3 @@ pub(super) fn dots<S: Simd, const R: usize, const T: usize>(
     }
     result
 }
-
-/// The dot product of two vectors.
-#[inline(always)]
-pub(super) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
-    dots(simd, [a], [b])[0][0]
-}
-
-/// `sum` += `factor` · `values`.
-#[inline(always)]
-pub(super) fn add_scaled<S: Simd>(simd: S, sum: &mut [f32], factor: f32, values: &[f32]) {
-    let (sum_vectors, sum_tail) = S::as_mut_simd_f32s(sum);
-    let (vectors, tail) = S::as_simd_f32s(values);
-    let factors = simd.splat_f32s(factor);
-    for (sum, &value) in sum_vectors.iter_mut().zip(vectors) {
-        *sum = simd.mul_add_f32s(factors, value, *sum);
-    }
-    for (sum, value) in sum_tail.iter_mut().zip(tail) {
-        *sum = factor.mul_add(*value, *sum);
-    }
-}

@@ -1,11 +1,34 @@
-//! What the CPU computes outside of candle: products with packed weights, and attention over blocks.
+//! What the CPU computes outside of candle: products with packed weights, attention over blocks, and
+//! what lies between them.
+//!
+//! - `lanes`: sixteen values at a time, at every level of the processor
+//! - `pool`, `parts`: threads, and memory that they write at once
+//! - `packed`, `quantized`, `product`: weights and activations in few bits
+//! - `float_product`, `dot`: weights of the other formats
+//! - `attention`, `stored`: keys and values
+//! - `rows`: what lies between
 //!
 //! Each value of a result is summed in an order that depends on the sizes of the model alone, so a row
-//! comes out the same bit for bit whatever other rows are computed beside it.
+//! comes out the same bit for bit whatever other rows are computed beside it. This folder alone holds
+//! `unsafe` code of the sidecar.
 
 mod attention;
 mod dot;
+mod float_product;
+mod lanes;
+mod packed;
+mod parts;
+mod pool;
 mod product;
+mod quantized;
+mod rows;
+mod stored;
 
-pub(super) use attention::{Heads, HostKv, Place, attend};
-pub(super) use product::product;
+pub(super) use attention::{Heads, HostKv, Span, attend};
+pub(super) use float_product::float_product;
+pub(super) use lanes::Level;
+pub(super) use packed::PackedMatrix;
+pub(super) use pool::Pool;
+pub(super) use product::{Product, Write, multiply};
+pub(super) use quantized::QuantizedRows;
+pub(super) use rows::{Turns, gate, rms_norm, turn};

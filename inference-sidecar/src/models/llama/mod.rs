@@ -2,19 +2,15 @@
 //!
 //! - `shape`: sizes and constants, checked
 //! - `tensors`: where the weights come from, and what they are called there
-//! - `weights`: the tensors as the forward pass uses them
-//! - `linear`: a weight matrix on the host or on a device
 //! - `rotary`: position encoding
-//! - `kv`: the pool of keys and values, and attention over it
-//! - `forward`: one step over a batch plan
+//! - `host`: the model on the CPU
+//! - `device`: the model by candle's operators
 
-mod forward;
-mod kv;
-mod linear;
+mod device;
+mod host;
 mod rotary;
 mod shape;
 mod tensors;
-mod weights;
 
 use candle_core::Device;
 
@@ -22,17 +18,21 @@ use crate::error::Error;
 use crate::gguf::GgufFile;
 use crate::models::{AdapterBase, BatchPlan, KV_BLOCK_TOKENS, LanguageModel};
 use crate::safetensors_model::SafetensorsModel;
-use kv::KvPool;
+use device::DeviceModel;
+use host::HostModel;
 use shape::Shape;
 use tensors::Tensors;
-use weights::Weights;
 
 /// A loaded model.
 pub struct Llama {
     shape: Shape,
-    weights: Weights,
-    pool: KvPool,
-    device: Device,
+    place: Place,
+}
+
+/// Where a model computes.
+enum Place {
+    Host(HostModel),
+    Device(DeviceModel),
 }
 
 /// How to load a model.
@@ -40,10 +40,26 @@ pub struct Llama {
 pub struct LlamaOptions {
     /// Upper bound for the model's own context length.
     pub tokens_max: usize,
-    /// Where it computes. On [`Device::Cpu`] the weights stay as they are in the file.
-    pub device: Device,
-    /// Computes on the CPU by candle's own operators, as on an accelerator: the reference in tests.
-    pub use_candle: bool,
+    pub compute: Compute,
+}
+
+/// What computes.
+#[derive(Debug, Clone)]
+pub enum Compute {
+    /// The kernels for this processor.
+    Host(Precision),
+    /// candle's operators: on an accelerator, or on the CPU as the reference in tests.
+    Candle(Device),
+}
+
+/// What the CPU may round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// Activations to 8 bits where they meet Q4_0, Q4_1 or Q8_0 weights, as llama.cpp does; keys and
+    /// values to f16.
+    Fast,
+    /// Nothing but f32: slow, the reference in tests.
+    Exact,
 }
 
 impl LlamaOptions {
@@ -51,8 +67,15 @@ impl LlamaOptions {
     pub fn cpu() -> Self {
         Self {
             tokens_max: usize::MAX,
-            device: Device::Cpu,
-            use_candle: false,
+            compute: Compute::Host(Precision::Fast),
+        }
+    }
+
+    /// As `cpu`, rounding nothing.
+    pub fn exact() -> Self {
+        Self {
+            compute: Compute::Host(Precision::Exact),
+            ..Self::cpu()
         }
     }
 }
@@ -88,16 +111,13 @@ impl Llama {
     }
 
     fn load(tensors: &Tensors<'_>, shape: Shape, options: &LlamaOptions) -> Result<Self, Error> {
-        let is_host = options.device.is_cpu() && !options.use_candle;
-        let weights = Weights::read(tensors, &shape, (!is_host).then_some(&options.device))?;
-        let pool = KvPool::empty(is_host);
-        let device = options.device.clone();
-        Ok(Self {
-            shape,
-            weights,
-            pool,
-            device,
-        })
+        let place = match &options.compute {
+            Compute::Host(precision) => Place::Host(HostModel::read(tensors, &shape, *precision)?),
+            Compute::Candle(device) => {
+                Place::Device(DeviceModel::read(tensors, &shape, device.clone())?)
+            }
+        };
+        Ok(Self { shape, place })
     }
 
     fn check(&self, plan: &BatchPlan<'_>) {
@@ -121,17 +141,27 @@ impl LanguageModel for Llama {
     }
 
     fn kv_block_bytes(&self) -> usize {
-        let heads = &self.shape.heads;
-        2 * self.shape.layers * heads.kv * heads.size * KV_BLOCK_TOKENS * size_of::<f32>()
+        let Shape { layers, heads, .. } = self.shape;
+        let (size, bytes) = match &self.place {
+            Place::Host(model) => (heads.stored_size(), model.stored_bytes()),
+            Place::Device(_) => (heads.size, size_of::<f32>()),
+        };
+        2 * layers * heads.kv * size * KV_BLOCK_TOKENS * bytes
     }
 
     fn reserve_kv(&mut self, blocks: usize) -> Result<(), Error> {
-        let Shape { layers, heads, .. } = self.shape;
-        self.pool.reserve(layers, blocks, heads, &self.device)
+        match &mut self.place {
+            Place::Host(model) => model.reserve_kv(blocks, &self.shape),
+            Place::Device(model) => model.reserve_kv(blocks, &self.shape)?,
+        }
+        Ok(())
     }
 
     fn forward(&mut self, plan: &BatchPlan<'_>) -> Result<Vec<Vec<f32>>, Error> {
         self.check(plan);
-        forward::run(self, plan)
+        match &mut self.place {
+            Place::Host(model) => model.forward(&self.shape, plan),
+            Place::Device(model) => model.forward(&self.shape, plan),
+        }
     }
 }

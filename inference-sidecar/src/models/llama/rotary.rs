@@ -7,6 +7,7 @@ use candle_nn::rotary_emb::{rope, rope_i};
 
 use crate::error::Error;
 use crate::gguf::GgufFile;
+use crate::models::cpu::Turns;
 use crate::safetensors_model::{LlamaConfig, RopeScaling};
 
 /// How heads turn with the position of their token.
@@ -130,6 +131,26 @@ impl Rotary {
             sin: table(f64::sin)?,
             pairs: self.pairs,
         })
+    }
+}
+
+impl Rotary {
+    /// The angles of each position, for the kernels.
+    pub(super) fn turns(&self, positions: impl Iterator<Item = usize>) -> Turns {
+        let angles = positions.flat_map(|position| {
+            let angle = move |frequency: &f64| position as f64 * frequency;
+            self.frequencies.iter().map(angle)
+        });
+        let (sin, cos) = angles
+            .map(f64::sin_cos)
+            .map(|(sin, cos)| (sin as f32, cos as f32))
+            .unzip();
+        Turns {
+            pairs: self.frequencies.len(),
+            cos,
+            sin,
+            is_interleaved: self.is_interleaved(),
+        }
     }
 }
 

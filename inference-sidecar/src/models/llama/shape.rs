@@ -3,6 +3,7 @@
 use super::rotary::Rotary;
 use crate::error::Error;
 use crate::gguf::GgufFile;
+use crate::models::Module;
 use crate::models::cpu::Heads;
 use crate::safetensors_model::SafetensorsModel;
 
@@ -21,6 +22,25 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// Outputs and inputs of a linear layer.
+    pub(super) fn of_module(&self, module: Module) -> (usize, usize) {
+        let (hidden, feed_forward) = (self.hidden, self.feed_forward);
+        let (width, kv_width) = self.head_widths();
+        match module {
+            Module::Query => (width, hidden),
+            Module::Key | Module::Value => (kv_width, hidden),
+            Module::AttentionOutput => (hidden, width),
+            Module::Gate | Module::Up => (feed_forward, hidden),
+            Module::Down => (hidden, feed_forward),
+        }
+    }
+
+    /// Values of all query heads, and of all heads of keys or values.
+    pub(super) fn head_widths(&self) -> (usize, usize) {
+        let Heads { count, kv, size } = self.heads;
+        (count * size, kv * size)
+    }
+
     /// From the header of a GGUF file.
     pub(super) fn from_gguf(file: &GgufFile, tokens_max: usize) -> Result<Self, Error> {
         let architecture = file.text("general.architecture")?;

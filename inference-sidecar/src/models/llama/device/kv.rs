@@ -1,17 +1,10 @@
-//! The pool of keys and values, and attention over the blocks of a sequence.
+//! The pool of keys and values on a device, and attention over the blocks of a sequence.
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
-use crate::error::Error;
-use crate::models::cpu::{self, Heads, HostKv, Place};
+use crate::models::cpu::Heads;
 use crate::models::{BatchPlan, KV_BLOCK_TOKENS, SequencePlan};
-
-/// Keys and values of all layers.
-pub(super) enum KvPool {
-    Host(Vec<HostKv>),
-    Device(Vec<DeviceKv>),
-}
 
 /// Keys and values of one layer: slot × (kv heads · head size); a block is 16 slots in a row.
 pub(super) struct DeviceKv {
@@ -27,75 +20,22 @@ pub(super) struct Projections {
     pub values: Tensor,
 }
 
-impl KvPool {
-    pub(super) fn empty(is_host: bool) -> Self {
-        match is_host {
-            true => Self::Host(Vec::new()),
-            false => Self::Device(Vec::new()),
-        }
-    }
-
-    pub(super) fn reserve(
-        &mut self,
-        layers: usize,
-        blocks: usize,
-        heads: Heads,
-        device: &Device,
-    ) -> Result<(), Error> {
-        match self {
-            Self::Host(pools) => {
-                *pools = (0..layers).map(|_| HostKv::new(blocks, heads)).collect();
-            }
-            Self::Device(pools) => {
-                let shape = (blocks * KV_BLOCK_TOKENS, heads.kv * heads.size);
-                let layer = || -> candle_core::Result<_> {
-                    Ok(DeviceKv {
-                        keys: Tensor::zeros(shape, DType::F32, device)?,
-                        values: Tensor::zeros(shape, DType::F32, device)?,
-                        heads,
-                    })
-                };
-                *pools = (0..layers).map(|_| layer()).collect::<Result<_, _>>()?;
-            }
-        }
-        Ok(())
+impl DeviceKv {
+    pub(super) fn new(blocks: usize, heads: Heads, device: &Device) -> candle_core::Result<Self> {
+        let shape = (blocks * KV_BLOCK_TOKENS, heads.kv * heads.size);
+        Ok(Self {
+            keys: Tensor::zeros(shape, DType::F32, device)?,
+            values: Tensor::zeros(shape, DType::F32, device)?,
+            heads,
+        })
     }
 
     /// Stores keys and values, then lets each token see its sequence up to itself.
     pub(super) fn attend(
-        &mut self,
-        layer: usize,
+        &self,
         plan: &BatchPlan<'_>,
         new: &Projections,
     ) -> candle_core::Result<Tensor> {
-        match self {
-            Self::Host(pools) => attend_on_host(&mut pools[layer], plan, new),
-            Self::Device(pools) => pools[layer].attend(plan, new),
-        }
-    }
-}
-
-fn attend_on_host(
-    pool: &mut HostKv,
-    plan: &BatchPlan<'_>,
-    new: &Projections,
-) -> candle_core::Result<Tensor> {
-    let places: Vec<Place<'_>> = plan
-        .sequences
-        .iter()
-        .flat_map(|sequence| {
-            let blocks = sequence.blocks;
-            positions(sequence).map(move |position| Place { position, blocks })
-        })
-        .collect();
-    let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
-    pool.write(&places, &values(&new.keys)?, &values(&new.values)?);
-    let attended = cpu::attend(pool, &places, &values(&new.queries)?);
-    Tensor::from_vec(attended, new.queries.shape(), &Device::Cpu)
-}
-
-impl DeviceKv {
-    fn attend(&self, plan: &BatchPlan<'_>, new: &Projections) -> candle_core::Result<Tensor> {
         let device = new.queries.device();
         let slots: Vec<u32> = plan
             .sequences

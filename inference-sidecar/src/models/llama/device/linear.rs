@@ -1,4 +1,4 @@
-//! A weight matrix where it is used: packed on the host, or as a candle tensor on a device.
+//! A weight matrix as a tensor of candle on a device.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,82 +7,45 @@ use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{Device, Module as _, Tensor};
 
 use crate::error::Error;
-use crate::models::cpu::product;
 use crate::models::{Format, LowRank, Matrix};
 
 /// A matrix that is multiplied with activations (tokens × inputs).
-pub(super) enum Linear {
-    Host(Matrix),
-    Device(QMatMul),
-}
+pub(super) struct Linear(QMatMul);
 
 /// The vectors of the vocabulary.
-pub(super) enum Embedding {
-    Host(Matrix),
-    Device(Arc<QTensor>),
-}
+pub(super) struct Embedding(Arc<QTensor>);
 
 impl Linear {
-    pub(super) fn new(matrix: Matrix, device: Option<&Device>) -> Result<Self, Error> {
-        Ok(match device {
-            None => Self::Host(matrix),
-            Some(device) => Self::Device(QMatMul::from_qtensor(on_device(&matrix, device)?)?),
-        })
+    pub(super) fn new(matrix: &Matrix, device: &Device) -> Result<Self, Error> {
+        Ok(Self(QMatMul::from_qtensor(on_device(matrix, device)?)?))
     }
 
     /// Tokens × outputs.
     pub(super) fn apply(&self, activations: &Tensor) -> candle_core::Result<Tensor> {
-        match self {
-            Self::Host(matrix) => host_product(matrix, activations),
-            Self::Device(matrix) => matrix.forward(activations),
-        }
+        self.0.forward(activations)
     }
 }
 
 impl Embedding {
-    pub(super) fn new(vectors: Matrix, device: Option<&Device>) -> Result<Self, Error> {
-        Ok(match device {
-            None => Self::Host(vectors),
-            Some(device) => Self::Device(Arc::new(on_device(&vectors, device)?)),
-        })
+    pub(super) fn new(vectors: &Matrix, device: &Device) -> Result<Self, Error> {
+        Ok(Self(Arc::new(on_device(vectors, device)?)))
     }
 
     /// One vector per token.
     pub(super) fn look_up(&self, tokens: &[u32], device: &Device) -> candle_core::Result<Tensor> {
-        match self {
-            Self::Host(vectors) => {
-                let width = vectors.columns;
-                let mut values = vec![0.0; tokens.len() * width];
-                for (&token, values) in tokens.iter().zip(values.chunks_exact_mut(width)) {
-                    vectors.read_row(token as usize, values);
-                }
-                Tensor::from_vec(values, (tokens.len(), width), device)
-            }
-            Self::Device(vectors) => vectors.embedding(&Tensor::new(tokens, device)?),
-        }
+        self.0.embedding(&Tensor::new(tokens, device)?)
     }
 }
 
 /// scale · B (A x) for tokens × inputs: what an adapter adds to a linear layer.
 pub(super) fn low_rank(change: &LowRank, activations: &Tensor) -> candle_core::Result<Tensor> {
     let scale = f64::from(change.scale);
-    if activations.device().is_cpu() {
-        let narrow = host_product(&change.a, activations)?;
-        return host_product(&change.b, &narrow)? * scale;
-    }
     let on_device = |matrix: &Matrix| {
         let shape = (matrix.rows, matrix.columns);
         Tensor::from_vec(matrix.to_f32(), shape, activations.device())?.t()
     };
     let narrow = activations.matmul(&on_device(&change.a)?)?;
     narrow.matmul(&on_device(&change.b)?)? * scale
-}
-
-fn host_product(matrix: &Matrix, activations: &Tensor) -> candle_core::Result<Tensor> {
-    let tokens = activations.dim(0)?;
-    let values = activations.flatten_all()?.to_vec1::<f32>()?;
-    let result = product(matrix, &values);
-    Tensor::from_vec(result, (tokens, matrix.rows), &Device::Cpu)
 }
 
 fn on_device(matrix: &Matrix, device: &Device) -> candle_core::Result<QTensor> {

@@ -3,17 +3,21 @@
 use candle_core::Tensor;
 use candle_nn::ops::{rms_norm, silu};
 
-use super::Llama;
-use super::kv::{KvPool, Projections};
+use super::DeviceModel;
+use super::kv::{DeviceKv, Projections};
 use super::linear::low_rank;
-use super::rotary::Angles;
-use super::shape::Shape;
 use super::weights::{Layer, Weights};
 use crate::error::Error;
-use crate::models::{BatchPlan, LogitsOf, Module};
+use crate::models::llama::rotary::Angles;
+use crate::models::llama::shape::Shape;
+use crate::models::{BatchPlan, Module};
 
 /// Reads the tokens of the plan; returns the scores it asks for.
-pub(super) fn run(model: &mut Llama, plan: &BatchPlan<'_>) -> Result<Vec<Vec<f32>>, Error> {
+pub(super) fn run(
+    model: &mut DeviceModel,
+    shape: &Shape,
+    plan: &BatchPlan<'_>,
+) -> Result<Vec<Vec<f32>>, Error> {
     let positions: Vec<usize> = plan
         .sequences
         .iter()
@@ -21,9 +25,9 @@ pub(super) fn run(model: &mut Llama, plan: &BatchPlan<'_>) -> Result<Vec<Vec<f32
         .collect();
     let step = Step {
         plan,
-        shape: &model.shape,
+        shape,
         weights: &model.weights,
-        angles: model.shape.rotary.angles(&positions, &model.device)?,
+        angles: shape.rotary.angles(&positions, &model.device)?,
     };
     let tokens: Vec<u32> = plan
         .sequences
@@ -36,7 +40,7 @@ pub(super) fn run(model: &mut Llama, plan: &BatchPlan<'_>) -> Result<Vec<Vec<f32
         if (plan.is_abandoned)() {
             return Err(Error::Cancelled);
         }
-        x = (&x + step.attend(index, layer, &mut model.pool, &x)?)?;
+        x = (&x + step.attend(index, layer, &mut model.kv, &x)?)?;
         x = (&x + step.feed_forward(index, layer, &x)?)?;
     }
     Ok(step.scores(&x)?)
@@ -54,7 +58,7 @@ impl Step<'_> {
         &self,
         index: usize,
         layer: &Layer,
-        pool: &mut KvPool,
+        pool: &mut [DeviceKv],
         x: &Tensor,
     ) -> candle_core::Result<Tensor> {
         let heads = self.shape.heads;
@@ -65,7 +69,7 @@ impl Step<'_> {
             keys: self.angles.turn(&project(Module::Key)?, heads.kv)?,
             values: project(Module::Value)?,
         };
-        let attended = pool.attend(index, self.plan, &new)?;
+        let attended = pool[index].attend(self.plan, &new)?;
         self.project(index, layer, Module::AttentionOutput, &attended)
     }
 
@@ -112,17 +116,12 @@ impl Step<'_> {
 
     /// Only wanted rows meet the large output matrix.
     fn scores(&self, x: &Tensor) -> candle_core::Result<Vec<Vec<f32>>> {
-        let mut wanted: Vec<u32> = Vec::new();
-        let mut first = 0;
-        for sequence in &self.plan.sequences {
-            let end = first + sequence.tokens.len() as u32;
-            match sequence.logits {
-                LogitsOf::Nothing => {}
-                LogitsOf::LastToken => wanted.push(end - 1),
-                LogitsOf::EveryToken => wanted.extend(first..end),
-            }
-            first = end;
-        }
+        let wanted: Vec<u32> = self
+            .plan
+            .wanted_rows()
+            .into_iter()
+            .map(|row| row as u32)
+            .collect();
         if wanted.is_empty() {
             return Ok(Vec::new());
         }

@@ -1,12 +1,12 @@
-//! The tensors of a model as the forward pass uses them.
+//! The tensors of a model on a device.
 
 use candle_core::{Device, Tensor};
 
 use super::linear::{Embedding, Linear};
-use super::shape::Shape;
-use super::tensors::{TensorName, Tensors};
 use crate::error::Error;
 use crate::models::Module;
+use crate::models::llama::shape::Shape;
+use crate::models::llama::tensors::{TensorName, Tensors};
 
 pub(super) struct Weights {
     pub embedding: Embedding,
@@ -29,11 +29,10 @@ impl Layer {
 }
 
 impl Weights {
-    /// `device`: None keeps the matrices as they are in the file and computes on the host.
     pub(super) fn read(
         tensors: &Tensors<'_>,
         shape: &Shape,
-        device: Option<&Device>,
+        device: &Device,
     ) -> Result<Self, Error> {
         let reader = Reader {
             tensors,
@@ -51,10 +50,10 @@ impl Weights {
             .map(|index| reader.layer(index))
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            embedding: Embedding::new(vectors, device)?,
+            embedding: Embedding::new(&vectors, device)?,
             layers,
             output_norm: reader.norm(TensorName::OutputNorm)?,
-            output: Linear::new(output, device)?,
+            output: Linear::new(&output, device)?,
         })
     }
 }
@@ -62,40 +61,33 @@ impl Weights {
 struct Reader<'a> {
     tensors: &'a Tensors<'a>,
     shape: &'a Shape,
-    device: Option<&'a Device>,
+    device: &'a Device,
 }
 
 impl Reader<'_> {
     fn layer(&self, index: usize) -> Result<Layer, Error> {
-        let Shape {
-            hidden,
-            feed_forward,
-            heads,
-            ..
-        } = *self.shape;
-        let (queries, keys) = (heads.count * heads.size, heads.kv * heads.size);
-        let linear = |module, outputs, inputs| {
+        let linear = |module| {
+            let (outputs, inputs) = self.shape.of_module(module);
             let name = TensorName::Linear(index, module);
-            Linear::new(self.tensors.matrix(name, outputs, inputs)?, self.device)
+            Linear::new(&self.tensors.matrix(name, outputs, inputs)?, self.device)
         };
         Ok(Layer {
             attention_norm: self.norm(TensorName::AttentionNorm(index))?,
             feed_forward_norm: self.norm(TensorName::FeedForwardNorm(index))?,
             linears: [
-                linear(Module::Query, queries, hidden)?,
-                linear(Module::Key, keys, hidden)?,
-                linear(Module::Value, keys, hidden)?,
-                linear(Module::AttentionOutput, hidden, queries)?,
-                linear(Module::Gate, feed_forward, hidden)?,
-                linear(Module::Up, feed_forward, hidden)?,
-                linear(Module::Down, hidden, feed_forward)?,
+                linear(Module::Query)?,
+                linear(Module::Key)?,
+                linear(Module::Value)?,
+                linear(Module::AttentionOutput)?,
+                linear(Module::Gate)?,
+                linear(Module::Up)?,
+                linear(Module::Down)?,
             ],
         })
     }
 
     fn norm(&self, name: TensorName) -> Result<Tensor, Error> {
         let values = self.tensors.vector(name, self.shape.hidden)?;
-        let device = self.device.unwrap_or(&Device::Cpu);
-        Ok(Tensor::new(values, device)?)
+        Ok(Tensor::new(values, self.device)?)
     }
 }

@@ -1,0 +1,220 @@
+//! AVX2, with the VNNI instructions for 256 bits where they exist (Intel from Alder Lake).
+
+use std::arch::x86_64::*;
+
+use super::{LANES, Lanes};
+
+/// Proof that the processor has AVX2, FMA and F16C; and AVX-VNNI if `VNNI` is true.
+#[derive(Clone, Copy)]
+pub(in crate::models) struct Avx2<const VNNI: bool>(());
+
+impl<const VNNI: bool> Avx2<VNNI> {
+    pub(super) fn detect() -> Option<Self> {
+        let has_all = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+            && (!VNNI || is_x86_feature_detected!("avxvnni"));
+        has_all.then_some(Self(()))
+    }
+}
+
+/// Runs an instruction of this level on both halves.
+macro_rules! run {
+    ($expression:expr) => {
+        // SAFETY: a token exists only after `detect` has found the instructions, and pointers come
+        // from references to arrays; offsets stay within them.
+        unsafe { $expression }
+    };
+}
+
+#[inline(always)]
+fn both<T: Copy, U>(a: [T; 2], change: impl Fn(T) -> U) -> [U; 2] {
+    [change(a[0]), change(a[1])]
+}
+
+#[inline(always)]
+fn join<T: Copy>(a: [T; 2], b: [T; 2], join: impl Fn(T, T) -> T) -> [T; 2] {
+    [join(a[0], b[0]), join(a[1], b[1])]
+}
+
+impl<const VNNI: bool> Lanes for Avx2<VNNI> {
+    type F = [__m256; 2];
+    type I = [__m256i; 2];
+    type B = [__m256i; 2];
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::F {
+        [run!(_mm256_set1_ps(value)); 2]
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32; LANES]) -> Self::F {
+        let from = values.as_ptr();
+        run!([_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))])
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bits: &[u16; LANES]) -> Self::F {
+        let from = bits.as_ptr();
+        run!([
+            _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+            _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())),
+        ])
+    }
+
+    #[inline(always)]
+    fn to_f16(self, values: Self::F) -> [u16; LANES] {
+        let mut bits = [0u16; LANES];
+        let to = bits.as_mut_ptr();
+        run!({
+            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
+            _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<NEAREST>(values[0]));
+            _mm_storeu_si128(to.add(8).cast(), _mm256_cvtps_ph::<NEAREST>(values[1]));
+        });
+        bits
+    }
+
+    #[inline(always)]
+    fn store(self, values: Self::F, to: &mut [f32; LANES]) {
+        let to = to.as_mut_ptr();
+        run!({
+            _mm256_storeu_ps(to, values[0]);
+            _mm256_storeu_ps(to.add(8), values[1]);
+        });
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        join(a, b, |a, b| run!(_mm256_add_ps(a, b)))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        join(a, b, |a, b| run!(_mm256_mul_ps(a, b)))
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::F, b: Self::F) -> Self::F {
+        join(a, b, |a, b| run!(_mm256_div_ps(a, b)))
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        join(a, b, |a, b| run!(_mm256_max_ps(a, b)))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        run!([
+            _mm256_fmadd_ps(a[0], b[0], c[0]),
+            _mm256_fmadd_ps(a[1], b[1], c[1]),
+        ])
+    }
+
+    #[inline(always)]
+    fn round(self, a: Self::F) -> Self::F {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        both(a, |a| run!(_mm256_round_ps::<NEAREST>(a)))
+    }
+
+    #[inline(always)]
+    fn exp2_whole(self, a: Self::F) -> Self::F {
+        both(a, |a| {
+            run!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(
+                _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127))
+            )))
+        })
+    }
+
+    #[inline(always)]
+    fn keep_first(self, a: Self::F, count: usize, other: f32) -> Self::F {
+        let half = |a: __m256, first: i32| {
+            run!({
+                let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                let bound = _mm256_set1_epi32(count as i32 - first);
+                let mask = _mm256_castsi256_ps(_mm256_cmpgt_epi32(bound, lanes));
+                _mm256_blendv_ps(_mm256_set1_ps(other), a, mask)
+            })
+        };
+        [half(a[0], 0), half(a[1], 8)]
+    }
+
+    #[inline(always)]
+    fn splat_i32(self, value: i32) -> Self::I {
+        [run!(_mm256_set1_epi32(value)); 2]
+    }
+
+    #[inline(always)]
+    fn to_f32(self, a: Self::I) -> Self::F {
+        both(a, |a| run!(_mm256_cvtepi32_ps(a)))
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, bytes: &[u8; 64]) -> Self::B {
+        let from = bytes.as_ptr();
+        run!([
+            _mm256_loadu_si256(from.cast()),
+            _mm256_loadu_si256(from.add(32).cast()),
+        ])
+    }
+
+    #[inline(always)]
+    fn low_nibbles(self, bytes: Self::B) -> Self::B {
+        both(bytes, |b| run!(_mm256_and_si256(b, _mm256_set1_epi8(15))))
+    }
+
+    #[inline(always)]
+    fn high_nibbles(self, bytes: Self::B) -> Self::B {
+        both(bytes, |b| {
+            run!(_mm256_and_si256(
+                _mm256_srli_epi16::<4>(b),
+                _mm256_set1_epi8(15)
+            ))
+        })
+    }
+
+    #[inline(always)]
+    fn dot_nibbles(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
+        if VNNI {
+            return self.dot_bytes(sum, weights, x);
+        }
+        let x = run!(_mm256_set1_epi32(i32::from_le_bytes(x)));
+        // Sums of two products stay below 2 · 15 · 128, so nothing saturates.
+        join(sum, weights, |sum, weights| {
+            run!({
+                let pairs = _mm256_maddubs_epi16(weights, x);
+                _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            })
+        })
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
+        let x = run!(_mm256_set1_epi32(i32::from_le_bytes(x)));
+        join(sum, weights, |sum, weights| {
+            if VNNI {
+                return run!(_mm256_dpbusd_avx_epi32(sum, weights, x));
+            }
+            // Even and odd bytes apart, because the sum of two products may not fit into 16 bits.
+            run!({
+                let even = _mm256_and_si256(weights, _mm256_set1_epi16(255));
+                let odd = _mm256_srli_epi16::<8>(weights);
+                let even_x = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
+                let odd_x = _mm256_srai_epi16::<8>(x);
+                let sum = _mm256_add_epi32(sum, _mm256_madd_epi16(even, even_x));
+                _mm256_add_epi32(sum, _mm256_madd_epi16(odd, odd_x))
+            })
+        })
+    }
+
+    #[inline(always)]
+    fn to_i8(self, a: Self::F) -> [u8; LANES] {
+        let mut values = [0i32; LANES];
+        let to = values.as_mut_ptr();
+        run!({
+            _mm256_storeu_si256(to.cast(), _mm256_cvtps_epi32(a[0]));
+            _mm256_storeu_si256(to.add(8).cast(), _mm256_cvtps_epi32(a[1]));
+        });
+        values.map(|value| value.to_le_bytes()[0])
+    }
+}

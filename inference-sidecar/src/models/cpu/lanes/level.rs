@@ -1,0 +1,107 @@
+//! Which instructions the kernels use: the best that the processor has, found when the program runs.
+
+use std::fmt;
+
+use super::Lanes;
+#[cfg(target_arch = "x86_64")]
+use super::avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+use super::avx512::Avx512;
+use super::portable::Portable;
+
+/// A computation that is written for every level.
+pub(in crate::models) trait Kernel {
+    type Output;
+
+    /// Always inlined, so that it is compiled with the instructions of the level.
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output;
+}
+
+/// A level that this processor has.
+#[derive(Clone, Copy)]
+pub(in crate::models) enum Level {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(Avx2<true>),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2<false>),
+    Portable,
+}
+
+impl Level {
+    /// The fastest level of this processor.
+    pub(in crate::models) fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let best = Avx512::detect().map(Self::Avx512);
+            let best = best.or_else(|| Avx2::detect().map(Self::AvxVnni));
+            if let Some(level) = best.or_else(|| Avx2::detect().map(Self::Avx2)) {
+                return level;
+            }
+        }
+        Self::Portable
+    }
+
+    /// All levels that this processor has.
+    #[cfg(test)]
+    pub(in crate::models) fn all() -> Vec<Self> {
+        let mut all = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            all.extend(Avx2::detect().map(Self::Avx2));
+            all.extend(Avx2::detect().map(Self::AvxVnni));
+            all.extend(Avx512::detect().map(Self::Avx512));
+        }
+        all
+    }
+
+    /// Runs a kernel with the instructions of this level.
+    #[inline]
+    pub(in crate::models) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            // SAFETY: the token says that the processor has the instructions.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(lanes) => unsafe { run_avx512(lanes, kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(lanes) => unsafe { run_avx_vnni(lanes, kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(lanes) => unsafe { run_avx2(lanes, kernel) },
+            Self::Portable => kernel.run(Portable),
+        }
+    }
+}
+
+impl fmt::Debug for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "AVX-512 VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(_) => "AVX-VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "AVX2",
+            Self::Portable => "portable",
+        })
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn run_avx512<K: Kernel>(lanes: Avx512, kernel: K) -> K::Output {
+    kernel.run(lanes)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn run_avx_vnni<K: Kernel>(lanes: Avx2<true>, kernel: K) -> K::Output {
+    kernel.run(lanes)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn run_avx2<K: Kernel>(lanes: Avx2<false>, kernel: K) -> K::Output {
+    kernel.run(lanes)
+}

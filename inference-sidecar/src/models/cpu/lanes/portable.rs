@@ -1,0 +1,136 @@
+//! The definition of each operation, in plain Rust: what every other level must equal.
+
+use half::f16;
+
+use super::{LANES, Lanes};
+
+/// Runs on every processor.
+#[derive(Clone, Copy)]
+pub(in crate::models) struct Portable;
+
+#[inline(always)]
+fn each<T: Copy, U>(a: [T; LANES], change: impl FnMut(T) -> U) -> [U; LANES] {
+    a.map(change)
+}
+
+#[inline(always)]
+fn both(a: [f32; LANES], b: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    std::array::from_fn(|lane| join(a[lane], b[lane]))
+}
+
+impl Lanes for Portable {
+    type F = [f32; LANES];
+    type I = [i32; LANES];
+    type B = [u8; 64];
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::F {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32; LANES]) -> Self::F {
+        *values
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bits: &[u16; LANES]) -> Self::F {
+        each(*bits, |bits| f16::from_bits(bits).to_f32())
+    }
+
+    #[inline(always)]
+    fn to_f16(self, values: Self::F) -> [u16; LANES] {
+        each(values, |value| f16::from_f32(value).to_bits())
+    }
+
+    #[inline(always)]
+    fn store(self, values: Self::F, to: &mut [f32; LANES]) {
+        *to = values;
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        both(a, b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        both(a, b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::F, b: Self::F) -> Self::F {
+        both(a, b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        both(a, b, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        std::array::from_fn(|lane| a[lane].mul_add(b[lane], c[lane]))
+    }
+
+    #[inline(always)]
+    fn round(self, a: Self::F) -> Self::F {
+        each(a, f32::round_ties_even)
+    }
+
+    #[inline(always)]
+    fn exp2_whole(self, a: Self::F) -> Self::F {
+        each(a, |a| {
+            f32::from_bits(((a as i32 + 127) << 23).cast_unsigned())
+        })
+    }
+
+    #[inline(always)]
+    fn keep_first(self, a: Self::F, count: usize, other: f32) -> Self::F {
+        std::array::from_fn(|lane| if lane < count { a[lane] } else { other })
+    }
+
+    #[inline(always)]
+    fn splat_i32(self, value: i32) -> Self::I {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    fn to_f32(self, a: Self::I) -> Self::F {
+        each(a, |a| a as f32)
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, bytes: &[u8; 64]) -> Self::B {
+        *bytes
+    }
+
+    #[inline(always)]
+    fn low_nibbles(self, bytes: Self::B) -> Self::B {
+        bytes.map(|byte| byte & 15)
+    }
+
+    #[inline(always)]
+    fn high_nibbles(self, bytes: Self::B) -> Self::B {
+        bytes.map(|byte| byte >> 4)
+    }
+
+    #[inline(always)]
+    fn dot_nibbles(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
+        self.dot_bytes(sum, weights, x)
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
+        std::array::from_fn(|lane| {
+            let products =
+                (0..4).map(|i| i32::from(weights[4 * lane + i]) * i32::from(x[i].cast_signed()));
+            sum[lane] + products.sum::<i32>()
+        })
+    }
+
+    #[inline(always)]
+    fn to_i8(self, a: Self::F) -> [u8; LANES] {
+        each(a, |a| (a.round_ties_even() as i32).to_le_bytes()[0])
+    }
+}

@@ -1,0 +1,252 @@
+//! One step over a batch plan: all tokens of all sequences are rows of the same matrices.
+
+use super::weights::{Layer, Linear, Weights};
+use crate::error::Error;
+use crate::models::cpu::{
+    HostKv, Level, Pool, Product, QuantizedRows, Span, Turns, Write, attend, float_product, gate,
+    multiply, rms_norm, turn,
+};
+use crate::models::llama::shape::Shape;
+use crate::models::{BatchPlan, LowRank, Module};
+
+/// What a step reads.
+pub(super) struct Step<'a> {
+    pub plan: &'a BatchPlan<'a>,
+    pub shape: &'a Shape,
+    pub weights: &'a Weights,
+    pub level: Level,
+    pub pool: &'static Pool,
+}
+
+/// The memory of a step, kept for the next one.
+#[derive(Default)]
+pub(super) struct Buffers {
+    /// Tokens × hidden: what the layers add to.
+    x: Vec<f32>,
+    normed: Vec<f32>,
+    quantized: QuantizedRows,
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    attended: Vec<f32>,
+    gates: Vec<f32>,
+    ups: Vec<f32>,
+}
+
+/// A linear layer, where its results go, and whether they are added to what is there.
+type Target<'a> = (Module, &'a mut [f32], Write);
+
+impl Step<'_> {
+    /// Returns the scores that the plan asks for.
+    pub(super) fn run(
+        &self,
+        kv: &mut [HostKv],
+        buffers: &mut Buffers,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let spans: Vec<Span<'_>> = self.spans().collect();
+        let positions = spans
+            .iter()
+            .flat_map(|span| span.position..span.position + span.tokens);
+        let turns = self.shape.rotary.turns(positions);
+        self.look_up(buffers);
+        for (index, (layer, kv)) in self.weights.layers.iter().zip(kv).enumerate() {
+            if (self.plan.is_abandoned)() {
+                return Err(Error::Cancelled);
+            }
+            let layer = (index, layer);
+            self.project_heads(layer, buffers);
+            self.attend(kv, &spans, &turns, buffers);
+            self.add_attended(layer, buffers);
+            self.feed_forward(layer, buffers);
+        }
+        Ok(self.scores(buffers))
+    }
+
+    fn spans(&self) -> impl Iterator<Item = Span<'_>> {
+        self.plan.sequences.iter().map(|sequence| Span {
+            position: sequence.position,
+            tokens: sequence.tokens.len(),
+            blocks: sequence.blocks,
+        })
+    }
+
+    /// The vectors of the tokens; all buffers get their sizes.
+    fn look_up(&self, buffers: &mut Buffers) {
+        let hidden = self.shape.hidden;
+        let tokens = || self.plan.sequences.iter().flat_map(|s| s.tokens);
+        let count = tokens().count();
+        let (width, kv_width) = self.shape.head_widths();
+        buffers.x.resize(count * hidden, 0.0);
+        buffers.normed.resize(count * hidden, 0.0);
+        buffers.queries.resize(count * width, 0.0);
+        buffers.attended.resize(count * width, 0.0);
+        buffers.keys.resize(count * kv_width, 0.0);
+        buffers.values.resize(count * kv_width, 0.0);
+        buffers.gates.resize(count * self.shape.feed_forward, 0.0);
+        buffers.ups.resize(count * self.shape.feed_forward, 0.0);
+        for (&token, values) in tokens().zip(buffers.x.chunks_exact_mut(hidden)) {
+            self.weights.embedding.read_row(token as usize, values);
+        }
+    }
+
+    fn project_heads(&self, layer: (usize, &Layer), buffers: &mut Buffers) {
+        self.normalise(&buffers.x, &layer.1.attention_norm, &mut buffers.normed);
+        let targets = vec![
+            (
+                Module::Query,
+                buffers.queries.as_mut_slice(),
+                Write::Replace,
+            ),
+            (Module::Key, buffers.keys.as_mut_slice(), Write::Replace),
+            (Module::Value, buffers.values.as_mut_slice(), Write::Replace),
+        ];
+        self.project(layer, &buffers.normed, &mut buffers.quantized, targets);
+    }
+
+    fn attend(&self, kv: &mut HostKv, spans: &[Span<'_>], turns: &Turns, buffers: &mut Buffers) {
+        let (pool, level) = (self.pool, self.level);
+        let (width, kv_width) = self.shape.head_widths();
+        turn(pool, level, turns, &mut buffers.queries, width);
+        turn(pool, level, turns, &mut buffers.keys, kv_width);
+        kv.write(level, spans, &buffers.keys, &buffers.values);
+        attend(
+            pool,
+            level,
+            kv,
+            spans,
+            &buffers.queries,
+            &mut buffers.attended,
+        );
+    }
+
+    fn add_attended(&self, layer: (usize, &Layer), buffers: &mut Buffers) {
+        let targets = vec![(
+            Module::AttentionOutput,
+            buffers.x.as_mut_slice(),
+            Write::Add,
+        )];
+        self.project(layer, &buffers.attended, &mut buffers.quantized, targets);
+    }
+
+    fn feed_forward(&self, layer: (usize, &Layer), buffers: &mut Buffers) {
+        self.normalise(&buffers.x, &layer.1.feed_forward_norm, &mut buffers.normed);
+        let targets = vec![
+            (Module::Gate, buffers.gates.as_mut_slice(), Write::Replace),
+            (Module::Up, buffers.ups.as_mut_slice(), Write::Replace),
+        ];
+        self.project(layer, &buffers.normed, &mut buffers.quantized, targets);
+        let width = self.shape.feed_forward;
+        gate(
+            self.pool,
+            self.level,
+            &mut buffers.gates,
+            &buffers.ups,
+            width,
+        );
+        let targets = vec![(Module::Down, buffers.x.as_mut_slice(), Write::Add)];
+        self.project(layer, &buffers.gates, &mut buffers.quantized, targets);
+    }
+
+    fn normalise(&self, rows: &[f32], weights: &[f32], results: &mut [f32]) {
+        let epsilon = self.shape.norm_epsilon;
+        rms_norm(self.pool, self.level, rows, weights, epsilon, results);
+    }
+
+    /// Linear layers over the same rows, and for each sequence what its adapter adds.
+    fn project(
+        &self,
+        (index, layer): (usize, &Layer),
+        rows: &[f32],
+        quantized: &mut QuantizedRows,
+        mut targets: Vec<Target<'_>>,
+    ) {
+        let linears = targets
+            .iter_mut()
+            .map(|(module, results, write)| (layer.linear(*module), &mut **results, *write));
+        self.multiply(rows, quantized, linears.collect());
+        for (module, results, _) in targets {
+            self.adapt(index, module, rows, results);
+        }
+    }
+
+    fn multiply(
+        &self,
+        rows: &[f32],
+        quantized: &mut QuantizedRows,
+        linears: Vec<(&Linear, &mut [f32], Write)>,
+    ) {
+        let mut products = Vec::with_capacity(linears.len());
+        for (linear, results, write) in linears {
+            match linear {
+                Linear::Packed(matrix) => products.push(Product {
+                    matrix,
+                    results,
+                    write,
+                }),
+                Linear::Unpacked(matrix) => {
+                    float_product(self.pool, matrix, rows, results, write, 1.0);
+                }
+            }
+        }
+        if let Some(product) = products.first() {
+            quantized.set(self.pool, self.level, rows, product.matrix.columns());
+            multiply(self.pool, self.level, quantized, products);
+        }
+    }
+
+    /// Adds scale · B (A x) for the rows of sequences with an adapter.
+    fn adapt(&self, layer: usize, module: Module, rows: &[f32], results: &mut [f32]) {
+        let tokens: usize = self.plan.sequences.iter().map(|s| s.tokens.len()).sum();
+        let (inputs, outputs) = (rows.len() / tokens, results.len() / tokens);
+        let mut first = 0;
+        // Neighbours under the same adapter are one segment (SGMV, Punica, arXiv 2310.18547).
+        for segment in self
+            .plan
+            .sequences
+            .chunk_by(|a, b| a.adapter_id() == b.adapter_id())
+        {
+            let end = first + segment.iter().map(|s| s.tokens.len()).sum::<usize>();
+            let change = segment[0]
+                .adapter
+                .and_then(|adapter| adapter.change(layer, module));
+            if let Some(LowRank { a, b, scale }) = change {
+                let mut narrow = vec![0.0; (end - first) * a.rows];
+                let rows = &rows[first * inputs..end * inputs];
+                float_product(self.pool, a, rows, &mut narrow, Write::Replace, 1.0);
+                let results = &mut results[first * outputs..end * outputs];
+                float_product(self.pool, b, &narrow, results, Write::Add, *scale);
+            }
+            first = end;
+        }
+    }
+
+    /// Only wanted rows meet the large output matrix.
+    fn scores(&self, buffers: &mut Buffers) -> Vec<Vec<f32>> {
+        let hidden = self.shape.hidden;
+        let wanted = self.plan.wanted_rows();
+        if wanted.is_empty() {
+            return Vec::new();
+        }
+        let Buffers {
+            x,
+            normed,
+            quantized,
+            ..
+        } = buffers;
+        let rows: Vec<f32> = wanted
+            .iter()
+            .flat_map(|row| &x[row * hidden..][..hidden])
+            .copied()
+            .collect();
+        normed.resize(rows.len(), 0.0);
+        self.normalise(&rows, &self.weights.output_norm, normed);
+        let vocabulary = self.shape.vocabulary;
+        let mut scores = vec![0.0; wanted.len() * vocabulary];
+        let linear = (&*self.weights.output, scores.as_mut_slice(), Write::Replace);
+        self.multiply(normed, quantized, vec![linear]);
+        scores
+            .chunks_exact(vocabulary)
+            .map(<[f32]>::to_vec)
+            .collect()
+    }
+}
