@@ -1,10 +1,12 @@
-//! Prints the speed of the models: median of five runs after a warm-up.
+//! Prints the speed of the models, each the median of some runs after a warm-up, one figure a line.
 //!
-//! `throughput MODEL.gguf BERT_DIR`, on an idle machine.
+//! `throughput RUNS MODEL.gguf [BERT_DIR]`, on an idle machine. `reference/peer_speed.py` runs it
+//! alternately with llama.cpp.
 
 use std::path::Path;
 use std::time::Instant;
 
+use anyhow::Context;
 use inference_sidecar::error::Error;
 use inference_sidecar::gguf::GgufFile;
 use inference_sidecar::models::{
@@ -12,68 +14,56 @@ use inference_sidecar::models::{
     LlamaOptions, LogitsOf, SequencePlan,
 };
 
-const RUNS: usize = 5;
 const PROMPT_TOKENS: usize = 512;
-const STEP_TOKENS: usize = 128;
 const DECODE_TOKENS: usize = 64;
-/// Sequences that decode together.
-const BATCHES: [usize; 3] = [1, 8, 32];
+/// Sequences that decode together, and how many tokens stand before in each.
+const DECODES: [(usize, usize); 4] = [(1, 0), (8, 0), (16, 0), (1, 2048)];
+const BLOCKS_EACH: usize = (2048 + DECODE_TOKENS).div_ceil(KV_BLOCK_TOKENS);
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, language, embedding] = arguments.as_slice() else {
-        anyhow::bail!("usage: throughput MODEL.gguf BERT_DIR");
+    let (runs, language, embedding) = match arguments.as_slice() {
+        [_, runs, language] => (runs, language, None),
+        [_, runs, language, embedding] => (runs, language, Some(embedding)),
+        _ => anyhow::bail!("usage: throughput RUNS MODEL.gguf [BERT_DIR]"),
     };
+    let runs: usize = runs.parse().context("RUNS is no number")?;
     let start = Instant::now();
     let file = GgufFile::open(Path::new(language))?;
     let mut llama = Llama::from_gguf(&file, &LlamaOptions::cpu())?;
-    println!("load {:.2} s", start.elapsed().as_secs_f64());
-    measure_language(&mut llama)?;
-    measure_embedding(&BertEmbedder::load(Path::new(embedding))?)
+    drop(file);
+    println!("load: {:.2} s", start.elapsed().as_secs_f64());
+    measure_language(&mut llama, runs)?;
+    match embedding {
+        Some(directory) => measure_embedding(&BertEmbedder::load(Path::new(directory))?, runs),
+        None => Ok(()),
+    }
 }
 
-fn measure_language(llama: &mut Llama) -> anyhow::Result<()> {
-    let sequences = BATCHES.iter().copied().max().unwrap_or(1);
-    let blocks_each = (PROMPT_TOKENS + DECODE_TOKENS).div_ceil(KV_BLOCK_TOKENS);
-    llama.reserve_kv(sequences * blocks_each)?;
+fn measure_language(llama: &mut Llama, runs: usize) -> anyhow::Result<()> {
+    let sequences = DECODES.iter().map(|&(count, _)| count).max().unwrap_or(1);
+    llama.reserve_kv(sequences * BLOCKS_EACH)?;
     let blocks: Vec<BlockId> = (0u32..)
-        .take(sequences * blocks_each)
+        .take(sequences * BLOCKS_EACH)
         .map(BlockId)
         .collect();
-    let blocks: Vec<&[BlockId]> = blocks.chunks(blocks_each).collect();
-    let prompt: Vec<u32> = (0..PROMPT_TOKENS as u32).map(|i| 1000 + i * 7).collect();
-
-    let mut prefill = Vec::new();
-    for _ in 0..=RUNS {
-        prefill.push(rate(PROMPT_TOKENS, || read(llama, &prompt, blocks[0]))?);
-    }
-    println!(
-        "prefill {PROMPT_TOKENS}: {:.1} tokens/s",
-        median(&mut prefill)
-    );
-    for blocks in &blocks[1..] {
-        read(llama, &prompt, blocks)?;
-    }
-    for batch in BATCHES {
-        let mut decode = Vec::new();
-        for _ in 0..=RUNS {
-            let tokens = batch * DECODE_TOKENS;
-            decode.push(rate(tokens, || {
-                continue_together(llama, &prompt, &blocks[..batch])
-            })?);
+    let blocks: Vec<&[BlockId]> = blocks.chunks(BLOCKS_EACH).collect();
+    let tokens: Vec<u32> = (0..2048).map(|i| 1000 + i * 7).collect();
+    let prompt = &tokens[..PROMPT_TOKENS];
+    let speed = median(runs, PROMPT_TOKENS, || {
+        step(llama, vec![plan(prompt, 0, blocks[0])])
+    })?;
+    println!("prefill {PROMPT_TOKENS}: {speed:.1} tokens/s");
+    for (count, depth) in DECODES {
+        if depth > 0 {
+            for blocks in &blocks[..count] {
+                step(llama, vec![plan(&tokens[..depth], 0, blocks)])?;
+            }
         }
-        println!(
-            "decode after {PROMPT_TOKENS}, {batch} together: {:.1} tokens/s",
-            median(&mut decode)
-        );
-    }
-    Ok(())
-}
-
-/// Reads a prompt in steps.
-fn read(llama: &mut Llama, prompt: &[u32], blocks: &[BlockId]) -> Result<(), Error> {
-    for (index, tokens) in prompt.chunks(STEP_TOKENS).enumerate() {
-        step(llama, vec![plan(tokens, index * STEP_TOKENS, blocks)])?;
+        let speed = median(runs, count * DECODE_TOKENS, || {
+            continue_together(llama, &tokens, depth, &blocks[..count])
+        })?;
+        println!("decode {count} at {depth}: {speed:.1} tokens/s");
     }
     Ok(())
 }
@@ -82,12 +72,13 @@ fn read(llama: &mut Llama, prompt: &[u32], blocks: &[BlockId]) -> Result<(), Err
 fn continue_together(
     llama: &mut Llama,
     tokens: &[u32],
+    depth: usize,
     blocks: &[&[BlockId]],
 ) -> Result<(), Error> {
     for (index, token) in tokens.chunks(1).take(DECODE_TOKENS).enumerate() {
         let sequences = blocks
             .iter()
-            .map(|blocks| plan(token, PROMPT_TOKENS + index, blocks));
+            .map(|blocks| plan(token, depth + index, blocks));
         step(llama, sequences.collect())?;
     }
     Ok(())
@@ -112,31 +103,29 @@ fn step(llama: &mut Llama, sequences: Vec<SequencePlan<'_>>) -> Result<(), Error
     llama.forward(&plan).map(drop)
 }
 
-fn measure_embedding(model: &BertEmbedder) -> anyhow::Result<()> {
+fn measure_embedding(model: &BertEmbedder, runs: usize) -> anyhow::Result<()> {
     for (tokens, texts) in [(16, 64), (128, 32), (256, 16)] {
         let sequence: Vec<u32> = (0..tokens).map(|i| 2000 + i).collect();
         let batch = vec![sequence.as_slice(); texts];
-        let mut rates = Vec::new();
-        for _ in 0..=RUNS {
-            rates.push(rate(texts, || model.embed(&batch).map(drop))?);
-        }
-        println!(
-            "embeddings of {tokens} tokens, batch {texts}: {:.1} texts/s",
-            median(&mut rates)
-        );
+        let speed = median(runs, texts, || model.embed(&batch).map(drop))?;
+        println!("embed {texts} of {tokens} tokens: {speed:.1} texts/s");
     }
     Ok(())
 }
 
-fn rate(count: usize, work: impl FnOnce() -> Result<(), Error>) -> Result<f64, Error> {
-    let start = Instant::now();
+/// Things per second, of which each run makes `count`. The first run is the warm-up.
+fn median(
+    runs: usize,
+    count: usize,
+    mut work: impl FnMut() -> Result<(), Error>,
+) -> Result<f64, Error> {
     work()?;
-    Ok(count as f64 / start.elapsed().as_secs_f64())
-}
-
-/// The first run is the warm-up.
-fn median(rates: &mut [f64]) -> f64 {
-    let measured = &mut rates[1..];
-    measured.sort_by(f64::total_cmp);
-    measured[measured.len() / 2]
+    let mut rates = Vec::with_capacity(runs);
+    for _ in 0..runs.max(1) {
+        let start = Instant::now();
+        work()?;
+        rates.push(count as f64 / start.elapsed().as_secs_f64());
+    }
+    rates.sort_by(f64::total_cmp);
+    Ok(rates[rates.len() / 2])
 }

@@ -5,10 +5,8 @@
 
 main() {
     local start=$SECONDS
-    printf 'date: %s\ncommit: %s\nmachine: %s, %s cores\nload before: %s\n\n' "$(date -u +%F)" \
-        "$(git describe --always --dirty)" "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" \
-        "$(nproc)" "$(cut -d ' ' -f 1-3 /proc/loadavg)"
-    cargo run -q -p inference-sidecar --example throughput -- "$language_file" "$embedding_dir"
+    describe_run
+    cargo run -q -p inference-sidecar --example throughput -- 5 "$language_file" "$embedding_dir"
     for pg in "$pg16" "$pg18"; do
         printf '\n%s\n' "$("$pg/bin/postgres" --version)"
         system_tests "$pg" cancel:: memory:: search::questions real_input:: | grep 'measured:\|FAILED\|panicked' | sed 's/.*measured: //'

@@ -117,6 +117,13 @@ need_free_socket() {
         "Stop it (kill $pid), then run 'make up' again."
 }
 
+# What a log of measurements begins with.
+describe_run() {
+    printf 'date: %s\ncommit: %s\nmachine: %s, %s cores\nload before: %s\n\n' "$(date -u +%F)" \
+        "$(git describe --always --dirty)" "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" \
+        "$(nproc)" "$(cut -d ' ' -f 1-3 /proc/loadavg)"
+}
+
 # psql for scripts: rows without decoration, the first error stops it.
 psql_quiet() { "$pg18/bin/psql" -X -q -At -v ON_ERROR_STOP=1 -d "$dsn" "$@"; }
 

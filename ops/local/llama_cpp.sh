@@ -1,0 +1,18 @@
+# shellcheck shell=bash
+# Sourced after env.sh: llama-cpp-python, the peer. The package is built from source, which takes many minutes;
+# it is kept in .salesai/llama-venv.
+
+venv=$state/llama-venv
+pin=llama-cpp-python==0.3.36
+
+install_llama_cpp() {
+    [ "$(cat "$venv/.pin" 2>/dev/null)" != "$pin" ] || return 0
+    command -v c++ >/dev/null || die "a C++ compiler is needed to build $pin" "Install one (apt-get install g++), then run the same command again."
+    need_space "$state" 1500 "building $pin"
+    say "Building $pin in $venv (many minutes)"
+    rm -rf "$venv"
+    python3 -m venv "$venv" &&
+        CMAKE_ARGS=-DGGML_NATIVE=ON nice "$venv/bin/pip" install --quiet "${pin/==/[server]==}" ||
+        die "could not build $pin; pip's message is above"
+    echo "$pin" >"$venv/.pin"
+}
