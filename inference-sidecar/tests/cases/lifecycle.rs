@@ -183,7 +183,10 @@ async fn sigterm_lets_a_running_answer_end() {
     let mut sidecar = Sidecar::with_language(&model, &["--sequences-max", "1"]).await;
     let mut client = sidecar.client().await;
     let mut stream = client
-        .generate(greedy("Count from 1 to 100.", 300), PATIENCE)
+        .generate(
+            greedy("Write a long story about a lighthouse.", 100),
+            PATIENCE,
+        )
         .await
         .unwrap();
     assert!(matches!(
