@@ -5,15 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use candle_core::Device;
+
 use crate::adapters::{AdapterLimits, AdapterRegistry};
 use crate::catalog::{Catalog, EmbeddingEntry, LanguageEntry, ModelCard};
-use crate::config::{Config, EmbeddingModelConfig, LanguageModelConfig};
+use crate::config::{Config, DeviceConfig, EmbeddingModelConfig, LanguageModelConfig};
 use crate::error::Error;
 use crate::gguf::GgufFile;
 use crate::metrics::Metrics;
 use crate::models::{
-    AdapterBase, BertEmbedder, EmbeddingModel, Fingerprint, KV_BLOCK_TOKENS, LanguageModel, Llama,
-    LlamaOptions, fingerprint,
+    AdapterBase, BertEmbedder, Compute, EmbeddingModel, Fingerprint, KV_BLOCK_TOKENS,
+    LanguageModel, Llama, LlamaOptions, Precision, fingerprint,
 };
 use crate::safetensors_model::SafetensorsModel;
 use crate::scheduler::{
@@ -194,9 +196,13 @@ impl Loader<'_> {
 
 /// A GGUF file, or a Hugging Face directory.
 fn read_language(model: &LanguageModelConfig, tokens_max: usize) -> Result<LanguageParts, Error> {
+    let compute = match model.device {
+        DeviceConfig::Cpu => Compute::Host(Precision::Fast),
+        DeviceConfig::Cuda(number) => Compute::Candle(Device::new_cuda(number)?),
+    };
     let options = LlamaOptions {
         tokens_max,
-        ..LlamaOptions::cpu()
+        compute,
     };
     let expected = model.sha256.as_deref();
     if model.path.is_dir() {

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Sourced after env.sh: llama-cpp-python, the peer. The package is built from source, which takes many minutes;
-# it is kept in .salesai/llama-venv.
+# it is kept in .salesai/llama-venv. LLAMA_CMAKE_ARGS builds it otherwise than for all that this processor has
+# (with AMX it crashed on a virtual machine).
 
 venv=$state/llama-venv
 pin=llama-cpp-python==0.3.36
@@ -12,7 +13,7 @@ install_llama_cpp() {
     say "Building $pin in $venv (many minutes)"
     rm -rf "$venv"
     python3 -m venv "$venv" &&
-        CMAKE_ARGS=-DGGML_NATIVE=ON nice "$venv/bin/pip" install --quiet "${pin/==/[server]==}" ||
+        CMAKE_ARGS=${LLAMA_CMAKE_ARGS:--DGGML_NATIVE=ON} nice "$venv/bin/pip" install --quiet "${pin/==/[server]==}" ||
         die "could not build $pin; pip's message is above"
     echo "$pin" >"$venv/.pin"
 }

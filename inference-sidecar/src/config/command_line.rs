@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Config, ConfigError, EmbeddingModelConfig, LanguageModelConfig, bounds};
+use super::{Config, ConfigError, DeviceConfig, EmbeddingModelConfig, LanguageModelConfig, bounds};
 use crate::bench::BenchArguments;
 
 /// Model server of salesai: embeddings and generation over gRPC on a Unix socket.
@@ -237,6 +237,7 @@ impl From<Named<PathBuf>> for LanguageModelConfig {
             path: model.value,
             sha256: None,
             context_tokens: None,
+            device: DeviceConfig::default(),
         }
     }
 }

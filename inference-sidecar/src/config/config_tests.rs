@@ -116,6 +116,10 @@ fn refusals_name_line_and_key() {
             ["line 4", "64 hex"],
         ),
         ("[[embedding_model]]\nname = \"m\"", ["line 1", "path"]),
+        (
+            "[[language_model]]\nname = \"m\"\npath = \"/m\"\ndevice = \"tpu\"",
+            ["device", "\"cuda:0\""],
+        ),
         ("queue_size", ["line 1", ""]),
     ] {
         let error = Config::parse(text).unwrap_err().to_string();
@@ -131,6 +135,15 @@ fn check(change: impl FnOnce(&mut Config)) -> Result<(), String> {
     let mut config = Config::parse(model).unwrap();
     change(&mut config);
     config.check().map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_device_must_be_built_in() {
+    let on_gpu = |config: &mut Config| config.language_models[0].device = DeviceConfig::Cuda(0);
+    match cfg!(feature = "cuda") {
+        true => check(on_gpu).unwrap(),
+        false => check_refused(on_gpu, "cargo feature \"cuda\""),
+    }
 }
 
 fn check_refused(change: impl FnOnce(&mut Config), expected: &str) {

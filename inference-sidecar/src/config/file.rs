@@ -104,6 +104,7 @@ impl Config {
     /// Refuses values that do not go together.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_names()?;
+        self.check_devices()?;
         self.check_addresses()?;
         self.check_steps()
     }
@@ -150,6 +151,17 @@ impl Config {
             }),
             None => Ok(()),
         }
+    }
+
+    fn check_devices(&self) -> Result<(), ConfigError> {
+        let is_built_in = |model: &LanguageModelConfig| model.device.is_built_in();
+        if self.language_models.iter().all(is_built_in) {
+            return Ok(());
+        }
+        Err(ConfigError::Value {
+            key: "device",
+            expected: "\"cpu\": this server was built without its cargo feature \"cuda\"".into(),
+        })
     }
 
     fn check_addresses(&self) -> Result<(), ConfigError> {

@@ -7,6 +7,7 @@
 mod address;
 mod bounds;
 mod command_line;
+mod device;
 mod error;
 mod file;
 mod memory;
@@ -15,6 +16,7 @@ mod review;
 
 pub use address::MetricsAddress;
 pub use command_line::{Action, CommandLine};
+pub use device::DeviceConfig;
 pub use error::ConfigError;
 pub use file::{Config, DEFAULT_FILE};
 pub use memory::check_memory;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::bounds;
+use super::{DeviceConfig, bounds};
 
 /// A BERT model.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -38,4 +38,7 @@ pub struct LanguageModelConfig {
         deserialize_with = "bounds::within_or_none::<_, 64, 1_048_576, _>"
     )]
     pub context_tokens: Option<u32>,
+    /// Where it computes.
+    #[serde(default)]
+    pub device: DeviceConfig,
 }

@@ -99,7 +99,8 @@ impl Review {
         let (name, path) = (&model.name, &model.path);
         let context_tokens = config.context_tokens_of(model);
         self.plan.push(format!(
-            "language model \"{name}\" from {path:?}, at most {context_tokens} tokens"
+            "language model \"{name}\" from {path:?} on {}, at most {context_tokens} tokens",
+            model.device
         ));
         if path.is_dir() {
             self.readable(name, &path.join("config.json"));
