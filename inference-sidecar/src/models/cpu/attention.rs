@@ -5,6 +5,9 @@
 //! tokens are computed beside it. Query heads that share keys and values, and neighbouring tokens, read
 //! them once.
 
+// Sums stay in registers only where both indices are constants of an unrolled loop.
+#![allow(clippy::needless_range_loop)]
+
 use super::lanes::{Kernel, LANES, Lanes, Level};
 use super::parts::{Band, Bands, Uniform};
 use super::pool::Pool;

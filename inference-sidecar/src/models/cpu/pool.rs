@@ -90,10 +90,11 @@ impl Pool {
     /// Calls `work` with the number and the data of each part, in any order, and returns when all are
     /// done.
     pub(super) fn for_each<P: Parted>(&self, parts: P, work: impl Fn(usize, P::Part) + Sync) {
-        // SAFETY: `run` calls with each number once.
-        self.run(parts.count(), &|index| {
-            work(index, unsafe { parts.part(index) })
-        });
+        let take = |index| {
+            // SAFETY: `run` calls with each number once.
+            work(index, unsafe { parts.part(index) });
+        };
+        self.run(parts.count(), &take);
     }
 
     /// Calls `work` with 0 to `count` - 1, each once, in any order, and returns when all are done.

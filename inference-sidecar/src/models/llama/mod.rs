@@ -31,8 +31,8 @@ pub struct Llama {
 
 /// Where a model computes.
 enum Place {
-    Host(HostModel),
-    Device(DeviceModel),
+    Host(Box<HostModel>),
+    Device(Box<DeviceModel>),
 }
 
 /// How to load a model.
@@ -112,10 +112,14 @@ impl Llama {
 
     fn load(tensors: &Tensors<'_>, shape: Shape, options: &LlamaOptions) -> Result<Self, Error> {
         let place = match &options.compute {
-            Compute::Host(precision) => Place::Host(HostModel::read(tensors, &shape, *precision)?),
-            Compute::Candle(device) => {
-                Place::Device(DeviceModel::read(tensors, &shape, device.clone())?)
+            Compute::Host(precision) => {
+                Place::Host(Box::new(HostModel::read(tensors, &shape, *precision)?))
             }
+            Compute::Candle(device) => Place::Device(Box::new(DeviceModel::read(
+                tensors,
+                &shape,
+                device.clone(),
+            )?)),
         };
         Ok(Self { shape, place })
     }

@@ -1,5 +1,6 @@
 //! AVX2, with the VNNI instructions for 256 bits where they exist (Intel from Alder Lake).
 
+#[allow(clippy::wildcard_imports, reason = "dozens of instructions")]
 use std::arch::x86_64::*;
 
 use super::{LANES, Lanes};

@@ -1,5 +1,6 @@
 //! AVX-512 with VNNI: Intel from Ice Lake, AMD from Zen 4.
 
+#[allow(clippy::wildcard_imports, reason = "dozens of instructions")]
 use std::arch::x86_64::*;
 
 use super::{LANES, Lanes};
