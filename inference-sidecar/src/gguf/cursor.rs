@@ -1,17 +1,56 @@
-//! Reads little-endian numbers and texts from a buffer, each within its bounds.
+//! Reads little-endian numbers and texts from the head of a file, each within its bounds.
 
 use std::ops::Range;
 
+use crate::file_bytes::FileBytes;
+
+/// Far above the largest known headers (some 10 MiB, most of it vocabulary): it bounds what a damaged
+/// file brings into memory.
+const HEADER_BYTES_MAX: usize = 1 << 28;
+
+/// What a cursor reads from.
+pub(super) trait Source {
+    /// Bytes of the whole file.
+    fn length(&self) -> usize;
+
+    /// The bytes of `range`, which lies in the file; the error is a reason for a person.
+    fn read(&mut self, range: Range<usize>) -> Result<&[u8], String>;
+}
+
 /// A position in a file.
-pub(super) struct Cursor<'a> {
-    bytes: &'a [u8],
+pub(super) struct Cursor<S> {
+    source: S,
     position: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl Source for &[u8] {
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    fn read(&mut self, range: Range<usize>) -> Result<&[u8], String> {
+        let bytes = self.get(range);
+        bytes.ok_or_else(|| "the header is not complete".into())
+    }
+}
+
+impl Source for &mut FileBytes {
+    fn length(&self) -> usize {
+        FileBytes::length(self)
+    }
+
+    fn read(&mut self, range: Range<usize>) -> Result<&[u8], String> {
+        if range.end > HEADER_BYTES_MAX {
+            return Err(format!("the header has more than {HEADER_BYTES_MAX} bytes"));
+        }
+        self.read_head(range).map_err(|error| error.to_string())
+    }
+}
+
+impl<S: Source> Cursor<S> {
     /// A cursor at `position`, which may lie behind the end.
-    pub(super) fn at(bytes: &'a [u8], position: usize) -> Self {
-        Self { bytes, position }
+    pub(super) fn at(source: S, position: usize) -> Self {
+        Self { source, position }
     }
 
     pub(super) fn position(&self) -> usize {
@@ -20,7 +59,7 @@ impl<'a> Cursor<'a> {
 
     /// Bytes until the end of the file.
     pub(super) fn remaining(&self) -> usize {
-        self.bytes.len().saturating_sub(self.position)
+        self.source.length().saturating_sub(self.position)
     }
 
     /// Goes over `count` bytes and returns where they are.
@@ -36,10 +75,16 @@ impl<'a> Cursor<'a> {
         Ok(start..self.position)
     }
 
+    /// Makes sure that all until here is in memory.
+    pub(super) fn finish(mut self) -> Result<usize, String> {
+        self.source.read(self.position..self.position)?;
+        Ok(self.position)
+    }
+
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
         let range = self.skip(N)?;
         let mut array = [0; N];
-        array.copy_from_slice(&self.bytes[range]);
+        array.copy_from_slice(self.source.read(range)?);
         Ok(array)
     }
 
@@ -67,11 +112,13 @@ impl<'a> Cursor<'a> {
     }
 
     /// A text that names something.
-    pub(super) fn name(&mut self, bytes_max: usize) -> Result<&'a str, String> {
+    pub(super) fn name(&mut self, bytes_max: usize) -> Result<Box<str>, String> {
         let range = self.text()?;
         if range.len() > bytes_max {
             return Err(format!("a name has {} bytes", range.len()));
         }
-        str::from_utf8(&self.bytes[range]).map_err(|_| "a name is not UTF-8".into())
+        let name = str::from_utf8(self.source.read(range)?);
+        name.map(Box::from)
+            .map_err(|_| "a name is not UTF-8".into())
     }
 }

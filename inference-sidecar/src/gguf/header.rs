@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Source};
 use super::values::Value;
+use crate::file_bytes::FileBytes;
 use crate::models::Format;
 
 const MAGIC: [u8; 4] = *b"GGUF";
@@ -37,9 +38,10 @@ pub(super) struct TensorPlace {
 }
 
 impl Header {
-    /// Reads the header of the file `bytes`; the error is a reason for a person.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
-        let mut cursor = Cursor::at(bytes, 0);
+    /// Reads the header of a file; the error is a reason for a person.
+    pub(super) fn read(file: &mut FileBytes) -> Result<Self, String> {
+        let file_bytes = file.length();
+        let mut cursor = Cursor::at(file, 0);
         let mut header = Self {
             entries: BTreeMap::new(),
             tensors: BTreeMap::new(),
@@ -47,7 +49,7 @@ impl Header {
         header
             .read_entries(&mut cursor)
             .map_err(|reason| format!("not a GGUF file: {reason}"))?;
-        header.place_tensors(cursor.position(), bytes.len())?;
+        header.place_tensors(cursor.finish()?, file_bytes)?;
         Ok(header)
     }
 
@@ -57,7 +59,7 @@ impl Header {
         self.tensors.values().map(weights).sum()
     }
 
-    fn read_entries(&mut self, cursor: &mut Cursor) -> Result<(), String> {
+    fn read_entries(&mut self, cursor: &mut Cursor<impl Source>) -> Result<(), String> {
         if cursor.array()? != MAGIC {
             return Err("it does not start with \"GGUF\"".into());
         }
@@ -78,17 +80,19 @@ impl Header {
         for _ in 0..entries {
             let key = cursor.name(KEY_BYTES_MAX)?;
             let value = Value::read(cursor)?;
-            if self.entries.insert(key.into(), value).is_some() {
+            if self.entries.contains_key(&key) {
                 return Err(format!("\"{key}\" is there twice"));
             }
+            self.entries.insert(key, value);
         }
         for _ in 0..tensors {
             let name = cursor.name(NAME_BYTES_MAX)?;
             let tensor = TensorPlace::read(cursor)
                 .map_err(|reason| format!("tensor \"{name}\" {reason}"))?;
-            if self.tensors.insert(name.into(), tensor).is_some() {
+            if self.tensors.contains_key(&name) {
                 return Err(format!("tensor \"{name}\" is there twice"));
             }
+            self.tensors.insert(name, tensor);
         }
         Ok(())
     }
@@ -141,7 +145,7 @@ impl Header {
 
 impl TensorPlace {
     /// The range counts from the start of the weights.
-    fn read(cursor: &mut Cursor) -> Result<Self, String> {
+    fn read(cursor: &mut Cursor<impl Source>) -> Result<Self, String> {
         let dimension_count = cursor.u32()?;
         if !(1..=4).contains(&dimension_count) {
             return Err(format!("has {dimension_count} dimensions"));

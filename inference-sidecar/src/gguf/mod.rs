@@ -4,59 +4,53 @@
 //! - `header`: entries and the places of tensors; `values`: what an entry says
 //! - `cursor`: numbers and texts, within bounds
 //!
-//! The file is in memory once; matrices share its buffer.
+//! The header is in memory; a tensor is read when it is asked for.
 
 mod cursor;
 mod header;
 mod values;
 
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use crate::error::Error;
-use crate::file_bytes::read_whole;
-use crate::models::{Matrix, WeightBytes};
+use crate::file_bytes::FileBytes;
+use crate::models::Matrix;
 use header::{Header, TensorPlace};
 use values::{List, Value};
 
-/// A GGUF file in memory whose header has been checked. Its errors are `Error::ModelFile` with the
+/// A GGUF file whose header has been checked. Its errors are `Error::ModelFile` with the
 /// path of the file.
 pub struct GgufFile {
-    path: PathBuf,
-    bytes: Arc<Vec<u8>>,
+    bytes: FileBytes,
     header: Header,
 }
 
 impl GgufFile {
-    /// Reads the file at `path` into memory.
+    /// Reads the header of the file at `path`.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::parse(read_whole(path)?, path)
+        Self::read(FileBytes::open(path)?)
     }
 
     /// The file with the content `bytes`; `path` only names it in errors.
     pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, Error> {
-        let header = Header::read(&bytes).map_err(|reason| Error::model_file(path, reason))?;
-        Ok(Self {
-            path: path.to_owned(),
-            bytes: Arc::new(bytes),
-            header,
-        })
+        Self::read(FileBytes::in_memory(bytes, path))
     }
 
-    /// The whole file.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    fn read(mut bytes: FileBytes) -> Result<Self, Error> {
+        let header = Header::read(&mut bytes);
+        let header = header.map_err(|reason| Error::model_file(bytes.path(), reason))?;
+        Ok(Self { bytes, header })
     }
 
     /// Where it was read.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.bytes.path()
     }
 
     /// An error about this file.
     pub fn refuse(&self, reason: impl Into<String>) -> Error {
-        Error::model_file(&self.path, reason)
+        Error::model_file(self.path(), reason)
     }
 
     /// An integer that is not negative.
@@ -90,27 +84,33 @@ impl GgufFile {
     /// A text, which must be UTF-8.
     pub fn text(&self, key: &str) -> Result<&str, Error> {
         let text = match self.required(key)? {
-            Value::Text(range) => str::from_utf8(&self.bytes[range.clone()]).ok(),
+            Value::Text(range) => str::from_utf8(&self.bytes.head()[range.clone()]).ok(),
             _ => None,
         };
         text.ok_or_else(|| self.refuse(format!("\"{key}\" is not a text")))
     }
 
-    /// A list of texts, which stay in the file's buffer.
+    /// A list of texts, which stay in the file's head.
     pub fn texts(&self, key: &str) -> Result<Vec<&str>, Error> {
-        let texts = self.list(key)?.and_then(|list| list.texts(&self.bytes));
+        let texts = self
+            .list(key)?
+            .and_then(|list| list.texts(self.bytes.head()));
         texts.ok_or_else(|| self.refuse(format!("\"{key}\" is not a list of texts")))
     }
 
     /// A list of integers of any width, signed or not.
     pub fn codes(&self, key: &str) -> Result<Vec<i64>, Error> {
-        let codes = self.list(key)?.and_then(|list| list.integers(&self.bytes));
+        let codes = self
+            .list(key)?
+            .and_then(|list| list.integers(self.bytes.head()));
         codes.ok_or_else(|| self.refuse(format!("\"{key}\" is not a list of integers")))
     }
 
     /// A list of finite numbers.
     pub fn numbers(&self, key: &str) -> Result<Vec<f32>, Error> {
-        let numbers = self.list(key)?.and_then(|list| list.numbers(&self.bytes));
+        let numbers = self
+            .list(key)?
+            .and_then(|list| list.numbers(self.bytes.head()));
         numbers.ok_or_else(|| self.refuse(format!("\"{key}\" is not a list of numbers")))
     }
 
@@ -148,11 +148,11 @@ impl GgufFile {
         self.header.weight_count()
     }
 
-    /// The tensor `name`, which must have exactly this shape; it shares the file's buffer.
+    /// The tensor `name`, which must have exactly this shape.
     pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
         let tensor = self.tensor_of_shape(name, [columns, rows, 1, 1])?;
-        WeightBytes::new(self.bytes.clone(), tensor.range.clone())
-            .and_then(|bytes| Matrix::new(tensor.format, rows, columns, bytes))
+        let bytes = self.bytes.read(tensor.range.clone())?;
+        Matrix::new(tensor.format, rows, columns, bytes)
             .ok_or_else(|| self.refuse(format!("tensor \"{name}\" has no {rows} rows")))
     }
 

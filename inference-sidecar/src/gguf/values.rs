@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Source};
 
 /// Lists in lists; no known file goes deeper than two.
 const NESTING_MAX: usize = 4;
@@ -44,7 +44,7 @@ enum Kind {
 
 impl Value {
     /// Reads the kind of a value and the value.
-    pub(super) fn read(cursor: &mut Cursor) -> Result<Self, String> {
+    pub(super) fn read(cursor: &mut Cursor<impl Source>) -> Result<Self, String> {
         let kind = Kind::read(cursor)?;
         read_of_kind(kind, cursor, 0)
     }
@@ -82,7 +82,7 @@ impl List {
 }
 
 impl Kind {
-    fn read(cursor: &mut Cursor) -> Result<Self, String> {
+    fn read(cursor: &mut Cursor<impl Source>) -> Result<Self, String> {
         Ok(match cursor.u32()? {
             0 => Self::U8,
             1 => Self::I8,
@@ -113,7 +113,11 @@ impl Kind {
     }
 }
 
-fn read_of_kind(kind: Kind, cursor: &mut Cursor, depth: usize) -> Result<Value, String> {
+fn read_of_kind(
+    kind: Kind,
+    cursor: &mut Cursor<impl Source>,
+    depth: usize,
+) -> Result<Value, String> {
     Ok(match kind {
         Kind::U8 => Value::Integer(u8::from_le_bytes(cursor.array()?).into()),
         Kind::I8 => Value::Integer(i8::from_le_bytes(cursor.array()?).into()),
@@ -136,7 +140,7 @@ fn read_of_kind(kind: Kind, cursor: &mut Cursor, depth: usize) -> Result<Value, 
 }
 
 /// Goes over a list, so that its end is known to lie in the file.
-fn read_list(cursor: &mut Cursor, depth: usize) -> Result<List, String> {
+fn read_list(cursor: &mut Cursor<impl Source>, depth: usize) -> Result<List, String> {
     if depth == NESTING_MAX {
         return Err(format!("lists are nested deeper than {NESTING_MAX}"));
     }

@@ -1,17 +1,8 @@
-//! A weight matrix as it lies in its file: the bytes are shared with the file's buffer and are
-//! unpacked only where they are used, so that no weight is in memory twice.
+//! A weight matrix as it lies in its file: it is unpacked only where it is used, so that no weight is
+//! in memory twice.
 
-use std::ops::{Deref, Range};
-use std::sync::Arc;
-
+use crate::file_bytes::FilePart;
 use crate::models::Format;
-
-/// A range of a file that is held in memory once.
-#[derive(Clone)]
-pub struct WeightBytes {
-    file: Arc<Vec<u8>>,
-    range: Range<usize>,
-}
 
 /// Rows × columns weights; a row is a whole number of blocks of its format.
 #[derive(Clone)]
@@ -19,36 +10,12 @@ pub struct Matrix {
     pub format: Format,
     pub rows: usize,
     pub columns: usize,
-    bytes: WeightBytes,
-}
-
-impl WeightBytes {
-    /// None when the range does not lie in the file.
-    pub fn new(file: Arc<Vec<u8>>, range: Range<usize>) -> Option<Self> {
-        file.get(range.clone())?;
-        Some(Self { file, range })
-    }
-}
-
-impl From<Vec<u8>> for WeightBytes {
-    fn from(bytes: Vec<u8>) -> Self {
-        let range = 0..bytes.len();
-        let file = Arc::new(bytes);
-        Self { file, range }
-    }
-}
-
-impl Deref for WeightBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.file[self.range.clone()]
-    }
+    bytes: FilePart,
 }
 
 impl Matrix {
     /// None when the sizes do not fit each other or the format.
-    pub fn new(format: Format, rows: usize, columns: usize, bytes: WeightBytes) -> Option<Self> {
+    pub fn new(format: Format, rows: usize, columns: usize, bytes: FilePart) -> Option<Self> {
         let expected = format.row_bytes(columns)?.checked_mul(rows)?;
         (bytes.len() == expected).then_some(Self {
             format,
@@ -65,14 +32,6 @@ impl Matrix {
             .flat_map(|value| value.to_le_bytes())
             .collect();
         Self::new(Format::F32, rows, columns, bytes.into())
-    }
-
-    /// The same matrix with bytes of its own, so that the file's buffer can go.
-    pub fn detached(&self) -> Self {
-        Self {
-            bytes: self.bytes.to_vec().into(),
-            ..*self
-        }
     }
 
     /// All bytes, row after row.

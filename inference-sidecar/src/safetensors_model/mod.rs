@@ -6,7 +6,7 @@
 //! - `index`: which file holds a tensor
 //! - `weight_file`: one safetensors file
 //!
-//! Each file is in memory once; matrices share its buffer.
+//! The headers are in memory; a tensor is read when it is asked for.
 
 mod config;
 mod index;
@@ -15,7 +15,7 @@ mod weight_file;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::file_bytes::{read_at_most, read_whole};
+use crate::file_bytes::read_at_most;
 use crate::models::Matrix;
 pub use config::{LlamaConfig, RopeScaling};
 pub use index::WeightIndex;
@@ -24,7 +24,7 @@ pub use weight_file::WeightFile;
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 const INDEX_BYTES_MAX: u64 = 1 << 24;
 
-/// A model whose files are in memory and whose headers have been checked. Its errors are
+/// A model whose headers have been checked. Its errors are
 /// `Error::ModelFile` with the path of the directory or of the file concerned.
 pub struct SafetensorsModel {
     directory: PathBuf,
@@ -36,21 +36,20 @@ pub struct SafetensorsModel {
 }
 
 impl SafetensorsModel {
-    /// Reads the model in `directory` into memory.
+    /// Reads the headers of the model in `directory`.
     pub fn open(directory: &Path) -> Result<Self, Error> {
         let path = directory.join("config.json");
         let config = LlamaConfig::parse(&read_at_most(&path, CONFIG_BYTES_MAX)?)
             .map_err(|reason| Error::model_file(path, reason))?;
         let single = directory.join("model.safetensors");
-        let read = |path: PathBuf| WeightFile::parse(read_whole(&path)?, &path);
         let (index, files) = if single.exists() {
-            (None, vec![read(single)?])
+            (None, vec![WeightFile::open(&single)?])
         } else {
             let path = directory.join("model.safetensors.index.json");
             let index = WeightIndex::parse(&read_at_most(&path, INDEX_BYTES_MAX)?)
                 .map_err(|reason| Error::model_file(path, reason))?;
             let names = index.file_names().iter();
-            let files = names.map(|name| read(directory.join(name)));
+            let files = names.map(|name| WeightFile::open(&directory.join(name)));
             let files = files.collect::<Result<_, _>>()?;
             (Some(index), files)
         };
@@ -79,7 +78,7 @@ impl SafetensorsModel {
 
     /// Bytes of all weight files together.
     pub fn file_bytes(&self) -> u64 {
-        let bytes = |file: &WeightFile| file.bytes().len() as u64;
+        let bytes = |file: &WeightFile| file.length() as u64;
         self.files.iter().map(bytes).sum()
     }
 
@@ -88,7 +87,7 @@ impl SafetensorsModel {
         self.file_of(name).is_some_and(|file| file.has_tensor(name))
     }
 
-    /// The tensor `name`, which must have exactly this shape; it shares its file's buffer.
+    /// The tensor `name`, which must have exactly this shape.
     pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
         self.required(name)?.matrix(name, rows, columns)
     }

@@ -1,15 +1,15 @@
-//! One safetensors file in memory: eight bytes of header length, a JSON header, the weights.
+//! One safetensors file: eight bytes of header length, a JSON header, the weights.
 //! Source: the format description of the `safetensors` project.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use crate::error::Error;
-use crate::models::{Format, Matrix, WeightBytes};
+use crate::file_bytes::{FileBytes, FilePart};
+use crate::models::{Format, Matrix};
 
 const LENGTH_BYTES: usize = 8;
 /// The largest known models need less than 1 MiB; JSON takes many times its length while it is read.
@@ -17,20 +17,28 @@ const HEADER_BYTES_MAX: usize = 1 << 24;
 
 /// A file whose header has been checked.
 pub struct WeightFile {
-    path: PathBuf,
-    bytes: Arc<Vec<u8>>,
+    bytes: FileBytes,
     metadata: Metadata,
     data_start: usize,
 }
 
 impl WeightFile {
+    /// Reads the header of the file at `path`.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::read(FileBytes::open(path)?)
+    }
+
     /// The file with the content `bytes`; `path` only names it in errors.
     pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, Error> {
+        Self::read(FileBytes::in_memory(bytes, path))
+    }
+
+    fn read(mut bytes: FileBytes) -> Result<Self, Error> {
+        let header = read_header(&mut bytes);
         let (metadata, data_start) =
-            read_header(&bytes).map_err(|reason| Error::model_file(path, reason))?;
+            header.map_err(|reason| Error::model_file(bytes.path(), reason))?;
         Ok(Self {
-            path: path.to_owned(),
-            bytes: Arc::new(bytes),
+            bytes,
             metadata,
             data_start,
         })
@@ -38,12 +46,12 @@ impl WeightFile {
 
     /// The path that the file was opened with.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.bytes.path()
     }
 
-    /// The whole file.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// Bytes of the whole file.
+    pub fn length(&self) -> usize {
+        self.bytes.length()
     }
 
     /// Name and shape of each tensor, in the order of their weights.
@@ -60,7 +68,7 @@ impl WeightFile {
         self.metadata.info(name).is_some()
     }
 
-    /// The tensor `name`, which must have exactly this shape; it shares the file's buffer.
+    /// The tensor `name`, which must have exactly this shape.
     pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
         let (format, bytes) = self.weights(name, &[rows, columns])?;
         Matrix::new(format, rows, columns, bytes).ok_or_else(|| self.refuse_place(name))
@@ -75,7 +83,7 @@ impl WeightFile {
             .ok_or_else(|| self.refuse_place(name))
     }
 
-    fn weights(&self, name: &str, shape: &[usize]) -> Result<(Format, WeightBytes), Error> {
+    fn weights(&self, name: &str, shape: &[usize]) -> Result<(Format, FilePart), Error> {
         let Some(tensor) = self.metadata.info(name) else {
             return Err(self.refuse(format!("tensor \"{name}\" is missing")));
         };
@@ -93,14 +101,14 @@ impl WeightFile {
                 return Err(self.refuse(reason));
             }
         };
-        self.place(tensor.data_offsets)
-            .and_then(|range| WeightBytes::new(self.bytes.clone(), range))
-            .map(|bytes| (format, bytes))
-            .ok_or_else(|| self.refuse_place(name))
+        let range = self.place(tensor.data_offsets);
+        let range = range.ok_or_else(|| self.refuse_place(name))?;
+        Ok((format, self.bytes.read(range)?))
     }
 
     fn place(&self, (start, end): (usize, usize)) -> Option<Range<usize>> {
-        Some(self.data_start.checked_add(start)?..self.data_start.checked_add(end)?)
+        let range = self.data_start.checked_add(start)?..self.data_start.checked_add(end)?;
+        (range.start <= range.end && range.end <= self.length()).then_some(range)
     }
 
     fn refuse_place(&self, name: &str) -> Error {
@@ -108,29 +116,34 @@ impl WeightFile {
     }
 
     fn refuse(&self, reason: String) -> Error {
-        Error::model_file(&self.path, reason)
+        Error::model_file(self.path(), reason)
     }
 }
 
 /// The header and where the weights start.
 ///
 /// `SafeTensors::deserialize` is not used, because its sum of header and weights can overflow.
-fn read_header(bytes: &[u8]) -> Result<(Metadata, usize), String> {
-    let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
+fn read_header(file: &mut FileBytes) -> Result<(Metadata, usize), String> {
+    let file_bytes = file.length();
+    if file_bytes < LENGTH_BYTES {
         return Err("not a safetensors file: it ends within its header".into());
-    };
-    let length = u64::from_le_bytes(*length);
+    }
+    let read = |error: Error| error.to_string();
+    let mut length = [0; LENGTH_BYTES];
+    length.copy_from_slice(file.read_head(0..LENGTH_BYTES).map_err(read)?);
+    let length = u64::from_le_bytes(length);
     let header = usize::try_from(length)
         .ok()
-        .filter(|length| *length <= HEADER_BYTES_MAX)
-        .and_then(|length| rest.get(..length))
+        .filter(|length| *length <= HEADER_BYTES_MAX && *length <= file_bytes - LENGTH_BYTES)
+        .map(|length| LENGTH_BYTES..LENGTH_BYTES + length)
         .ok_or_else(|| {
             format!("not a safetensors file: it cannot have a header of {length} bytes")
         })?;
-    let metadata: Metadata = serde_json::from_slice(header)
+    let data_start = header.end;
+    let metadata: Metadata = serde_json::from_slice(file.read_head(header).map_err(read)?)
         .map_err(|error| format!("not a safetensors file: {error}"))?;
     // The tensors follow each other without gaps, so the last one ends the file.
-    let (expected, found) = (metadata.data_len(), rest.len() - header.len());
+    let (expected, found) = (metadata.data_len(), file_bytes - data_start);
     if found < expected {
         let missing = expected - found;
         return Err(format!(
@@ -141,5 +154,5 @@ fn read_header(bytes: &[u8]) -> Result<(Metadata, usize), String> {
         let extra = found - expected;
         return Err(format!("{extra} bytes follow the last tensor"));
     }
-    Ok((metadata, LENGTH_BYTES + header.len()))
+    Ok((metadata, data_start))
 }

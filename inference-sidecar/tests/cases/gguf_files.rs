@@ -1,6 +1,7 @@
 //! Goal: a GGUF file reads back as it was written, and no damaged one is accepted by mistake, makes
 //! the reader panic, or makes it allocate by a number of the header.
 
+use std::fs::File;
 use std::path::Path;
 
 use inference_sidecar::gguf::GgufFile;
@@ -102,8 +103,8 @@ fn tensors_read_back() {
             );
             assert_eq!(matrix.bytes(), entry.bytes);
             // The matrix is a part of the file in memory, no copy.
-            let file_range = file.bytes().as_ptr_range();
-            assert!(file_range.contains(&matrix.bytes().as_ptr()));
+            let again = file.matrix(&name, 2, columns).unwrap();
+            assert_eq!(matrix.bytes().as_ptr(), again.bytes().as_ptr());
             assert!(file.has_tensor(&name));
         }
         assert_eq!(file.vector("vector", 3).unwrap(), [1.0, -2.0, 3.0]);
@@ -312,7 +313,32 @@ fn what_is_no_file_is_refused() {
     check(&folder.path().join("absent.gguf"), "could not read");
     let good = folder.path().join("good.gguf");
     std::fs::write(&good, sample().build()).unwrap();
-    assert_eq!(GgufFile::open(&good).unwrap().bytes(), sample().build());
+    let file = GgufFile::open(&good).unwrap();
+    assert_eq!(file.texts("texts").unwrap(), ["", "a", "Grüße"]);
+}
+
+/// A file that is larger than the part that comes into memory with its header.
+#[test]
+fn tensors_are_read_from_disk() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("large.gguf");
+    let values: Vec<f32> = (0..1 << 19).map(|value| value as f32).collect();
+    let builder = GgufBuilder::default()
+        .matrix("first", Format::F32, 1 << 9, &values)
+        .matrix("last", Format::F32, 1 << 9, &values);
+    std::fs::write(&path, builder.build()).unwrap();
+    let file = GgufFile::open(&path).unwrap();
+    for name in ["first", "last"] {
+        assert_eq!(file.matrix(name, 1 << 10, 1 << 9).unwrap().to_f32(), values);
+    }
+    File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|file| file.set_len(3 << 20))
+        .unwrap();
+    let message = file.matrix("last", 1 << 10, 1 << 9).err().unwrap();
+    let message = message.to_string();
+    assert!(message.contains("shrank while it was read"), "{message}");
 }
 
 #[test]

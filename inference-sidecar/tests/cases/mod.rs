@@ -16,6 +16,7 @@ mod gguf_builder;
 mod gguf_files;
 mod lifecycle;
 mod logits;
+mod memory;
 mod model_files;
 mod mutual_tls;
 mod operating;

@@ -69,9 +69,46 @@ pub fn write_tensors(folder: &Path, tensors: &[Tensor]) -> PathBuf {
     path
 }
 
+/// Writes a file of any size that takes no room on disk: all weights are zero.
+pub fn write_zeros(folder: &Path, format: Format, layers: usize, feed_forward: usize) -> PathBuf {
+    let mut shapes = shapes(layers, feed_forward);
+    // Frequencies are divided by these.
+    shapes.retain(|(name, _)| name != "rope_freqs.weight");
+    let mut end = 0;
+    let place = |(name, shape): (String, Vec<usize>)| {
+        let format = if shape.len() == 1 {
+            Format::F32
+        } else {
+            format
+        };
+        let (columns, rows) = shape.split_last().unwrap();
+        let row_bytes = format.row_bytes(*columns).unwrap();
+        let offset = end;
+        end += (row_bytes * rows.iter().product::<usize>()).next_multiple_of(32) as u64;
+        TensorEntry {
+            name,
+            dimensions: shape.iter().rev().map(|&d| d as u64).collect(),
+            ggml_type: ggml_type(format),
+            offset: Some(offset),
+            bytes: Vec::new(),
+        }
+    };
+    let tensors = shapes.into_iter().map(place).collect();
+    let template = "{% for message in messages %}{{ message['content'] }}{% endfor %}";
+    let header = builder(layers, feed_forward, tensors)
+        .text("tokenizer.chat_template", template)
+        .header();
+    let path = folder.join("zeros.gguf");
+    std::fs::write(&path, &header).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    let start = header.len().next_multiple_of(32) as u64;
+    file.set_len(start + end).unwrap();
+    path
+}
+
 /// All tensors in the order of the file.
 pub fn tensors(format: Format) -> Vec<Tensor> {
-    let shapes = shapes().into_iter().enumerate();
+    let shapes = shapes(LAYERS, FEED_FORWARD).into_iter().enumerate();
     shapes
         .map(|(index, (name, shape))| {
             let vector = shape.len() == 1;
@@ -101,7 +138,7 @@ pub fn rope_factors() -> Vec<f32> {
     (0..HEAD_SIZE / 2).map(factor).collect()
 }
 
-fn shapes() -> Vec<(String, Vec<usize>)> {
+fn shapes(layers: usize, feed_forward: usize) -> Vec<(String, Vec<usize>)> {
     let (q, kv) = (HEADS * HEAD_SIZE, KV_HEADS * HEAD_SIZE);
     let layer_shapes = [
         ("attn_norm", vec![HIDDEN]),
@@ -110,16 +147,16 @@ fn shapes() -> Vec<(String, Vec<usize>)> {
         ("attn_v", vec![kv, HIDDEN]),
         ("attn_output", vec![HIDDEN, q]),
         ("ffn_norm", vec![HIDDEN]),
-        ("ffn_gate", vec![FEED_FORWARD, HIDDEN]),
-        ("ffn_up", vec![FEED_FORWARD, HIDDEN]),
-        ("ffn_down", vec![HIDDEN, FEED_FORWARD]),
+        ("ffn_gate", vec![feed_forward, HIDDEN]),
+        ("ffn_up", vec![feed_forward, HIDDEN]),
+        ("ffn_down", vec![HIDDEN, feed_forward]),
     ];
     let embedding = vec![vocabulary_size(), HIDDEN];
     let mut shapes = vec![
         ("rope_freqs.weight".to_owned(), vec![HEAD_SIZE / 2]),
         ("token_embd.weight".to_owned(), embedding.clone()),
     ];
-    for layer in 0..LAYERS {
+    for layer in 0..layers {
         let name = |name| format!("blk.{layer}.{name}.weight");
         shapes.extend(layer_shapes.iter().map(|(n, s)| (name(n), s.clone())));
     }
@@ -224,6 +261,11 @@ fn vocabulary() -> Vec<String> {
 
 /// The file, in the order in which the `gguf` package writes it.
 fn gguf(tensors: &[Tensor]) -> Vec<u8> {
+    let tensors = tensors.iter().map(entry).collect();
+    builder(LAYERS, FEED_FORWARD, tensors).build()
+}
+
+fn builder(layers: usize, feed_forward: usize, tensors: Vec<TensorEntry>) -> GgufBuilder {
     let vocabulary = vocabulary();
     let vocabulary: Vec<&str> = vocabulary.iter().map(String::as_str).collect();
     let kind = |id: usize| if id < normal_tokens() { 1 } else { 3 };
@@ -232,8 +274,8 @@ fn gguf(tensors: &[Tensor]) -> Vec<u8> {
         .text("general.architecture", "llama")
         .count("llama.context_length", CONTEXT)
         .count("llama.embedding_length", HIDDEN as u32)
-        .count("llama.block_count", LAYERS as u32)
-        .count("llama.feed_forward_length", FEED_FORWARD as u32)
+        .count("llama.block_count", layers as u32)
+        .count("llama.feed_forward_length", feed_forward as u32)
         .count("llama.attention.head_count", HEADS as u32)
         .count("llama.attention.head_count_kv", KV_HEADS as u32)
         .count("llama.rope.dimension_count", HEAD_SIZE as u32)
@@ -247,18 +289,22 @@ fn gguf(tensors: &[Tensor]) -> Vec<u8> {
         .texts("tokenizer.ggml.merges", &MERGES)
         .count("tokenizer.ggml.bos_token_id", normal_tokens() as u32)
         .count("tokenizer.ggml.eos_token_id", normal_tokens() as u32 + 4);
-    builder.tensors = tensors.iter().map(entry).collect();
-    builder.build()
+    builder.tensors = tensors;
+    builder
 }
 
 fn entry(tensor: &Tensor) -> TensorEntry {
-    let is_number = |number: &u32| Format::from_ggml(*number) == Some(tensor.format);
     TensorEntry {
         name: tensor.name.clone(),
         // The fastest dimension comes first.
         dimensions: tensor.shape.iter().rev().map(|&d| d as u64).collect(),
-        ggml_type: (0..64).find(is_number).unwrap(),
+        ggml_type: ggml_type(tensor.format),
         offset: None,
         bytes: tensor.bytes.clone(),
     }
+}
+
+fn ggml_type(format: Format) -> u32 {
+    let is_number = |number: &u32| Format::from_ggml(*number) == Some(format);
+    (0..64).find(is_number).unwrap()
 }

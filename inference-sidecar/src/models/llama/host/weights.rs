@@ -37,13 +37,12 @@ impl Layer {
 }
 
 impl Linear {
-    /// Keeps nothing of the file's buffer.
-    fn new(matrix: &Matrix, precision: Precision) -> Self {
+    fn new(matrix: Matrix, precision: Precision) -> Self {
         let packed = match precision {
-            Precision::Fast => PackedMatrix::pack(matrix),
+            Precision::Fast => PackedMatrix::pack(&matrix),
             Precision::Exact => None,
         };
-        packed.map_or_else(|| Self::Unpacked(matrix.detached()), Self::Packed)
+        packed.map_or(Self::Unpacked(matrix), Self::Packed)
     }
 
     /// The values of one row.
@@ -64,7 +63,7 @@ impl Weights {
         let (vocabulary, hidden) = (shape.vocabulary, shape.hidden);
         let vectors = |name| -> Result<_, Error> {
             let matrix = tensors.matrix(name, vocabulary, hidden)?;
-            Ok(Arc::new(Linear::new(&matrix, precision)))
+            Ok(Arc::new(Linear::new(matrix, precision)))
         };
         let embedding = vectors(TensorName::Embedding)?;
         let output = match tensors.has(TensorName::Output) {
@@ -92,7 +91,7 @@ fn read_layer(
         let (outputs, inputs) = shape.of_module(module);
         let name = TensorName::Linear(index, module);
         let matrix = tensors.matrix(name, outputs, inputs)?;
-        Ok(Linear::new(&matrix, precision))
+        Ok(Linear::new(matrix, precision))
     };
     let norm = |name| tensors.vector(name, shape.hidden);
     Ok(Layer {
