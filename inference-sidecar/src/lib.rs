@@ -12,7 +12,7 @@
 //! - [`text`]: tokenizers, chat templates, chunks; knows no tensors
 //! - [`bench`]: drives a running server and measures it
 //! - [`models`]: the model traits, their candle implementations, weights
-//! - [`gguf`], [`safetensors_model`]: weight files in memory, read by checked code; [`file_bytes`]
+//! - [`gguf`], [`safetensors_model`]: weight files, read by checked code; [`file_bytes`]
 //!
 //! The life of a request: `service` → `text` → `scheduler` queue → worker thread → `models`.
 
