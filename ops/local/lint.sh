@@ -1,8 +1,14 @@
 #!/usr/bin/env bash
-# Checks format and lints: `fmt`, `clippy`, `scripts`, or all of them.
+# Checks format and lints: `fmt`, `locks`, `clippy`, `scripts`, or all of them.
 . "$(dirname "$0")/env.sh"
 
 fmt() { cargo fmt --all --check || die "some Rust files are not formatted" "Run: cargo fmt --all"; }
+
+# The fuzzers are no member of the workspace, so no other check sees their lock file grow old.
+locks() {
+    cargo tree -q --locked --manifest-path fuzz/Cargo.toml >/dev/null ||
+        die "fuzz/Cargo.lock does not fit the workspace" "Run: cargo tree --manifest-path fuzz/Cargo.toml"
+}
 
 # pg_salesai and tests apart, so that their features do not change how the rest is built.
 clippy() {
@@ -22,8 +28,8 @@ scripts() {
 
 for check in "${@:-all}"; do
     case $check in
-    fmt | clippy | scripts) $check ;;
-    all) fmt && clippy && scripts ;;
-    *) die "lint.sh does not know '$check'" "It checks: fmt clippy scripts" ;;
+    fmt | locks | clippy | scripts) $check ;;
+    all) fmt && locks && clippy && scripts ;;
+    *) die "lint.sh does not know '$check'" "It checks: fmt locks clippy scripts" ;;
     esac
 done

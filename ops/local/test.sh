@@ -5,7 +5,7 @@
 main() {
     passed=0 failed=0 ignored=0 results=() last_result=''
     if build; then
-        layer "formatting" "$here/lint.sh" fmt
+        layer "formatting and lock files" "$here/lint.sh" fmt locks
         layer "unit tests" unit_tests
         layer "whole system, PostgreSQL 16" system_tests "$pg16"
         layer "whole system, PostgreSQL 18" system_tests "$pg18"
