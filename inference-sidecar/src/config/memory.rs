@@ -1,5 +1,7 @@
 //! Whether the machine can hold what the configuration reserves.
 
+use std::path::Path;
+
 use super::{Config, ConfigError};
 
 /// Refuses pools of keys and values that are larger together than the machine's memory: it is an upper
@@ -25,12 +27,22 @@ pub(super) fn check_within(config: &Config, machine_mib: u64) -> Result<(), Conf
     })
 }
 
-/// Memory of the machine, where Linux tells it.
+/// Memory of the machine, or what the control group of this process may use of it, where Linux tells.
 fn machine_mib() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib / 1024)
+    let machine = kib / 1024;
+    Some(control_group_mib().map_or(machine, |group| machine.min(group)))
+}
+
+/// The bound of this process's own group (cgroup v2); None where it has none.
+fn control_group_mib() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let file = Path::new("/sys/fs/cgroup").join(path).join("memory.max");
+    let bytes: u64 = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;
+    Some(bytes / (1024 * 1024))
 }

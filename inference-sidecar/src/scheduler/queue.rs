@@ -33,6 +33,12 @@ struct Lanes<J> {
     is_open: bool,
 }
 
+impl<J> Lanes<J> {
+    fn len(&self) -> usize {
+        self.interactive.len() + self.background.len()
+    }
+}
+
 impl<J: Job> JobQueue<J> {
     /// `metrics` are told of the jobs that end while they wait.
     pub fn new(counters: Arc<Counters>, metrics: RequestMetrics) -> Self {
@@ -68,6 +74,7 @@ impl<J: Job> JobQueue<J> {
             Priority::Interactive => lanes.interactive.push_back(job),
             Priority::Background => lanes.background.push_back(job),
         }
+        self.metrics.set_waiting(lanes.len());
         self.changed.notify_one();
         Ok(())
     }
@@ -86,6 +93,7 @@ impl<J: Job> JobQueue<J> {
             match next {
                 Some(mut job) => {
                     self.counters.stop_waiting(1);
+                    self.metrics.set_waiting(lanes.len());
                     if !self.drop_unwanted(&mut job) {
                         return Some(job);
                     }
@@ -153,6 +161,8 @@ impl<J: Job> JobQueue<J> {
         self.counters
             .stop_waiting(interactive.len() + background.len());
         for mut job in interactive.drain(..).chain(background.drain(..)) {
+            let latency = job.call().received.elapsed();
+            self.metrics.finished(Ending::Failed, latency);
             job.fail(Error::Stopping);
         }
         self.changed.notify_all();
@@ -160,8 +170,7 @@ impl<J: Job> JobQueue<J> {
 
     /// Jobs that wait.
     pub fn len(&self) -> usize {
-        let lanes = self.lock();
-        lanes.interactive.len() + lanes.background.len()
+        self.lock().len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -172,12 +181,16 @@ impl<J: Job> JobQueue<J> {
         &self.counters
     }
 
+    pub fn metrics(&self) -> &RequestMetrics {
+        &self.metrics
+    }
+
     /// Removes jobs that nobody waits for; true when there were some.
     fn purge(&self, lanes: &mut Lanes<J>) -> bool {
-        let before = lanes.interactive.len() + lanes.background.len();
+        let before = lanes.len();
         lanes.interactive.retain_mut(|job| !self.drop_unwanted(job));
         lanes.background.retain_mut(|job| !self.drop_unwanted(job));
-        let removed = before - lanes.interactive.len() - lanes.background.len();
+        let removed = before - lanes.len();
         self.counters.stop_waiting(removed);
         removed > 0
     }

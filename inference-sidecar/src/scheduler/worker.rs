@@ -22,11 +22,13 @@ impl Worker {
         Self::spawn(name, move || {
             while let Some(mut job) = queue.pop() {
                 let _running = queue.counters().run();
+                queue.metrics().set_running(1);
                 // One bad request must not take the model away from all others. What a panic may
                 // leave half-done belongs to the job, which is dropped.
                 if catch_unwind(AssertUnwindSafe(|| run(&mut job))).is_err() {
                     job.fail(Error::WorkerPanicked);
                 }
+                queue.metrics().set_running(0);
             }
         })
     }

@@ -101,13 +101,15 @@ impl Service {
         }
     }
 
-    /// The status of a call that does not begin.
-    fn refuse(&self, error: Error) -> Status {
-        let status = Status::from(error);
-        if let Some(rejection) = Rejection::of(status.code()) {
-            self.shared.metrics.rejected(rejection);
-        }
-        status
+    /// The answer of a call, or the status of one that does not begin, which is counted.
+    fn answer<T>(&self, result: Result<T, impl Into<Status>>) -> Result<Response<T>, Status> {
+        result.map(Response::new).map_err(|error| {
+            let status: Status = error.into();
+            if let Some(rejection) = Rejection::of(status.code()) {
+                self.shared.metrics.rejected(rejection);
+            }
+            status
+        })
     }
 }
 
@@ -124,48 +126,35 @@ impl InferenceService for Service {
         &self,
         _: Request<wire::ListModelsRequest>,
     ) -> Result<Response<wire::ListModelsResponse>, Status> {
-        let models = self.models().map_err(|error| self.refuse(error))?;
-        Ok(Response::new(models))
+        self.answer(self.models())
     }
 
     async fn tokenize(
         &self,
         request: Request<wire::TokenizeRequest>,
     ) -> Result<Response<wire::TokenizeResponse>, Status> {
-        let response = self.tokenize_texts(request.into_inner()).await;
-        response
-            .map(Response::new)
-            .map_err(|error| self.refuse(error))
+        self.answer(self.tokenize_texts(request.into_inner()).await)
     }
 
     async fn count_tokens(
         &self,
         request: Request<wire::CountTokensRequest>,
     ) -> Result<Response<wire::CountTokensResponse>, Status> {
-        let response = self.count_text_tokens(request.into_inner()).await;
-        response
-            .map(Response::new)
-            .map_err(|error| self.refuse(error))
+        self.answer(self.count_text_tokens(request.into_inner()).await)
     }
 
     async fn chunk(
         &self,
         request: Request<wire::ChunkRequest>,
     ) -> Result<Response<wire::ChunkResponse>, Status> {
-        let response = self.chunk_text(request.into_inner()).await;
-        response
-            .map(Response::new)
-            .map_err(|error| self.refuse(error))
+        self.answer(self.chunk_text(request.into_inner()).await)
     }
 
     async fn embed(
         &self,
         request: Request<wire::EmbedRequest>,
     ) -> Result<Response<wire::EmbedResponse>, Status> {
-        let response = self.embed_texts(request).await;
-        response
-            .map(Response::new)
-            .map_err(|error| self.refuse(error))
+        self.answer(self.embed_texts(request).await)
     }
 
     type GenerateStream = generate::Events;
@@ -174,32 +163,27 @@ impl InferenceService for Service {
         &self,
         request: Request<wire::GenerateRequest>,
     ) -> Result<Response<Self::GenerateStream>, Status> {
-        let events = self.start_generation(request).await;
-        events
-            .map(Response::new)
-            .map_err(|error| self.refuse(error))
+        self.answer(self.start_generation(request).await)
     }
 
     async fn load_adapter(
         &self,
         request: Request<Streaming<wire::LoadAdapterRequest>>,
     ) -> Result<Response<wire::LoadAdapterResponse>, Status> {
-        Ok(Response::new(
-            self.receive_adapter(request.into_inner()).await?,
-        ))
+        self.answer(self.receive_adapter(request.into_inner()).await)
     }
 
     async fn unload_adapter(
         &self,
         request: Request<wire::UnloadAdapterRequest>,
     ) -> Result<Response<wire::UnloadAdapterResponse>, Status> {
-        Ok(Response::new(self.drop_adapter(request.into_inner())?))
+        self.answer(self.drop_adapter(request.into_inner()))
     }
 
     async fn list_adapters(
         &self,
         _: Request<wire::ListAdaptersRequest>,
     ) -> Result<Response<wire::ListAdaptersResponse>, Status> {
-        Ok(Response::new(self.adapters()?))
+        self.answer(self.adapters())
     }
 }
