@@ -190,6 +190,7 @@ impl Loader<'_> {
             sequences_max: self.config.sequences_max as usize,
             batch_tokens_max: self.config.batch_tokens_max as usize,
             prompt_chunk_tokens: self.config.prompt_chunk_tokens as usize,
+            draft_tokens_max: self.config.draft_tokens_max as usize,
         }
     }
 }

@@ -109,6 +109,10 @@ struct ServeArguments {
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     prompt_chunk_tokens: Option<u32>,
 
+    /// Most tokens of one text that a step reads ahead; 0 reads none.
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(0..=7))]
+    draft_tokens_max: Option<u32>,
+
     /// Log filter in the syntax of tracing, for example "info,inference_sidecar=debug".
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -183,6 +187,7 @@ impl ServeArguments {
         replace(&mut config.sequences_max, self.sequences_max);
         replace(&mut config.batch_tokens_max, self.batch_tokens_max);
         replace(&mut config.prompt_chunk_tokens, self.prompt_chunk_tokens);
+        replace(&mut config.draft_tokens_max, self.draft_tokens_max);
         replace(&mut config.log, self.log);
         config
             .embedding_models

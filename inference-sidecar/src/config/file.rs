@@ -48,6 +48,9 @@ pub struct Config {
     /// Most prompt tokens of one sequence in one step.
     #[serde(deserialize_with = "within::<_, 1, 65_536, _>")]
     pub prompt_chunk_tokens: u32,
+    /// Most tokens of one text that a step reads ahead.
+    #[serde(deserialize_with = "within::<_, 0, 7, _>")]
+    pub draft_tokens_max: u32,
     /// Most sequences of one language model that run together.
     #[serde(deserialize_with = "within::<_, 1, 1024, _>")]
     pub sequences_max: u32,
@@ -230,6 +233,7 @@ impl Default for Config {
             kv_mib: 512,
             batch_tokens_max: 256,
             prompt_chunk_tokens: 128,
+            draft_tokens_max: 7,
             sequences_max: 64,
             adapters_max: 16,
             adapter_rank_max: 256,

@@ -43,6 +43,8 @@ struct Handles {
     prefix_queries: Counter,
     prefix_hits: Counter,
     preemptions: Counter,
+    drafts: Counter,
+    accepted_drafts: Counter,
 }
 
 pub(super) struct LanguageFamilies {
@@ -59,6 +61,8 @@ pub(super) struct LanguageFamilies {
     prefix_queries: Counters,
     prefix_hits: Counters,
     preemptions: Counters,
+    drafts: Counters,
+    accepted_drafts: Counters,
 }
 
 impl LanguageMetrics {
@@ -106,6 +110,12 @@ impl LanguageMetrics {
         self.handles.kv_total.set(number(blocks.total));
         self.handles.kv_used.set(number(blocks.used));
         self.handles.kv_cached.set(number(blocks.cached));
+    }
+
+    /// A step read `drafts` ahead, of which the model chose the first `accepted` itself.
+    pub fn drafted(&self, drafts: usize, accepted: usize) {
+        self.handles.drafts.inc_by(drafts as u64);
+        self.handles.accepted_drafts.inc_by(accepted as u64);
     }
 
     /// A sequence was put back to wait because blocks were short.
@@ -184,6 +194,16 @@ impl LanguageFamilies {
                 "preemptions",
                 "Sequences put back to wait because blocks were short",
             ),
+            drafts: families::counters(
+                registry,
+                "spec_decode_num_draft_tokens",
+                "Tokens read ahead because they followed the same tokens before",
+            ),
+            accepted_drafts: families::counters(
+                registry,
+                "spec_decode_num_accepted_tokens",
+                "Tokens read ahead that the model then chose itself",
+            ),
         }
     }
 
@@ -204,6 +224,8 @@ impl LanguageFamilies {
             prefix_queries: self.prefix_queries.get_or_create_owned(&labels),
             prefix_hits: self.prefix_hits.get_or_create_owned(&labels),
             preemptions: self.preemptions.get_or_create_owned(&labels),
+            drafts: self.drafts.get_or_create_owned(&labels),
+            accepted_drafts: self.accepted_drafts.get_or_create_owned(&labels),
         };
         LanguageMetrics {
             handles: Arc::new(handles),

@@ -33,6 +33,7 @@ fn a_request_of_a_language_model() {
         cached: 3,
     };
     model.set_kv_blocks(blocks);
+    model.drafted(7, 3);
     model
         .requests()
         .finished(Ending::Stop, Duration::from_millis(370));
@@ -83,6 +84,14 @@ fn a_request_of_a_language_model() {
         (r#"salesai_kv_cache_blocks_used{model="smol"}"#, "7"),
         (r#"salesai_kv_cache_blocks_cached{model="smol"}"#, "3"),
         (r#"salesai_preemptions_total{model="smol"}"#, "1"),
+        (
+            r#"salesai_spec_decode_num_draft_tokens_total{model="smol"}"#,
+            "7",
+        ),
+        (
+            r#"salesai_spec_decode_num_accepted_tokens_total{model="smol"}"#,
+            "3",
+        ),
         (
             r#"salesai_requests_finished_total{model="smol",reason="stop"}"#,
             "1",

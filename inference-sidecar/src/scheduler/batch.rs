@@ -12,7 +12,13 @@ use crate::scheduler::sequence::{Rank, Sequence};
 pub(super) struct Part {
     pub rank: Rank,
     pub tokens: usize,
+    /// Tokens behind them that may prove wrong.
+    pub drafts: usize,
 }
+
+/// Tokens of texts that a step reads, drafts included, at little more than the cost of one: as many as
+/// a tile of the CPU's kernels takes at once.
+const TEXT_ROWS: usize = 8;
 
 /// A step.
 #[derive(Default)]
@@ -50,7 +56,9 @@ pub(super) fn plan_step(
         pool,
         plan: StepPlan::default(),
         under_way: HashSet::new(),
+        drafts_max: 0,
     };
+    planner.share_drafts(limits.draft_tokens_max);
     let mut budget = limits.batch_tokens_max;
     for index in order {
         if budget == 0 {
@@ -67,9 +75,20 @@ struct Planner<'a> {
     plan: StepPlan,
     /// Blocks that this step computes: whoever wants the same waits a step and takes them over.
     under_way: HashSet<PrefixKey>,
+    /// Most drafts of a sequence.
+    drafts_max: usize,
 }
 
 impl Planner<'_> {
+    /// The texts share what is left of their rows.
+    fn share_drafts(&mut self, most: usize) {
+        let texts = self.running.iter().filter(|s| s.unread_count() == 1);
+        let texts = texts.count();
+        if texts > 0 {
+            self.drafts_max = (TEXT_ROWS.saturating_sub(texts) / texts).min(most);
+        }
+    }
+
     /// Plans at most `tokens_max` tokens of a sequence; returns their number.
     fn add(&mut self, index: usize, tokens_max: usize) -> usize {
         let rank = self.running[index].rank();
@@ -82,6 +101,8 @@ impl Planner<'_> {
             return 0;
         }
         let tokens = self.running[index].unread_count().min(tokens_max);
+        let drafts_max = self.drafts_max.min(tokens_max - tokens);
+        let drafts = self.running[index].draft(drafts_max, self.pool);
         while !self.running[index].hold(tokens, self.pool) {
             let Some(victim) = self.victim(rank) else {
                 // It keeps what it has and waits for others to end.
@@ -91,8 +112,12 @@ impl Planner<'_> {
             self.plan.victims.push(self.running[victim].rank());
         }
         self.under_way.extend(next);
-        self.plan.parts.push(Part { rank, tokens });
-        tokens
+        self.plan.parts.push(Part {
+            rank,
+            tokens,
+            drafts,
+        });
+        tokens + drafts
     }
 
     /// The last of those that come after `rank`, hold blocks and are not in this step.

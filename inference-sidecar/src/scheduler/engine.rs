@@ -32,6 +32,8 @@ pub struct EngineLimits {
     pub batch_tokens_max: usize,
     /// Tokens of one prompt in one step: between steps a cancelled request is noticed.
     pub prompt_chunk_tokens: usize,
+    /// Drafts of one text in one step; 0 reads none.
+    pub draft_tokens_max: usize,
 }
 
 /// What an engine is made of.
@@ -199,25 +201,29 @@ impl Engine {
         if plan.parts.is_empty() {
             return;
         }
-        let tokens = plan.parts.iter().map(|part| part.tokens).sum();
+        let tokens = plan
+            .parts
+            .iter()
+            .map(|part| part.tokens + part.drafts)
+            .sum();
         self.parts.metrics.step(tokens);
         let result = self.forward(&plan.parts);
         match result {
-            Ok(rows) => self.apply(&plan.parts, rows),
+            Ok(mut scores) => self.apply(&plan.parts, &mut scores),
             // Only asked for when a single sequence is in the step, which is ended by the next round.
             Err(Error::Cancelled) => {}
             Err(error) => self.fail(&plan.parts, error),
         }
     }
 
-    fn forward(&mut self, parts: &[Part]) -> Result<Vec<Vec<f32>>, Error> {
+    fn forward(&mut self, parts: &[Part]) -> Result<Vec<f32>, Error> {
         // Counted as it begins, so that the count stands still once a cancel was seen.
         self.parts.queue.counters().count_step();
         let running = &self.running;
         let sequences = parts.iter().map(|part| {
             let sequence = find(running, part);
             SequencePlan {
-                tokens: sequence.unread(part.tokens),
+                tokens: sequence.unread(part.tokens, part.drafts),
                 position: sequence.position(),
                 blocks: sequence.blocks(),
                 adapter: sequence
@@ -226,6 +232,7 @@ impl Engine {
                     .as_ref()
                     .map(|loaded| &loaded.adapter),
                 logits: match part.tokens == sequence.unread_count() {
+                    true if part.drafts > 0 => LogitsOf::EveryToken,
                     true => LogitsOf::LastToken,
                     false => LogitsOf::Nothing,
                 },
@@ -245,9 +252,10 @@ impl Engine {
     }
 
     /// Takes note of what was read, and lets each sequence whose scores came back go on.
-    fn apply(&mut self, parts: &[Part], rows: Vec<Vec<f32>>) {
-        let mut rows = rows.into_iter();
-        let mut scores = BTreeMap::new();
+    fn apply(&mut self, parts: &[Part], scores: &mut [f32]) {
+        let vocabulary = self.parts.model.vocabulary();
+        let mut rest = scores;
+        let mut rows = BTreeMap::new();
         for part in parts {
             let Some(sequence) = self.running.iter_mut().find(|s| s.rank() == part.rank) else {
                 continue;
@@ -256,40 +264,51 @@ impl Engine {
             let is_chosen = sequence.unread_count() == 0;
             let caller = sequence.caller();
             self.served
-                .serve(caller, part.tokens, usize::from(is_chosen));
+                .serve(caller, part.tokens + part.drafts, usize::from(is_chosen));
             if is_chosen {
-                // A row that is missing is refused like one without a number.
-                scores.insert(part.rank, rows.next().unwrap_or_default());
+                // Scores that are missing are refused like those without a number.
+                let length = ((1 + part.drafts) * vocabulary).min(rest.len());
+                let (of_part, others) = rest.split_at_mut(length);
+                rows.insert(part.rank, of_part);
+                rest = others;
             }
         }
-        for (rank, result) in self.choose(scores) {
+        for (rank, result) in self.choose(rows) {
             if let Some(sequence) = take_if(&mut self.running, |s| s.rank() == rank).pop() {
                 self.end(sequence, result);
             }
         }
+        for sequence in &mut self.running {
+            sequence.keep_drafts(&mut self.pool);
+        }
     }
 
-    /// Chooses the next token of each of these sequences; returns those that end, and how. Sequences
+    /// Chooses the next tokens of each of these sequences; returns those that end, and how. Sequences
     /// know nothing of each other, and a mask or a draw over a large vocabulary takes its time: so all
     /// cores share them.
     fn choose(
         &mut self,
-        mut scores: BTreeMap<Rank, Vec<f32>>,
+        mut rows: BTreeMap<Rank, &mut [f32]>,
     ) -> Vec<(Rank, Result<FinishReason, Error>)> {
+        let vocabulary = self.parts.model.vocabulary();
         let choosing: Vec<_> = self
             .running
             .iter_mut()
             .filter_map(|sequence| {
-                let scores = scores.remove(&sequence.rank())?;
-                Some((sequence, scores))
+                let rows = rows.remove(&sequence.rank())?;
+                Some((sequence, rows))
             })
             .collect();
-        let outcome = |(sequence, mut scores): (&mut Sequence, Vec<f32>)| {
+        let outcome = |(sequence, rows): (&mut Sequence, &mut [f32])| {
             let rank = sequence.rank();
-            let result = sequence.choose(&mut scores).transpose();
+            let result = sequence.choose(rows, vocabulary).transpose();
             result.map(|result| (rank, result))
         };
-        choosing.into_par_iter().filter_map(outcome).collect()
+        match choosing.len() {
+            // To wake the others takes longer than one choice.
+            1 => choosing.into_iter().filter_map(outcome).collect(),
+            _ => choosing.into_par_iter().filter_map(outcome).collect(),
+        }
     }
 
     /// A step has failed: everything in it ends with an error.

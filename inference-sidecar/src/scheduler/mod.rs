@@ -5,12 +5,14 @@
 //! - `engine`, `room`, `batch`, `sequence`, `kv_blocks`, `fairness`: continuous batching, for language
 //!   models
 //! - `sampling`, `constraint`: the choice of the next token
+//! - `drafts`: guesses of it that the model reads ahead
 //! - `text_pool`: tokenising, off the async threads
 
 mod batch;
 mod call;
 mod constraint;
 mod counters;
+mod drafts;
 mod embedding_job;
 mod engine;
 mod fairness;

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::metrics::{Ending, LanguageMetrics};
 use crate::models::{BlockId, KV_BLOCK_TOKENS};
 use crate::scheduler::counters::Running;
+use crate::scheduler::drafts::Drafter;
 use crate::scheduler::kv_blocks::{BlockPool, PrefixKey};
 use crate::scheduler::room::Claim;
 use crate::scheduler::{ConstraintState, GenerationEvent, GenerationJob, GenerationPlan, Job};
@@ -24,6 +25,9 @@ pub(super) struct Sequence {
     /// Tokens whose keys and values lie in `blocks`.
     computed: usize,
     blocks: Vec<BlockId>,
+    drafter: Drafter,
+    /// The last token and the drafts behind it, where the next step reads drafts.
+    ahead: Vec<u32>,
     /// Names of the blocks that are full; None shares nothing.
     keys: Option<Vec<PrefixKey>>,
     root: PrefixKey,
@@ -72,6 +76,8 @@ impl Sequence {
             tokens: prompt.clone(),
             computed: 0,
             blocks: Vec::new(),
+            drafter: Drafter::new(),
+            ahead: Vec::new(),
             keys: (!caller.cache_salt.is_empty()).then(Vec::new),
             root,
             writer: TextWriter::new(tokenizer.clone(), stop.clone()),
@@ -105,9 +111,12 @@ impl Sequence {
         &self.blocks
     }
 
-    /// The next `count` tokens that the model has not read.
-    pub(super) fn unread(&self, count: usize) -> &[u32] {
-        &self.tokens[self.computed..][..count]
+    /// The next `count` tokens that the model has not read, and `drafts` behind the last.
+    pub(super) fn unread(&self, count: usize, drafts: usize) -> &[u32] {
+        match drafts {
+            0 => &self.tokens[self.computed..][..count],
+            _ => &self.ahead,
+        }
     }
 
     pub(super) fn unread_count(&self) -> usize {
@@ -117,7 +126,9 @@ impl Sequence {
     /// What it holds, and what it needs before its next token can be chosen.
     pub(super) fn claim(&mut self) -> Claim<'_> {
         let held = self.blocks.len();
-        let wanted = self.tokens.len().div_ceil(KV_BLOCK_TOKENS) - held;
+        // Drafts that proved wrong may have left a block more.
+        let wanted = self.tokens.len().div_ceil(KV_BLOCK_TOKENS);
+        let wanted = wanted.saturating_sub(held);
         // As in `reuse`: only behind full blocks, and never the block of the last token.
         let shareable = (self.tokens.len() - 1) / KV_BLOCK_TOKENS;
         if held * KV_BLOCK_TOKENS == self.computed && held < shareable {
@@ -203,6 +214,36 @@ impl Sequence {
         true
     }
 
+    /// Drafts what may follow the last token and holds the blocks for it; returns the number of drafts,
+    /// none where blocks are short.
+    pub(super) fn draft(&mut self, most: usize, pool: &mut BlockPool) -> usize {
+        self.ahead.clear();
+        let left = self.job.plan.tokens_max - self.completion_tokens();
+        if self.is_new() || self.unread_count() != 1 {
+            return 0;
+        }
+        // The token that follows the drafts is chosen as well.
+        let drafts = self.drafter.propose(&self.tokens, most.min(left - 1));
+        let count = drafts.len();
+        if count > 0 {
+            self.ahead.extend(self.tokens.last());
+            self.ahead.extend_from_slice(drafts);
+            if self.hold(1 + count, pool) {
+                return count;
+            }
+            self.ahead.clear();
+        }
+        0
+    }
+
+    /// The drafts that the model has chosen are read already.
+    pub(super) fn keep_drafts(&mut self, pool: &mut BlockPool) {
+        if !self.ahead.is_empty() {
+            self.ahead.clear();
+            self.advance(self.unread_count() - 1, pool);
+        }
+    }
+
     /// Gives all blocks back: it will be read again from the start, as far as others do not hold it.
     pub(super) fn release(&mut self, pool: &mut BlockPool) {
         // The end goes first, so that the beginning stays in the cache for longest.
@@ -210,6 +251,7 @@ impl Sequence {
             pool.release(block);
         }
         self.computed = 0;
+        self.ahead.clear();
         if self.is_new() {
             self.cached_tokens = 0;
         }
@@ -226,9 +268,34 @@ impl Sequence {
         }
     }
 
-    /// Chooses the next token from the scores of the last; returns why the text ends here, if it does.
-    pub(super) fn choose(&mut self, scores: &mut [f32]) -> Result<Option<FinishReason>, Error> {
+    /// Chooses the next tokens from the scores of the last one and of the drafts behind it, as long as
+    /// these prove right; returns why the text ends here, if it does.
+    pub(super) fn choose(
+        &mut self,
+        rows: &mut [f32],
+        vocabulary: usize,
+    ) -> Result<Option<FinishReason>, Error> {
         self.start()?;
+        let drafts = self.ahead.len().saturating_sub(1);
+        let mut accepted = 0;
+        let mut end = self.choose_next(rows.split_at_mut(vocabulary.min(rows.len())).0)?;
+        while end.is_none()
+            && accepted < drafts
+            && self.tokens.last() == self.ahead.get(accepted + 1)
+        {
+            accepted += 1;
+            let scores = &mut rows[accepted * vocabulary..][..vocabulary];
+            end = self.choose_next(scores)?;
+        }
+        if drafts > 0 {
+            self.drafter.learn(drafts, accepted);
+            self.metrics.drafted(drafts, accepted);
+        }
+        Ok(end)
+    }
+
+    /// Chooses a token from the scores of the one before.
+    fn choose_next(&mut self, scores: &mut [f32]) -> Result<Option<FinishReason>, Error> {
         if self.is_complete() {
             return Ok(Some(FinishReason::End));
         }

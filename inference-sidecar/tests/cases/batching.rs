@@ -1,5 +1,5 @@
-//! Goal: a request gets the same answer whatever else runs, however its prompt is cut, and whether it
-//! was put back or served from the prefix cache; callers share nothing without the same salt; and a
+//! Goal: a request gets the same answer whatever else runs, however its prompt is cut, whether drafts
+//! are read ahead, and whether it was put back or served from the prefix cache; callers share nothing without the same salt; and a
 //! server that was killed leaves nobody hanging and comes back with all adapters.
 
 use std::time::Instant;
@@ -94,10 +94,17 @@ async fn answers_do_not_depend_on_company() {
     let Some(model) = sidecar::language_model("answers_do_not_depend_on_company") else {
         return;
     };
+    let plain = Sidecar::with_language(&model, &["--draft-tokens-max", "0"]).await;
+    let alone = ask_one_by_one(&plain).await;
+    let steps = plain.status().await.generation_steps;
+
     let sidecar = Sidecar::with_language(&model, &[]).await;
-    let alone = ask_one_by_one(&sidecar).await;
+    assert_eq!(ask_one_by_one(&sidecar).await, alone);
     let before = sidecar.status().await;
     assert_eq!((before.preempted_sequences, before.kv_blocks_used), (0, 0));
+    // The stories repeat themselves, so some drafts are right.
+    println!("{} steps, {steps} without drafts", before.generation_steps);
+    assert!(before.generation_steps < steps);
     // The second time the prompts come from the prefix cache.
     assert_eq!(ask_one_by_one(&sidecar).await, alone);
     assert!(sidecar.status().await.prefix_hit_tokens > before.prefix_hit_tokens + 1000);
