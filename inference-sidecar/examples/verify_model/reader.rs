@@ -32,7 +32,8 @@ pub fn read(
             }],
             is_abandoned: &|| false,
         };
-        for (row, logits) in model.forward(&plan)?.iter().enumerate() {
+        let scores = model.forward(&plan)?;
+        for (row, logits) in scores.chunks_exact(model.vocabulary()).enumerate() {
             each(position + row, logits);
         }
         eprint!("\rread {end} of {} tokens", tokens.len());

@@ -193,15 +193,19 @@ fn unpack_q8_0(block: &[u8; 34], values: &mut [f32; 32]) {
 
 /// The 6-bit scale and minimum of sub-block `i` of eight, packed in 12 bytes.
 #[inline(always)]
+pub(super) fn scale_and_minimum(packed: &[u8], i: usize) -> (u8, u8) {
+    if i < 4 {
+        return (packed[i] & 63, packed[i + 4] & 63);
+    }
+    (
+        (packed[i + 4] & 15) | (packed[i - 4] >> 6) << 4,
+        (packed[i + 4] >> 4) | (packed[i] >> 6) << 4,
+    )
+}
+
+#[inline(always)]
 fn scale_and_min(packed: &[u8], i: usize) -> (f32, f32) {
-    let (scale, min) = if i < 4 {
-        (packed[i] & 63, packed[i + 4] & 63)
-    } else {
-        (
-            (packed[i + 4] & 15) | (packed[i - 4] >> 6) << 4,
-            (packed[i + 4] >> 4) | (packed[i] >> 6) << 4,
-        )
-    };
+    let (scale, min) = scale_and_minimum(packed, i);
     (f32::from(scale), f32::from(min))
 }
 
@@ -267,27 +271,11 @@ mod tests {
     //! Goal: each format unpacks to exactly what candle, an independent reader, makes of the bytes.
 
     use candle_core::Device;
-    use candle_core::quantized::{GgmlDType, QTensor};
+    use candle_core::quantized::QTensor;
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
 
     use super::*;
-
-    fn candle_format(format: Format) -> GgmlDType {
-        match format {
-            Format::F32 => GgmlDType::F32,
-            Format::F16 => GgmlDType::F16,
-            Format::Bf16 => GgmlDType::BF16,
-            Format::Q4_0 => GgmlDType::Q4_0,
-            Format::Q4_1 => GgmlDType::Q4_1,
-            Format::Q5_0 => GgmlDType::Q5_0,
-            Format::Q5_1 => GgmlDType::Q5_1,
-            Format::Q8_0 => GgmlDType::Q8_0,
-            Format::Q4K => GgmlDType::Q4K,
-            Format::Q5K => GgmlDType::Q5K,
-            Format::Q6K => GgmlDType::Q6K,
-        }
-    }
 
     #[test]
     fn formats_unpack_as_in_candle() {
@@ -295,7 +283,7 @@ mod tests {
         for format in Format::ALL {
             let weights: Vec<f32> = (0..1024).map(|_| random.random_range(-3.0..3.0)).collect();
             let tensor = candle_core::Tensor::new(weights.as_slice(), &Device::Cpu).unwrap();
-            let packed = QTensor::quantize(&tensor, candle_format(format)).unwrap();
+            let packed = QTensor::quantize(&tensor, format.into()).unwrap();
             let expected = packed
                 .dequantize(&Device::Cpu)
                 .unwrap()

@@ -5,6 +5,7 @@
 //! sequence which tokens stand at which positions, in which blocks its keys and values lie, and
 //! under which adapter it runs.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Error;
@@ -67,9 +68,9 @@ pub trait LanguageModel: Send {
     fn reserve_kv(&mut self, blocks: usize) -> Result<(), Error>;
 
     /// Runs a step. Returns one row of scores (vocabulary entries) per token for which they are
-    /// wanted, in the order of the plan. A row may hold values that are not numbers, when an adapter
-    /// makes the computation overflow; other rows are not touched by that.
-    fn forward(&mut self, plan: &BatchPlan<'_>) -> Result<Vec<Vec<f32>>, Error>;
+    /// wanted, in the order of the plan and one behind the other. A row may hold values that are not
+    /// numbers, when an adapter makes the computation overflow; other rows are not touched by that.
+    fn forward(&mut self, plan: &BatchPlan<'_>) -> Result<Vec<f32>, Error>;
 }
 
 impl BatchPlan<'_> {
@@ -87,6 +88,21 @@ impl BatchPlan<'_> {
             first = end;
         }
         wanted
+    }
+
+    /// The rows of neighbouring sequences under the same adapter, and the adapter (SGMV, Punica,
+    /// arXiv 2310.18547).
+    pub fn adapter_segments(&self) -> impl Iterator<Item = (Range<usize>, Option<&Adapter>)> {
+        let mut first = 0;
+        let segments = self
+            .sequences
+            .chunk_by(|a, b| a.adapter_id() == b.adapter_id());
+        segments.map(move |segment| {
+            let tokens: usize = segment.iter().map(|sequence| sequence.tokens.len()).sum();
+            let rows = first..first + tokens;
+            first = rows.end;
+            (rows, segment[0].adapter.map(Arc::as_ref))
+        })
     }
 }
 

@@ -68,7 +68,9 @@ fn logits(model: &mut Llama, batch: &[(&[u32], Option<&Arc<Adapter>>)]) -> Vec<V
         sequences: sequences.collect(),
         is_abandoned: &|| false,
     };
-    model.forward(&plan).unwrap()
+    let scores = model.forward(&plan).unwrap();
+    let rows = scores.chunks_exact(model.vocabulary());
+    rows.map(<[f32]>::to_vec).collect()
 }
 
 fn check(mut model: Llama, order: HeadOrder) {

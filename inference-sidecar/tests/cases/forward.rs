@@ -35,8 +35,9 @@ pub fn logits(
             }],
             is_abandoned: &|| false,
         };
-        let rows = model.forward(&plan).unwrap();
-        wanted.extend(within.into_iter().map(|row| rows[row].clone()));
+        let scores = model.forward(&plan).unwrap();
+        let rows: Vec<&[f32]> = scores.chunks_exact(model.vocabulary()).collect();
+        wanted.extend(within.into_iter().map(|row| rows[row].to_vec()));
     }
     assert_eq!(wanted.len(), positions.len());
     wanted

@@ -24,7 +24,7 @@ mod quantized;
 mod rows;
 mod stored;
 
-pub(super) use attention::{Heads, HostKv, Span, attend};
+pub(super) use attention::{Attention, Heads, HostKv, Span};
 pub(super) use float_product::float_product;
 pub(super) use lanes::Level;
 pub(super) use packed::PackedMatrix;

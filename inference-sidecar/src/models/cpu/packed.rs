@@ -3,137 +3,306 @@
 //! Sixteen rows form a *tile*. For each block of 32 columns a tile holds the quants of its rows,
 //! eight groups of four columns; within a group each row has its four columns side by side, which is
 //! what the dot-product instructions want. Two groups of 4-bit quants share their bytes: group `g` is
-//! in the low halves, group `g + 4` in the high ones. Behind the quants of all its blocks a tile holds
-//! their scales, sixteen f16 a block, and for formats with a minimum sixteen f16 of that as well.
-//! Nothing is lost: a weight is exactly what the file says.
+//! in the low halves, group `g + 4` in the high ones. Fifth and sixth bits follow in lines of their own:
+//! the fifth bits of all groups in one, or the bit pairs of groups 0 to 3 and of groups 4 to 7 in two.
+//! Behind the quants of all its blocks a tile holds their scales, and for formats with a minimum those:
+//! sixteen f16 a block, or for the K formats sixteen signed bytes a block (of Q6_K: for each half of
+//! it) and sixteen f16 for eight blocks by which they are multiplied.
+//! Nothing is lost: a weight is exactly what the file says, and takes as many bits as there.
 
 use half::f16;
 
 use super::lanes::LANES;
+use crate::models::format::scale_and_minimum;
 use crate::models::{Format, Matrix};
 
-/// Columns that share a scale.
+/// Columns that share a scale, or two.
 pub(super) const BLOCK: usize = 32;
-/// Bytes of a cache line, at which tiles begin.
+/// Blocks of a K format that share the factor of their scales.
+pub(super) const SUPER: usize = 8;
+/// Bytes of a cache line, at which tiles begin; a group of a block fills one.
 const LINE: usize = 64;
 
-/// How the quants of a tile are written. A weight is scale · (quant - offset) + minimum.
+/// How the weights of a tile are written. A weight is scale · (quant - offset) + minimum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Quants {
-    /// 4 bits; the offset is 8.
-    Nibbles,
-    /// 4 bits with a minimum.
-    NibblesWithMinimum,
-    /// 8 bits; the offset is 128.
-    Bytes,
+pub(super) enum Packing {
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q4K,
+    Q5K,
+    Q6K,
 }
 
 /// A packed matrix of rows × columns.
 pub(in crate::models) struct PackedMatrix {
     pub(super) rows: usize,
     columns: usize,
-    pub(super) quants: Quants,
+    pub(super) packing: Packing,
     bytes: Vec<u8>,
     /// Where the first cache line begins.
     start: usize,
 }
 
-/// The parts of one tile.
+/// The parts of one tile; those that a packing lacks are empty.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
-    pub quants: &'a [u8],
+    /// [`Packing::lines`] for each block.
+    pub quants: &'a [[u8; LINE]],
+    /// Signed bytes of a K format: [`Packing::scales`] for each block.
+    pub byte_scales: &'a [[u8; LANES]],
+    pub byte_minima: &'a [[u8; LANES]],
+    /// f16 for each block, or for eight blocks of a K format.
     pub scales: &'a [[u16; LANES]],
-    /// Empty without minimum.
     pub minima: &'a [[u16; LANES]],
 }
 
-impl Quants {
+impl Packing {
     fn of(format: Format) -> Option<Self> {
         match format {
-            Format::Q4_0 => Some(Self::Nibbles),
-            Format::Q4_1 => Some(Self::NibblesWithMinimum),
-            Format::Q8_0 => Some(Self::Bytes),
-            _ => None,
+            Format::Q4_0 => Some(Self::Q4_0),
+            Format::Q4_1 => Some(Self::Q4_1),
+            Format::Q5_0 => Some(Self::Q5_0),
+            Format::Q5_1 => Some(Self::Q5_1),
+            Format::Q8_0 => Some(Self::Q8_0),
+            Format::Q4K => Some(Self::Q4K),
+            Format::Q5K => Some(Self::Q5K),
+            Format::Q6K => Some(Self::Q6K),
+            Format::F32 | Format::F16 | Format::Bf16 => None,
         }
     }
 
-    /// Bytes of the quants of one block of a tile.
-    pub(super) fn block_bytes(self) -> usize {
+    /// Bits of a quant.
+    pub(super) const fn bits(self) -> usize {
         match self {
-            Self::Nibbles | Self::NibblesWithMinimum => LANES * BLOCK / 2,
-            Self::Bytes => LANES * BLOCK,
+            Self::Q4_0 | Self::Q4_1 | Self::Q4K => 4,
+            Self::Q5_0 | Self::Q5_1 | Self::Q5K => 5,
+            Self::Q6K => 6,
+            Self::Q8_0 => 8,
         }
+    }
+
+    /// Cache lines of the quants of one block: one for each bit of its 32 columns and 16 rows.
+    pub(super) const fn lines(self) -> usize {
+        self.bits()
     }
 
     /// What is subtracted from each quant.
-    pub(super) fn offset(self) -> i32 {
+    pub(super) const fn offset(self) -> i32 {
         match self {
-            Self::Nibbles => 8,
-            Self::NibblesWithMinimum => 0,
-            Self::Bytes => 128,
+            Self::Q4_0 => 8,
+            Self::Q5_0 => 16,
+            Self::Q6K => 32,
+            Self::Q8_0 => 128,
+            Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K => 0,
         }
     }
 
-    fn has_minimum(self) -> bool {
-        self == Self::NibblesWithMinimum
+    /// Whether scales and minima are bytes that are multiplied by an f16.
+    pub(super) const fn is_k(self) -> bool {
+        matches!(self, Self::Q4K | Self::Q5K | Self::Q6K)
     }
+
+    /// Scales of a block.
+    pub(super) const fn scales(self) -> usize {
+        match self {
+            Self::Q6K => 2,
+            _ => 1,
+        }
+    }
+
+    pub(super) const fn has_minimum(self) -> bool {
+        matches!(self, Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K)
+    }
+
+    /// Bytes of each part of a tile, in their order.
+    fn part_bytes(self, columns: usize) -> [usize; 5] {
+        let blocks = columns / BLOCK;
+        let minima = usize::from(self.has_minimum());
+        let (bytes, halves) = match self.is_k() {
+            true => (LANES * blocks, 2 * LANES * blocks / SUPER),
+            false => (0, 2 * LANES * blocks),
+        };
+        [
+            blocks * self.lines() * LINE,
+            bytes * self.scales(),
+            bytes * minima,
+            halves,
+            halves * minima,
+        ]
+    }
+
+    fn tile_bytes(self, columns: usize) -> usize {
+        self.part_bytes(columns).iter().sum()
+    }
+
+    /// Where the bits of a quant are within its block: byte, place in that byte, number of bits, which
+    /// of its bits is the lowest of them; the second for what is above four bits.
+    fn places(self, lane: usize, column: usize) -> [Option<Place>; 2] {
+        let group = column / 4;
+        let within = lane * 4 + column % 4;
+        let place = |line: usize, shift: usize, bits: usize, from: usize| Place {
+            byte: line * LINE + within,
+            shift: shift as u32,
+            mask: ((1u32 << bits) - 1) as u8,
+            from: from as u32,
+        };
+        if self.bits() == 8 {
+            return [Some(place(group, 0, 8, 0)), None];
+        }
+        let low = place(group % 4, group / 4 * 4, 4, 0);
+        let high = match self.bits() {
+            5 => Some(place(4, group, 1, 4)),
+            6 => Some(place(4 + group / 4, group % 4 * 2, 2, 4)),
+            _ => None,
+        };
+        [Some(low), high]
+    }
+
+    fn get(self, block: &[u8], lane: usize, column: usize) -> u8 {
+        let places = self.places(lane, column).into_iter().flatten();
+        places.fold(0, |quant, place| {
+            quant | (block[place.byte] >> place.shift & place.mask) << place.from
+        })
+    }
+
+    fn put(self, block: &mut [u8], lane: usize, column: usize, quant: u8) {
+        for place in self.places(lane, column).into_iter().flatten() {
+            block[place.byte] |= (quant >> place.from & place.mask) << place.shift;
+        }
+    }
+}
+
+/// Some bits of a quant.
+struct Place {
+    byte: usize,
+    /// Of the lowest bit in the byte.
+    shift: u32,
+    /// As many ones as there are bits.
+    mask: u8,
+    /// Of the lowest bit in the quant.
+    from: u32,
 }
 
 /// One block of one row.
 struct Block {
+    /// f16, for a block or (of a K format) for the eight blocks it is one of.
     scale: u16,
     minimum: u16,
+    /// Signed, of a K format.
+    byte_scales: [u8; 2],
+    byte_minimum: u8,
     /// With their offset.
     quants: [u8; BLOCK],
 }
 
 impl Block {
-    /// From a block as GGUF has it (`format.rs` describes them).
-    fn read(format: Format, bytes: &[u8]) -> Self {
-        let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        let nibbles = |from: usize| {
-            std::array::from_fn(|i| match i < BLOCK / 2 {
-                true => bytes[from + i] & 15,
-                false => bytes[from + i - BLOCK / 2] >> 4,
-            })
+    /// Block `index` of a row as GGUF has it (`format.rs` describes the formats).
+    fn read(packing: Packing, row: &[u8], index: usize) -> Self {
+        let mut block = Self {
+            scale: 0,
+            minimum: 0,
+            byte_scales: [0; 2],
+            byte_minimum: 0,
+            quants: [0; BLOCK],
         };
-        let (minimum, quants) = match format {
-            Format::Q4_0 => (0, nibbles(2)),
-            Format::Q4_1 => (half(2), nibbles(4)),
-            // Signed bytes become unsigned ones with an offset of 128.
-            _ => (0, std::array::from_fn(|i| bytes[2 + i] ^ 0x80)),
-        };
-        Self {
-            scale: half(0),
-            minimum,
-            quants,
+        match packing.is_k() {
+            true => block.read_k(packing, row, index),
+            false => block.read_plain(packing, row, index),
+        }
+        block
+    }
+
+    fn read_plain(&mut self, packing: Packing, row: &[u8], index: usize) {
+        let minima = usize::from(packing.has_minimum());
+        let length = 2 + 2 * minima + BLOCK * packing.bits() / 8;
+        let bytes = &row[index * length..][..length];
+        self.scale = half_at(bytes, 0);
+        if packing.has_minimum() {
+            self.minimum = half_at(bytes, 2);
+        }
+        let rest = &bytes[2 + 2 * minima..];
+        let (high, low) = rest.split_at(match packing.bits() {
+            5 => 4,
+            _ => 0,
+        });
+        for (column, quant) in self.quants.iter_mut().enumerate() {
+            *quant = match packing.bits() {
+                // Signed bytes become unsigned ones with an offset of 128.
+                8 => low[column] ^ 0x80,
+                _ => low[column % 16] >> (column / 16 * 4) & 15,
+            };
+            if packing.bits() == 5 {
+                *quant |= (high[column / 8] >> (column % 8) & 1) << 4;
+            }
         }
     }
+
+    fn read_k(&mut self, packing: Packing, row: &[u8], index: usize) {
+        let (outer, inner) = (index / SUPER, index % SUPER);
+        if packing == Packing::Q6K {
+            return self.read_q6_k(&row[outer * 210..][..210], inner);
+        }
+        let length = if packing == Packing::Q5K { 176 } else { 144 };
+        let bytes = &row[outer * length..][..length];
+        let (scales, rest) = bytes[4..].split_at(12);
+        let (high, low) = rest.split_at(length - 144);
+        (self.scale, self.minimum) = (half_at(bytes, 0), half_at(bytes, 2));
+        let (scale, minimum) = scale_and_minimum(scales, inner);
+        self.byte_scales[0] = scale;
+        // It is subtracted.
+        self.byte_minimum = minimum.wrapping_neg();
+        for (column, quant) in self.quants.iter_mut().enumerate() {
+            *quant = low[inner / 2 * BLOCK + column] >> (inner % 2 * 4) & 15;
+            if packing == Packing::Q5K {
+                *quant |= (high[column] >> inner & 1) << 4;
+            }
+        }
+    }
+
+    fn read_q6_k(&mut self, bytes: &[u8], inner: usize) {
+        // Two halves of four blocks each.
+        let (half, quarter) = (inner / 4, inner % 4);
+        let (low, high) = (&bytes[64 * half..][..64], &bytes[128 + 32 * half..][..32]);
+        self.scale = half_at(bytes, 208);
+        self.byte_scales
+            .copy_from_slice(&bytes[192 + 2 * inner..][..2]);
+        for (column, quant) in self.quants.iter_mut().enumerate() {
+            let low = low[quarter % 2 * BLOCK + column] >> (quarter / 2 * 4) & 15;
+            *quant = low | (high[column] >> (quarter * 2) & 3) << 4;
+        }
+    }
+}
+
+fn half_at(bytes: &[u8], position: usize) -> u16 {
+    u16::from_le_bytes([bytes[position], bytes[position + 1]])
 }
 
 impl PackedMatrix {
     /// None for formats that are not packed.
     pub(in crate::models) fn pack(matrix: &Matrix) -> Option<Self> {
-        let quants = Quants::of(matrix.format)?;
-        let mut packed = Self::empty(quants, matrix.rows, matrix.columns);
+        let packing = Packing::of(matrix.format)?;
+        let mut packed = Self::empty(packing, matrix.rows, matrix.columns);
         let mut rest = &mut packed.bytes[packed.start..];
         for tile in 0..matrix.rows.div_ceil(LANES) {
-            let (bytes, others) = rest.split_at_mut(tile_bytes(quants, matrix.columns));
-            write_tile(matrix, quants, tile, bytes);
+            let (bytes, others) = rest.split_at_mut(packing.tile_bytes(matrix.columns));
+            write_tile(matrix, packing, tile, bytes);
             rest = others;
         }
         Some(packed)
     }
 
-    fn empty(quants: Quants, rows: usize, columns: usize) -> Self {
-        let length = rows.div_ceil(LANES) * tile_bytes(quants, columns);
+    fn empty(packing: Packing, rows: usize, columns: usize) -> Self {
+        let length = rows.div_ceil(LANES) * packing.tile_bytes(columns);
         let bytes = vec![0; length + LINE];
         // An allocation that cannot be aligned is only slower.
         let start = bytes.as_ptr().align_offset(LINE).min(LINE);
         Self {
             rows,
             columns,
-            quants,
+            packing,
             bytes,
             start,
         }
@@ -148,82 +317,100 @@ impl PackedMatrix {
     }
 
     pub(super) fn tile(&self, index: usize) -> Tile<'_> {
-        let length = tile_bytes(self.quants, self.columns);
+        let length = self.packing.tile_bytes(self.columns);
         let bytes = &self.bytes[self.start + index * length..][..length];
-        let blocks = self.columns / BLOCK;
-        let (quants, halves) = bytes.split_at(blocks * self.quants.block_bytes());
-        let (scales, minima) = halves_of(halves).split_at(blocks);
+        let sizes = self.packing.part_bytes(self.columns);
+        let (quants, rest) = bytes.split_at(sizes[0]);
+        let (byte_scales, rest) = rest.split_at(sizes[1]);
+        let (byte_minima, rest) = rest.split_at(sizes[2]);
+        let (scales, minima) = rest.split_at(sizes[3]);
         Tile {
-            quants,
-            scales,
-            minima,
+            quants: quants.as_chunks().0,
+            byte_scales: byte_scales.as_chunks().0,
+            byte_minima: byte_minima.as_chunks().0,
+            scales: halves_of(scales),
+            minima: halves_of(minima),
         }
     }
 
     /// The values of one row; `values` has as many entries as there are columns.
     pub(in crate::models) fn read_row(&self, row: usize, values: &mut [f32]) {
+        let packing = self.packing;
         let tile = self.tile(row / LANES);
         let lane = row % LANES;
-        let at = |halves: &[[u16; LANES]], block: usize| {
-            halves
-                .get(block)
-                .map_or(0.0, |half| f16::from_bits(half[lane]).to_f32())
-        };
-        let blocks = tile.quants.chunks_exact(self.quants.block_bytes());
+        let blocks = tile.quants.chunks_exact(packing.lines());
         for (block, (quants, values)) in blocks.zip(values.chunks_exact_mut(BLOCK)).enumerate() {
-            let (scale, minimum) = (at(tile.scales, block), at(tile.minima, block));
-            for (column, value) in values.iter_mut().enumerate() {
-                let quant = i32::from(self.quants.get(quants, lane, column));
-                *value = scale * (quant - self.quants.offset()) as f32 + minimum;
+            let quants = quants.as_flattened();
+            let minimum = tile.minimum(packing, block, lane);
+            let halves = values.chunks_exact_mut(BLOCK / packing.scales());
+            for (half, values) in halves.enumerate() {
+                let scale = tile.scale(packing, block, half, lane);
+                for (column, value) in values.iter_mut().enumerate() {
+                    let column = half * BLOCK / 2 + column;
+                    let quant = i32::from(packing.get(quants, lane, column));
+                    *value = scale * (quant - packing.offset()) as f32 + minimum;
+                }
             }
         }
     }
 }
 
-impl Quants {
-    fn get(self, block: &[u8], lane: usize, column: usize) -> u8 {
-        let (place, shift) = self.place(lane, column);
-        match self {
-            Self::Bytes => block[place],
-            Self::Nibbles | Self::NibblesWithMinimum => block[place] >> shift & 15,
+impl Tile<'_> {
+    /// Of half `half` of a block.
+    fn scale(&self, packing: Packing, block: usize, half: usize, lane: usize) -> f32 {
+        let f16_at = |block: usize| f16::from_bits(self.scales[block][lane]).to_f32();
+        if !packing.is_k() {
+            return f16_at(block);
         }
+        let byte = self.byte_scales[block * packing.scales() + half][lane];
+        f16_at(block / SUPER) * f32::from(byte.cast_signed())
     }
 
-    /// The byte of a quant within its block, and the bit at which it begins.
-    fn place(self, lane: usize, column: usize) -> (usize, u32) {
-        let byte = |group: usize| (group * LANES + lane) * 4 + column % 4;
-        match (self, column / 4) {
-            (Self::Bytes, group) => (byte(group), 0),
-            (_, group @ 0..4) => (byte(group), 0),
-            (_, group) => (byte(group - 4), 4),
+    fn minimum(&self, packing: Packing, block: usize, lane: usize) -> f32 {
+        if !packing.has_minimum() {
+            return 0.0;
         }
+        let f16_at = |block: usize| f16::from_bits(self.minima[block][lane]).to_f32();
+        if !packing.is_k() {
+            return f16_at(block);
+        }
+        f16_at(block / SUPER) * f32::from(self.byte_minima[block][lane].cast_signed())
     }
 }
 
-fn tile_bytes(quants: Quants, columns: usize) -> usize {
-    let halves = 1 + usize::from(quants.has_minimum());
-    columns / BLOCK * (quants.block_bytes() + halves * LANES * size_of::<u16>())
-}
-
-fn write_tile(matrix: &Matrix, quants: Quants, tile: usize, bytes: &mut [u8]) {
-    let blocks = matrix.columns / BLOCK;
-    let (to_quants, halves) = bytes.split_at_mut(blocks * quants.block_bytes());
-    let (scales, minima) = halves.split_at_mut(blocks * LANES * size_of::<u16>());
+fn write_tile(matrix: &Matrix, packing: Packing, tile: usize, bytes: &mut [u8]) {
+    let sizes = packing.part_bytes(matrix.columns);
+    let (quants, rest) = bytes.split_at_mut(sizes[0]);
+    let (byte_scales, rest) = rest.split_at_mut(sizes[1]);
+    let (byte_minima, rest) = rest.split_at_mut(sizes[2]);
+    let (scales, minima) = rest.split_at_mut(sizes[3]);
+    let block_bytes = packing.lines() * LINE;
     // Rows that fill up the last tile stay zero.
     let rows = tile * LANES..((tile + 1) * LANES).min(matrix.rows);
     for (lane, row) in rows.enumerate() {
-        let from = matrix.row(row).chunks_exact(matrix.format.block_bytes());
-        for (index, block) in from.enumerate() {
-            let block = Block::read(matrix.format, block);
-            let half = (index * LANES + lane) * 2..(index * LANES + lane + 1) * 2;
+        for index in 0..matrix.columns / BLOCK {
+            let block = Block::read(packing, matrix.row(row), index);
+            let half = match packing.is_k() {
+                true => index / SUPER,
+                false => index,
+            };
+            let half = (half * LANES + lane) * 2..(half * LANES + lane + 1) * 2;
             scales[half.clone()].copy_from_slice(&block.scale.to_le_bytes());
-            if quants.has_minimum() {
+            if packing.has_minimum() {
                 minima[half].copy_from_slice(&block.minimum.to_le_bytes());
             }
-            let to = &mut to_quants[index * quants.block_bytes()..][..quants.block_bytes()];
+            if packing.is_k() {
+                for part in 0..packing.scales() {
+                    let to = (index * packing.scales() + part) * LANES + lane;
+                    byte_scales[to] = block.byte_scales[part];
+                }
+                if packing.has_minimum() {
+                    byte_minima[index * LANES + lane] = block.byte_minimum;
+                }
+            }
+            let to = &mut quants[index * block_bytes..][..block_bytes];
             for (column, quant) in block.quants.into_iter().enumerate() {
-                let (place, shift) = quants.place(lane, column);
-                to[place] |= quant << shift;
+                packing.put(to, lane, column, quant);
             }
         }
     }
@@ -256,8 +443,9 @@ pub(super) mod tests {
     #[test]
     fn rows_come_back_as_they_are_in_the_file() {
         let mut random = StdRng::seed_from_u64(4);
-        for format in [Format::Q4_0, Format::Q4_1, Format::Q8_0] {
-            for (rows, columns) in [(1, 32), (16, 64), (37, 576)] {
+        for format in PACKED {
+            let block = format.block_weights();
+            for (rows, columns) in [(1, block), (16, 2 * block), (37, 5 * block)] {
                 let matrix = random_matrix(&mut random, format, rows, columns);
                 let packed = PackedMatrix::pack(&matrix).unwrap();
                 let (mut found, mut expected) = (vec![0.0; columns], vec![0.0; columns]);
@@ -276,6 +464,17 @@ pub(super) mod tests {
         assert!(PackedMatrix::pack(&matrix).is_none());
     }
 
+    pub(in crate::models::cpu) const PACKED: [Format; 8] = [
+        Format::Q4_0,
+        Format::Q4_1,
+        Format::Q5_0,
+        Format::Q5_1,
+        Format::Q8_0,
+        Format::Q4K,
+        Format::Q5K,
+        Format::Q6K,
+    ];
+
     /// Random quants with scales of ordinary size.
     pub(in crate::models::cpu) fn random_matrix(
         random: &mut StdRng,
@@ -286,10 +485,14 @@ pub(super) mod tests {
         let mut bytes = vec![0u8; rows * format.row_bytes(columns).unwrap()];
         random.fill(bytes.as_mut_slice());
         for block in bytes.chunks_exact_mut(format.block_bytes()) {
-            let halves = if format == Format::Q4_1 { 2 } else { 1 };
-            for half in block[..2 * halves].chunks_exact_mut(2) {
+            let halves: &[usize] = match format {
+                Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => &[0],
+                Format::Q6K => &[208],
+                _ => &[0, 2],
+            };
+            for &at in halves {
                 let value = f16::from_f32(random.random_range(-0.1..0.1));
-                half.copy_from_slice(&value.to_le_bytes());
+                block[at..at + 2].copy_from_slice(&value.to_le_bytes());
             }
         }
         Matrix::new(format, rows, columns, bytes.into()).unwrap()

@@ -17,8 +17,8 @@ pub(in crate::models) struct QuantizedRows {
 #[derive(Clone, Copy, Default)]
 pub(super) struct BlockScale {
     pub scale: f32,
-    /// Sum of the signed quants.
-    pub sum: i32,
+    /// Sums of the signed quants of both halves.
+    pub sums: [i16; 2],
 }
 
 /// One row.
@@ -27,6 +27,14 @@ pub(super) struct QuantizedRow<'a> {
     /// Bits of signed bytes, four at a time.
     pub quants: &'a [[u8; 4]],
     pub blocks: &'a [BlockScale],
+}
+
+impl BlockScale {
+    /// Sum of all quants.
+    #[inline(always)]
+    pub(super) fn sum(self) -> i32 {
+        i32::from(self.sums[0]) + i32::from(self.sums[1])
+    }
 }
 
 impl QuantizedRows {
@@ -99,12 +107,13 @@ impl Kernel for Quantize<'_> {
             for (half, quants) in halves.into_iter().zip(quants.iter_mut()) {
                 *quants = lanes.to_i8(lanes.mul(half, lanes.splat(inverse)));
             }
-            let sum = quants
-                .as_flattened()
-                .iter()
-                .map(|&q| i32::from(q.cast_signed()))
-                .sum();
-            *block = BlockScale { scale, sum };
+            let mut sums = [0; 2];
+            for (sum, quants) in sums.iter_mut().zip(quants.iter()) {
+                for quant in quants {
+                    *sum += i16::from(quant.cast_signed());
+                }
+            }
+            *block = BlockScale { scale, sums };
         }
     }
 }

@@ -161,7 +161,7 @@ impl LanguageModel for Llama {
         Ok(())
     }
 
-    fn forward(&mut self, plan: &BatchPlan<'_>) -> Result<Vec<Vec<f32>>, Error> {
+    fn forward(&mut self, plan: &BatchPlan<'_>) -> Result<Vec<f32>, Error> {
         self.check(plan);
         match &mut self.place {
             Place::Host(model) => model.forward(&self.shape, plan),

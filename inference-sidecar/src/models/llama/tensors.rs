@@ -83,16 +83,7 @@ fn hugging_face_name(name: TensorName) -> String {
             format!("model.layers.{layer}.post_attention_layernorm.weight")
         }
         TensorName::Linear(layer, module) => {
-            let part = match module {
-                Module::Query => "self_attn.q_proj",
-                Module::Key => "self_attn.k_proj",
-                Module::Value => "self_attn.v_proj",
-                Module::AttentionOutput => "self_attn.o_proj",
-                Module::Gate => "mlp.gate_proj",
-                Module::Up => "mlp.up_proj",
-                Module::Down => "mlp.down_proj",
-            };
-            format!("model.layers.{layer}.{part}.weight")
+            format!("model.layers.{layer}.{}.weight", module.path())
         }
     }
 }

@@ -43,6 +43,8 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     type I = [__m256i; 2];
     type B = [__m256i; 2];
 
+    const SUMS: usize = 6;
+
     #[inline(always)]
     fn splat(self, value: f32) -> Self::F {
         [run!(_mm256_set1_ps(value)); 2]
@@ -175,12 +177,36 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn dot_nibbles(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
+    fn load_i8(self, bytes: &[u8; LANES]) -> Self::I {
+        let from = bytes.as_ptr();
+        run!([
+            _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())),
+            _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(8).cast())),
+        ])
+    }
+
+    #[inline(always)]
+    fn add_high(self, low: Self::B, high: Self::B, from: usize, mask: u8) -> Self::B {
+        // Bits that come from a neighbour are not in the mask.
+        join(low, high, |low, high| {
+            run!({
+                let shift = _mm_cvtsi32_si128((from as i32 - 4).abs());
+                let bits = match from < 4 {
+                    true => _mm256_sll_epi16(high, shift),
+                    false => _mm256_srl_epi16(high, shift),
+                };
+                _mm256_or_si256(low, _mm256_and_si256(bits, _mm256_set1_epi8(mask as i8)))
+            })
+        })
+    }
+
+    #[inline(always)]
+    fn dot_small(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
         if VNNI {
             return self.dot_bytes(sum, weights, x);
         }
         let x = run!(_mm256_set1_epi32(i32::from_le_bytes(x)));
-        // Sums of two products stay below 2 · 15 · 128, so nothing saturates.
+        // Sums of two products stay below 2 · 63 · 128, so nothing saturates.
         join(sum, weights, |sum, weights| {
             run!({
                 let pairs = _mm256_maddubs_epi16(weights, x);

@@ -33,6 +33,8 @@ impl Lanes for Avx512 {
     type I = __m512i;
     type B = __m512i;
 
+    const SUMS: usize = 24;
+
     #[inline(always)]
     fn splat(self, value: f32) -> Self::F {
         run!(_mm512_set1_ps(value))
@@ -137,7 +139,25 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn dot_nibbles(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
+    fn load_i8(self, bytes: &[u8; LANES]) -> Self::I {
+        run!(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    fn add_high(self, low: Self::B, high: Self::B, from: usize, mask: u8) -> Self::B {
+        // Bits that come from a neighbour are not in the mask.
+        run!({
+            let shift = _mm_cvtsi32_si128((from as i32 - 4).abs());
+            let bits = match from < 4 {
+                true => _mm512_sll_epi16(high, shift),
+                false => _mm512_srl_epi16(high, shift),
+            };
+            _mm512_or_si512(low, _mm512_and_si512(bits, _mm512_set1_epi8(mask as i8)))
+        })
+    }
+
+    #[inline(always)]
+    fn dot_small(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
         self.dot_bytes(sum, weights, x)
     }
 

@@ -28,6 +28,10 @@ pub(in crate::models) trait Lanes: Copy + Send + Sync {
     /// Sixty-four bytes: four for each lane.
     type B: Copy;
 
+    /// Sums of sixteen f32 for which there are registers beside what is added to them; 1 keeps the code
+    /// of a level small.
+    const SUMS: usize;
+
     fn splat(self, value: f32) -> Self::F;
     fn load(self, values: &[f32; LANES]) -> Self::F;
     fn load_f16(self, bits: &[u16; LANES]) -> Self::F;
@@ -53,13 +57,26 @@ pub(in crate::models) trait Lanes: Copy + Send + Sync {
     fn load_bytes(self, bytes: &[u8; 64]) -> Self::B;
     fn low_nibbles(self, bytes: Self::B) -> Self::B;
     fn high_nibbles(self, bytes: Self::B) -> Self::B;
+    /// Signed bytes.
+    fn load_i8(self, bytes: &[u8; LANES]) -> Self::I;
+    /// Adds to each of `low` the bits of `high` from bit `from` on, behind its four, as far as `mask`
+    /// has them.
+    fn add_high(self, low: Self::B, high: Self::B, from: usize, mask: u8) -> Self::B;
     /// Adds to each lane the products of its four unsigned bytes with the four signed bytes of `x`.
-    /// `weights` are below 16.
-    fn dot_nibbles(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I;
-    /// As `dot_nibbles`, for all unsigned bytes.
+    /// `weights` are below 64.
+    fn dot_small(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I;
+    /// As `dot_small`, for all unsigned bytes.
     fn dot_bytes(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I;
     /// Rounds to the nearest, ties to even, and keeps the low byte of each value in -128 to 127.
     fn to_i8(self, a: Self::F) -> [u8; LANES];
+
+    /// The value of the first lane.
+    #[inline(always)]
+    fn first(self, a: Self::F) -> f32 {
+        let mut values = [0.0; LANES];
+        self.store(a, &mut values);
+        values[0]
+    }
 
     /// The sum, halves onto halves.
     #[inline(always)]

@@ -23,6 +23,8 @@ impl Lanes for Portable {
     type I = [i32; LANES];
     type B = [u8; 64];
 
+    const SUMS: usize = 1;
+
     #[inline(always)]
     fn splat(self, value: f32) -> Self::F {
         [value; LANES]
@@ -116,7 +118,18 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn dot_nibbles(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
+    fn load_i8(self, bytes: &[u8; LANES]) -> Self::I {
+        bytes.map(|byte| i32::from(byte.cast_signed()))
+    }
+
+    #[inline(always)]
+    fn add_high(self, low: Self::B, high: Self::B, from: usize, mask: u8) -> Self::B {
+        let bits = |byte: u8| ((u32::from(byte) << 4) >> from) as u8 & mask;
+        std::array::from_fn(|at| low[at] | bits(high[at]))
+    }
+
+    #[inline(always)]
+    fn dot_small(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
         self.dot_bytes(sum, weights, x)
     }
 

@@ -17,7 +17,7 @@ pub(super) fn run(
     model: &mut DeviceModel,
     shape: &Shape,
     plan: &BatchPlan<'_>,
-) -> Result<Vec<Vec<f32>>, Error> {
+) -> Result<Vec<f32>, Error> {
     let positions: Vec<usize> = plan
         .sequences
         .iter()
@@ -93,29 +93,22 @@ impl Step<'_> {
             return Ok(base);
         }
         let mut parts = Vec::with_capacity(self.plan.sequences.len());
-        let mut first = 0;
-        // Neighbours under the same adapter are one segment (SGMV, Punica, arXiv 2310.18547).
-        for segment in self
-            .plan
-            .sequences
-            .chunk_by(|a, b| a.adapter_id() == b.adapter_id())
-        {
-            let tokens = segment.iter().map(|sequence| sequence.tokens.len()).sum();
-            let rows = base.narrow(0, first, tokens)?;
-            let change = segment[0]
-                .adapter
-                .and_then(|adapter| adapter.change(index, module));
+        for (segment, adapter) in self.plan.adapter_segments() {
+            let rows = base.narrow(0, segment.start, segment.len())?;
+            let change = adapter.and_then(|adapter| adapter.change(index, module));
             parts.push(match change {
-                Some(change) => (rows + low_rank(change, &x.narrow(0, first, tokens)?)?)?,
+                Some(change) => {
+                    let x = x.narrow(0, segment.start, segment.len())?;
+                    (rows + low_rank(change, &x)?)?
+                }
                 None => rows,
             });
-            first += tokens;
         }
         Tensor::cat(&parts, 0)
     }
 
     /// Only wanted rows meet the large output matrix.
-    fn scores(&self, x: &Tensor) -> candle_core::Result<Vec<Vec<f32>>> {
+    fn scores(&self, x: &Tensor) -> candle_core::Result<Vec<f32>> {
         let wanted: Vec<u32> = self
             .plan
             .wanted_rows()
@@ -127,6 +120,6 @@ impl Step<'_> {
         }
         let rows = x.index_select(&Tensor::new(wanted, x.device())?, 0)?;
         let rows = rms_norm(&rows, &self.weights.output_norm, self.shape.norm_epsilon)?;
-        self.weights.output.apply(&rows)?.to_vec2()
+        self.weights.output.apply(&rows)?.flatten_all()?.to_vec1()
     }
 }

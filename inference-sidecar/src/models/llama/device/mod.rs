@@ -49,7 +49,7 @@ impl DeviceModel {
         &mut self,
         shape: &Shape,
         plan: &BatchPlan<'_>,
-    ) -> Result<Vec<Vec<f32>>, Error> {
+    ) -> Result<Vec<f32>, Error> {
         forward::run(self, shape, plan)
     }
 }

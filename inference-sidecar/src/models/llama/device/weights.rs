@@ -19,7 +19,7 @@ pub(super) struct Layer {
     pub attention_norm: Tensor,
     pub feed_forward_norm: Tensor,
     /// By [`Module`].
-    linears: [Linear; Module::COUNT],
+    linears: Vec<Linear>,
 }
 
 impl Layer {
@@ -74,15 +74,10 @@ impl Reader<'_> {
         Ok(Layer {
             attention_norm: self.norm(TensorName::AttentionNorm(index))?,
             feed_forward_norm: self.norm(TensorName::FeedForwardNorm(index))?,
-            linears: [
-                linear(Module::Query)?,
-                linear(Module::Key)?,
-                linear(Module::Value)?,
-                linear(Module::AttentionOutput)?,
-                linear(Module::Gate)?,
-                linear(Module::Up)?,
-                linear(Module::Down)?,
-            ],
+            linears: Module::ALL
+                .map(linear)
+                .into_iter()
+                .collect::<Result<_, _>>()?,
         })
     }
 

@@ -3,8 +3,8 @@
 use super::weights::{Layer, Linear, Weights};
 use crate::error::Error;
 use crate::models::cpu::{
-    HostKv, Level, Pool, Product, QuantizedRows, Span, Turns, Write, attend, float_product, gate,
-    multiply, rms_norm, turn,
+    Attention, HostKv, Level, Pool, Product, QuantizedRows, Span, Turns, Write, float_product,
+    gate, multiply, rms_norm, turn,
 };
 use crate::models::llama::shape::Shape;
 use crate::models::{BatchPlan, LowRank, Module};
@@ -28,6 +28,7 @@ pub(super) struct Buffers {
     queries: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
+    attention: Attention,
     attended: Vec<f32>,
     gates: Vec<f32>,
     ups: Vec<f32>,
@@ -38,11 +39,7 @@ type Target<'a> = (Module, &'a mut [f32], Write);
 
 impl Step<'_> {
     /// Returns the scores that the plan asks for.
-    pub(super) fn run(
-        &self,
-        kv: &mut [HostKv],
-        buffers: &mut Buffers,
-    ) -> Result<Vec<Vec<f32>>, Error> {
+    pub(super) fn run(&self, kv: &mut [HostKv], buffers: &mut Buffers) -> Result<Vec<f32>, Error> {
         let spans: Vec<Span<'_>> = self.spans().collect();
         let positions = spans
             .iter()
@@ -109,9 +106,8 @@ impl Step<'_> {
         turn(pool, level, turns, &mut buffers.queries, width);
         turn(pool, level, turns, &mut buffers.keys, kv_width);
         kv.write(level, spans, &buffers.keys, &buffers.values);
-        attend(
-            pool,
-            level,
+        buffers.attention.attend(
+            (pool, level),
             kv,
             spans,
             &buffers.queries,
@@ -196,32 +192,22 @@ impl Step<'_> {
 
     /// Adds scale · B (A x) for the rows of sequences with an adapter.
     fn adapt(&self, layer: usize, module: Module, rows: &[f32], results: &mut [f32]) {
-        let tokens: usize = self.plan.sequences.iter().map(|s| s.tokens.len()).sum();
-        let (inputs, outputs) = (rows.len() / tokens, results.len() / tokens);
-        let mut first = 0;
-        // Neighbours under the same adapter are one segment (SGMV, Punica, arXiv 2310.18547).
-        for segment in self
-            .plan
-            .sequences
-            .chunk_by(|a, b| a.adapter_id() == b.adapter_id())
-        {
-            let end = first + segment.iter().map(|s| s.tokens.len()).sum::<usize>();
-            let change = segment[0]
-                .adapter
-                .and_then(|adapter| adapter.change(layer, module));
-            if let Some(LowRank { a, b, scale }) = change {
-                let mut narrow = vec![0.0; (end - first) * a.rows];
-                let rows = &rows[first * inputs..end * inputs];
-                float_product(self.pool, a, rows, &mut narrow, Write::Replace, 1.0);
-                let results = &mut results[first * outputs..end * outputs];
-                float_product(self.pool, b, &narrow, results, Write::Add, *scale);
-            }
-            first = end;
+        let (outputs, inputs) = self.shape.of_module(module);
+        for (segment, adapter) in self.plan.adapter_segments() {
+            let Some(change) = adapter.and_then(|adapter| adapter.change(layer, module)) else {
+                continue;
+            };
+            let LowRank { a, b, scale } = change;
+            let mut narrow = vec![0.0; segment.len() * a.rows];
+            let rows = &rows[segment.start * inputs..segment.end * inputs];
+            float_product(self.pool, a, rows, &mut narrow, Write::Replace, 1.0);
+            let results = &mut results[segment.start * outputs..segment.end * outputs];
+            float_product(self.pool, b, &narrow, results, Write::Add, *scale);
         }
     }
 
     /// Only wanted rows meet the large output matrix.
-    fn scores(&self, buffers: &mut Buffers) -> Vec<Vec<f32>> {
+    fn scores(&self, buffers: &mut Buffers) -> Vec<f32> {
         let hidden = self.shape.hidden;
         let wanted = self.plan.wanted_rows();
         if wanted.is_empty() {
@@ -240,13 +226,9 @@ impl Step<'_> {
             .collect();
         normed.resize(rows.len(), 0.0);
         self.normalise(&rows, &self.weights.output_norm, normed);
-        let vocabulary = self.shape.vocabulary;
-        let mut scores = vec![0.0; wanted.len() * vocabulary];
+        let mut scores = vec![0.0; wanted.len() * self.shape.vocabulary];
         let linear = (&*self.weights.output, scores.as_mut_slice(), Write::Replace);
         self.multiply(normed, quantized, vec![linear]);
         scores
-            .chunks_exact(vocabulary)
-            .map(<[f32]>::to_vec)
-            .collect()
     }
 }

@@ -64,7 +64,7 @@ impl HostModel {
         &mut self,
         shape: &Shape,
         plan: &BatchPlan<'_>,
-    ) -> Result<Vec<Vec<f32>>, Error> {
+    ) -> Result<Vec<f32>, Error> {
         let step = Step {
             plan,
             shape,

@@ -20,7 +20,7 @@ pub(super) struct Layer {
     pub attention_norm: Vec<f32>,
     pub feed_forward_norm: Vec<f32>,
     /// By [`Module`].
-    linears: [Linear; Module::COUNT],
+    linears: Vec<Linear>,
 }
 
 /// A matrix that is multiplied with activations.
@@ -97,14 +97,9 @@ fn read_layer(
     Ok(Layer {
         attention_norm: norm(TensorName::AttentionNorm(index))?,
         feed_forward_norm: norm(TensorName::FeedForwardNorm(index))?,
-        linears: [
-            linear(Module::Query)?,
-            linear(Module::Key)?,
-            linear(Module::Value)?,
-            linear(Module::AttentionOutput)?,
-            linear(Module::Gate)?,
-            linear(Module::Up)?,
-            linear(Module::Down)?,
-        ],
+        linears: Module::ALL
+            .map(linear)
+            .into_iter()
+            .collect::<Result<_, _>>()?,
     })
 }
