@@ -57,11 +57,10 @@ impl Drafter {
 
 /// What followed the last `end` tokens where they stood for the last time before.
 fn continuation(tokens: &[u32], end: usize) -> Option<&[u32]> {
-    let (before, last) = tokens.split_at_checked(tokens.len().checked_sub(end)?)?;
+    let last = &tokens[tokens.len().checked_sub(end)?..];
     // The earlier place may overlap the end, as in a text that repeats itself.
     let earlier = &tokens[..tokens.len() - 1];
     let start = earlier.windows(end).rposition(|window| window == last)?;
-    debug_assert!(start < before.len());
     Some(&tokens[start + end..])
 }
 

@@ -151,11 +151,14 @@ fn dots<L: Lanes, const BITS: usize, const T: usize>(
                     _ => i32::from(scale.sums[part]),
                 };
                 let mut whole = lanes.splat_i32(-packing.offset() * sum);
-                for group in part * 8 / parts..(part + 1) * 8 / parts {
-                    whole = match BITS {
-                        8 => lanes.dot_bytes(whole, weights[group], x[group]),
-                        _ => lanes.dot_small(whole, weights[group], x[group]),
-                    };
+                let groups = part * 8 / parts..(part + 1) * 8 / parts;
+                if BITS == 8 {
+                    for group in groups {
+                        whole = lanes.dot(whole, weights[group], x[group]);
+                    }
+                } else {
+                    let sets = 128 >> BITS;
+                    whole = lanes.dot_small(whole, &weights[groups.clone()], &x[groups], sets);
                 }
                 let factors = lanes.mul(weight_scales[part], lanes.splat(scale.scale));
                 sums[row] = lanes.fma(lanes.to_f32(whole), factors, sums[row]);

@@ -46,7 +46,7 @@ impl<T: Stored> Kernel for Segments<'_, T> {
                 2.. => match left {
                     4 | 5 | 8 => self.rows::<L, 4, 1>(lanes, first),
                     6.. => self.rows::<L, 6, 1>(lanes, first),
-                    3 => self.rows::<L, 3, 2>(lanes, first),
+                    3 => self.rows::<L, 3, 1>(lanes, first),
                     _ => self.rows::<L, 1, 4>(lanes, first),
                 },
                 _ => self.rows::<L, 1, 1>(lanes, first),

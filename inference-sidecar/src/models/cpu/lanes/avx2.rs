@@ -201,22 +201,7 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn dot_small(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
-        if VNNI {
-            return self.dot_bytes(sum, weights, x);
-        }
-        let x = run!(_mm256_set1_epi32(i32::from_le_bytes(x)));
-        // Sums of two products stay below 2 · 63 · 128, so nothing saturates.
-        join(sum, weights, |sum, weights| {
-            run!({
-                let pairs = _mm256_maddubs_epi16(weights, x);
-                _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-            })
-        })
-    }
-
-    #[inline(always)]
-    fn dot_bytes(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
+    fn dot(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
         let x = run!(_mm256_set1_epi32(i32::from_le_bytes(x)));
         join(sum, weights, |sum, weights| {
             if VNNI {
@@ -232,6 +217,36 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
                 _mm256_add_epi32(sum, _mm256_madd_epi16(odd, odd_x))
             })
         })
+    }
+
+    #[inline(always)]
+    fn dot_small(self, sum: Self::I, weights: &[Self::B], x: &[[u8; 4]], sets: usize) -> Self::I {
+        let mut sum = sum;
+        if VNNI {
+            for group in 0..weights.len() {
+                sum = self.dot(sum, weights[group], x[group]);
+            }
+            return sum;
+        }
+        let mut first = 0;
+        while first < weights.len() {
+            // The products of a set are summed in 16 bits before they are widened.
+            let mut pairs = [run!(_mm256_setzero_si256()); 2];
+            for group in first..first + sets {
+                let x = run!(_mm256_set1_epi32(i32::from_le_bytes(x[group])));
+                for half in 0..2 {
+                    let products = run!(_mm256_maddubs_epi16(weights[group][half], x));
+                    pairs[half] = run!(_mm256_add_epi16(pairs[half], products));
+                }
+            }
+            for half in 0..2 {
+                let ones = run!(_mm256_set1_epi16(1));
+                let whole = run!(_mm256_madd_epi16(pairs[half], ones));
+                sum[half] = run!(_mm256_add_epi32(sum[half], whole));
+            }
+            first += sets;
+        }
+        sum
     }
 
     #[inline(always)]

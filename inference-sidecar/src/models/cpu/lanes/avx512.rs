@@ -157,12 +157,7 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn dot_small(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
-        self.dot_bytes(sum, weights, x)
-    }
-
-    #[inline(always)]
-    fn dot_bytes(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
+    fn dot(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
         let x = i32::from_le_bytes(x);
         run!(_mm512_dpbusd_epi32(sum, weights, _mm512_set1_epi32(x)))
     }

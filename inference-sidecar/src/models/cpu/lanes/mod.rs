@@ -63,10 +63,17 @@ pub(in crate::models) trait Lanes: Copy + Send + Sync {
     /// has them.
     fn add_high(self, low: Self::B, high: Self::B, from: usize, mask: u8) -> Self::B;
     /// Adds to each lane the products of its four unsigned bytes with the four signed bytes of `x`.
-    /// `weights` are below 64.
-    fn dot_small(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I;
-    /// As `dot_small`, for all unsigned bytes.
-    fn dot_bytes(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I;
+    fn dot(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I;
+    /// As `dot`, group by group, for weights of at most six bits and `x` without -128. `sets` of groups
+    /// of which the products of two bytes fit 16 bits together: 8 for four bits, 4 for five, 2 for six.
+    #[inline(always)]
+    fn dot_small(self, sum: Self::I, weights: &[Self::B], x: &[[u8; 4]], _sets: usize) -> Self::I {
+        let mut sum = sum;
+        for group in 0..weights.len() {
+            sum = self.dot(sum, weights[group], x[group]);
+        }
+        sum
+    }
     /// Rounds to the nearest, ties to even, and keeps the low byte of each value in -128 to 127.
     fn to_i8(self, a: Self::F) -> [u8; LANES];
 

@@ -129,12 +129,7 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn dot_small(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
-        self.dot_bytes(sum, weights, x)
-    }
-
-    #[inline(always)]
-    fn dot_bytes(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
+    fn dot(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I {
         std::array::from_fn(|lane| {
             let products =
                 (0..4).map(|i| i32::from(weights[4 * lane + i]) * i32::from(x[i].cast_signed()));
