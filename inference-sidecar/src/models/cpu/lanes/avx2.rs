@@ -39,6 +39,8 @@ fn join<T: Copy>(a: [T; 2], b: [T; 2], join: impl Fn(T, T) -> T) -> [T; 2] {
 }
 
 impl<const VNNI: bool> Lanes for Avx2<VNNI> {
+    const SUMS: usize = 6;
+
     type F = [__m256; 2];
     type I = [__m256i; 2];
     type B = [__m256i; 2];

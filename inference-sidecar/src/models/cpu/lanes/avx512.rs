@@ -29,6 +29,8 @@ macro_rules! run {
 }
 
 impl Lanes for Avx512 {
+    const SUMS: usize = 24;
+
     type F = __m512;
     type I = __m512i;
     type B = __m512i;

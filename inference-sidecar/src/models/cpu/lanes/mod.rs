@@ -21,6 +21,9 @@ pub(super) const LANES: usize = 16;
 
 /// The operations of one level. `f16` values are passed as their bits.
 pub(in crate::models) trait Lanes: Copy + Send + Sync {
+    /// How many sums of sixteen values the registers hold beside what is added to them.
+    const SUMS: usize;
+
     /// Sixteen f32.
     type F: Copy;
     /// Sixteen i32.

@@ -19,6 +19,8 @@ fn both(a: [f32; LANES], b: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> [f3
 }
 
 impl Lanes for Portable {
+    const SUMS: usize = 6;
+
     type F = [f32; LANES];
     type I = [i32; LANES];
     type B = [u8; 64];
