@@ -13,7 +13,12 @@ use inference_sidecar::models::{
     BatchPlan, BertEmbedder, BlockId, EmbeddingModel, KV_BLOCK_TOKENS, LanguageModel, Llama,
     LlamaOptions, LogitsOf, SequencePlan,
 };
+use inference_sidecar::text::TextTokenizer;
 
+/// Two calls of the sample deal room.
+const CALLS: &str = include_str!("../reference/perplexity.txt");
+/// Texts that are embedded together.
+const TEXTS: usize = 32;
 const PROMPT_TOKENS: usize = 512;
 const DECODE_TOKENS: usize = 64;
 /// Sequences that decode together, and how many tokens stand before in each.
@@ -35,7 +40,7 @@ fn main() -> anyhow::Result<()> {
     println!("load: {:.2} s", start.elapsed().as_secs_f64());
     measure_language(&mut llama, runs)?;
     match embedding {
-        Some(directory) => measure_embedding(&BertEmbedder::load(Path::new(directory))?, runs),
+        Some(directory) => measure_embedding(Path::new(directory), runs),
         None => Ok(()),
     }
 }
@@ -103,14 +108,37 @@ fn step(llama: &mut Llama, sequences: Vec<SequencePlan<'_>>) -> Result<(), Error
     llama.forward(&plan).map(drop)
 }
 
-fn measure_embedding(model: &BertEmbedder, runs: usize) -> anyhow::Result<()> {
-    for (tokens, texts) in [(16, 64), (128, 32), (256, 16)] {
+fn measure_embedding(directory: &Path, runs: usize) -> anyhow::Result<()> {
+    let mut model = BertEmbedder::load(directory)?;
+    for (tokens, texts) in [(16, 1), (16, 64), (128, 32), (256, 16)] {
         let sequence: Vec<u32> = (0..tokens).map(|i| 2000 + i).collect();
         let batch = vec![sequence.as_slice(); texts];
         let speed = median(runs, texts, || model.embed(&batch).map(drop))?;
         println!("embed {texts} of {tokens} tokens: {speed:.1} texts/s");
     }
+    let sequences = call_sequences(directory, model.tokens_max())?;
+    let batch: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+    let tokens: usize = sequences.iter().map(Vec::len).sum();
+    let speed = median(runs, batch.len(), || {
+        let mut batches = batch.chunks(TEXTS);
+        batches.try_for_each(|batch| model.embed(batch).map(drop))
+    })?;
+    let count = batch.len();
+    println!("embed {count} parts of calls, {tokens} tokens, {TEXTS} at once: {speed:.1} texts/s");
     Ok(())
+}
+
+/// Parts of calls, of one to eight turns, in the order of the calls.
+fn call_sequences(directory: &Path, tokens_max: usize) -> anyhow::Result<Vec<Vec<u32>>> {
+    let tokenizer = TextTokenizer::from_directory(directory)?;
+    let turns: Vec<&str> = CALLS.lines().collect();
+    let sequence = |first: usize| -> anyhow::Result<Vec<u32>> {
+        let last = (first + 1 + first * 5 % 8).min(turns.len());
+        let mut tokens = tokenizer.encode(&turns[first..last].join("\n"))?;
+        tokens.truncate(tokens_max - tokenizer.special_token_count());
+        Ok(tokenizer.with_special_tokens(&tokens))
+    };
+    (0..turns.len()).map(sequence).collect()
 }
 
 /// Things per second, of which each run makes `count`. The first run is the warm-up.

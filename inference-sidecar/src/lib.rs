@@ -11,7 +11,7 @@
 //! - [`router`]: models that other servers run
 //! - [`text`]: tokenizers, chat templates, chunks; knows no tensors
 //! - [`bench`]: drives a running server and measures it
-//! - [`models`]: the model traits, their candle implementations, weights
+//! - [`models`]: the model traits, what implements them, weights
 //! - [`gguf`], [`safetensors_model`]: weight files, read by checked code; [`file_bytes`]
 //!
 //! The life of a request: `service` → `text` → `scheduler` queue → worker thread → `models`.

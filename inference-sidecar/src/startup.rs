@@ -96,7 +96,7 @@ impl Loader<'_> {
         let weights = BertEmbedder::weights_path(&model.path);
         let fingerprint = fingerprint(std::slice::from_ref(&weights), model.sha256.as_deref())?;
         let tokenizer = TextTokenizer::from_directory(&model.path)?;
-        let embedder = BertEmbedder::load(&model.path)?;
+        let mut embedder = BertEmbedder::load(&model.path)?;
         if tokenizer.vocabulary_size() > embedder.vocabulary_size() {
             let reason = "the tokenizer knows more tokens than the model";
             return Err(Error::model_file(&model.path, reason));
@@ -115,7 +115,7 @@ impl Loader<'_> {
         let queue = Arc::new(JobQueue::new(self.counters.clone(), metrics.clone()));
         let worker = Worker::start(&format!("embed {}", card.name), queue.clone(), {
             let counters = self.counters.clone();
-            move |job| crate::scheduler::EmbeddingJob::run(job, &embedder, &counters, &metrics)
+            move |job| crate::scheduler::EmbeddingJob::run(job, &mut embedder, &counters, &metrics)
         })?;
         log_loaded(&card, start);
         Ok((

@@ -12,5 +12,5 @@ pub trait EmbeddingModel: Send {
 
     /// One vector per sequence, in order. Sequences are neither empty nor too long, and hold the
     /// special tokens already.
-    fn embed(&self, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error>;
+    fn embed(&mut self, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error>;
 }

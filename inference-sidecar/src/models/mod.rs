@@ -1,4 +1,4 @@
-//! The models: two traits that the rest of the server sees, and their candle implementations.
+//! The models: two traits that the rest of the server sees, and what implements them.
 
 mod adapter;
 mod bert;

@@ -1,5 +1,6 @@
-//! Embedding a batch: texts of similar length run together, in groups of bounded size.
+//! Embedding a batch: each text once, in groups of bounded size.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -9,9 +10,9 @@ use crate::metrics::{Ending, RequestMetrics};
 use crate::models::EmbeddingModel;
 use crate::scheduler::{Call, Counters, Job};
 
-/// Most tokens of a group, padding included: large enough to fill the cores, small enough that a
-/// caller who left is noticed soon.
-const GROUP_TOKENS_MAX: usize = 4096;
+/// Most tokens of a group: large enough to fill the cores, small enough that their vectors stay near
+/// them and that a caller who left is noticed soon.
+const GROUP_TOKENS_MAX: usize = 2048;
 
 /// Token sequences to embed, and where the vectors go.
 pub struct EmbeddingJob {
@@ -48,7 +49,7 @@ impl EmbeddingJob {
     /// Embeds everything and answers, unless the caller leaves.
     pub fn run(
         &mut self,
-        model: &dyn EmbeddingModel,
+        model: &mut dyn EmbeddingModel,
         counters: &Counters,
         metrics: &RequestMetrics,
     ) {
@@ -86,24 +87,19 @@ impl EmbeddingJob {
         }));
     }
 
-    fn embed(&self, model: &dyn EmbeddingModel) -> Result<Vec<Vec<f32>>, Error> {
-        let mut vectors = vec![Vec::new(); self.sequences.len()];
-        for group in groups(&self.sequences) {
+    fn embed(&self, model: &mut dyn EmbeddingModel) -> Result<Vec<Vec<f32>>, Error> {
+        let (distinct, places) = distinct(&self.sequences);
+        let mut vectors = Vec::with_capacity(distinct.len());
+        for group in groups(&distinct) {
             if self.is_abandoned() {
                 return Err(Error::Cancelled);
             }
             if self.call.is_expired() {
                 return Err(Error::DeadlineExceeded);
             }
-            let batch: Vec<&[u32]> = group
-                .iter()
-                .map(|&i| self.sequences[i].as_slice())
-                .collect();
-            for (index, vector) in group.into_iter().zip(model.embed(&batch)?) {
-                vectors[index] = vector;
-            }
+            vectors.extend(model.embed(group)?);
         }
-        Ok(vectors)
+        Ok(places.into_iter().map(|at| vectors[at].clone()).collect())
     }
 
     fn answer(&mut self, outcome: Result<EmbeddingOutcome, Error>) {
@@ -128,40 +124,94 @@ impl Job for EmbeddingJob {
     }
 }
 
-/// Indices of `sequences`, longest first, cut so that no group exceeds the bound when padded.
-fn groups(sequences: &[Vec<u32>]) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..sequences.len()).collect();
-    order.sort_by_key(|&index| std::cmp::Reverse(sequences[index].len()));
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    for index in order {
-        match groups.last_mut() {
-            // The first of a group is its longest, so all others are padded to it.
-            Some(group) if (group.len() + 1) * sequences[group[0]].len() <= GROUP_TOKENS_MAX => {
-                group.push(index);
-            }
-            _ => groups.push(vec![index]),
+/// The sequences without repetitions, and for each one where it is among them: texts of calls and
+/// e-mails repeat greetings and footers.
+fn distinct(sequences: &[Vec<u32>]) -> (Vec<&[u32]>, Vec<usize>) {
+    let mut distinct: Vec<&[u32]> = Vec::new();
+    let mut known: HashMap<&[u32], usize> = HashMap::new();
+    let place = |sequence| {
+        *known.entry(sequence).or_insert_with(|| {
+            distinct.push(sequence);
+            distinct.len() - 1
+        })
+    };
+    let places = sequences.iter().map(Vec::as_slice).map(place).collect();
+    (distinct, places)
+}
+
+/// Neighbours together, cut so that no group exceeds the bound; a sequence beyond it is alone.
+fn groups<'a, 'b>(sequences: &'b [&'a [u32]]) -> Vec<&'b [&'a [u32]]> {
+    let (mut groups, mut start, mut tokens) = (Vec::new(), 0, 0);
+    for (index, sequence) in sequences.iter().enumerate() {
+        if index > start && tokens + sequence.len() > GROUP_TOKENS_MAX {
+            groups.push(&sequences[start..index]);
+            (start, tokens) = (index, 0);
         }
+        tokens += sequence.len();
+    }
+    if start < sequences.len() {
+        groups.push(&sequences[start..]);
     }
     groups
 }
 
 #[cfg(test)]
 mod tests {
-    //! Goal: every text is in exactly one group, and no group is larger than the bound.
+    //! Goal: every text is in exactly one group, no group is larger than the bound, and a text that
+    //! comes again is computed once.
+
+    use proto::model::Priority;
 
     use super::*;
+    use crate::scheduler::RequestId;
 
     #[test]
     fn groups_are_complete_and_bounded() {
-        let sequences: Vec<Vec<u32>> = (0..400).map(|i| vec![0; 1 + i * 37 % 256]).collect();
+        let sequences: Vec<Vec<u32>> = (0..400)
+            .map(|i| vec![i; 1 + i as usize * 37 % 256])
+            .collect();
+        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
         let groups = groups(&sequences);
-        let mut seen: Vec<usize> = groups.iter().flatten().copied().collect();
-        seen.sort_unstable();
-        assert_eq!(seen, (0..400).collect::<Vec<_>>());
+        assert_eq!(groups.concat(), sequences);
         for group in &groups {
-            let longest = group.iter().map(|&i| sequences[i].len()).max().unwrap();
-            assert!(longest * group.len() <= GROUP_TOKENS_MAX);
+            assert!(group.concat().len() <= GROUP_TOKENS_MAX);
         }
         assert!(groups.len() < 40);
+        assert_eq!(super::groups(&[]).len(), 0);
+        let long = vec![0; GROUP_TOKENS_MAX + 1];
+        assert_eq!(super::groups(&[&[1], &long, &long, &[1]]).len(), 4);
+    }
+
+    /// Its vector of a sequence is the number of sequences before it, and its tokens' sum.
+    struct Counting(f32);
+
+    impl EmbeddingModel for Counting {
+        fn dimensions(&self) -> usize {
+            2
+        }
+
+        fn tokens_max(&self) -> usize {
+            GROUP_TOKENS_MAX
+        }
+
+        fn embed(&mut self, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
+            let vectors = batch.iter().map(|tokens| {
+                self.0 += 1.0;
+                vec![self.0 - 1.0, tokens.iter().sum::<u32>() as f32]
+            });
+            Ok(vectors.collect())
+        }
+    }
+
+    #[test]
+    fn repeated_texts_are_computed_once() {
+        let sequences = vec![vec![1, 2], vec![3], vec![1, 2], vec![2, 1], vec![3]];
+        let call = Call::new(RequestId::new(None), "m", Priority::Interactive, None);
+        let (job, _outcome) = EmbeddingJob::new(call, sequences);
+        let mut model = Counting(0.0);
+        let vectors = job.embed(&mut model).unwrap();
+        assert_eq!(model.0, 3.0);
+        let expected = [[0.0, 3.0], [1.0, 3.0], [0.0, 3.0], [2.0, 3.0], [1.0, 3.0]];
+        assert_eq!(vectors, expected);
     }
 }

@@ -1,6 +1,12 @@
 //! Goal: vectors are those of sentence-transformers and of BERT's definition, for each shape of the
-//! family, alone and in a batch, with several models at once; one bad text harms no other.
+//! family, and those of candle, alone and in a batch, with several models at once; one bad text harms
+//! no other.
 
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use candle_transformers::models::bert::{BertModel, Config};
 use inference_sidecar::models::{BertEmbedder, EmbeddingModel};
 use proto::model::{EmbeddingRequest, ModelChoice, Priority, TextBatch, TextPurpose};
 use proto::wire::Embedding;
@@ -110,17 +116,14 @@ async fn a_batch_equals_single_texts() {
     let batch = embed(&sidecar, &texts).await;
     assert_eq!(batch.model, "mini");
     assert_eq!(batch.model_sha256.len(), 64);
-    let mut lowest: f64 = 1.0;
     for (text, in_batch) in texts.iter().zip(&batch.embeddings) {
         let alone = embed(&sidecar, &[text]).await.embeddings.remove(0);
-        lowest = lowest.min(cosine(&alone.values, &in_batch.values));
+        assert_eq!(alone.values, in_batch.values);
         assert_eq!(
             (alone.token_count, alone.truncated),
             (in_batch.token_count, in_batch.truncated)
         );
     }
-    println!("batch against single: lowest cosine {lowest:.8}");
-    assert!(lowest >= 0.99999, "{lowest}");
     let long = batch.embeddings.last().unwrap();
     assert!(long.truncated && long.token_count > 256);
     assert!(
@@ -279,6 +282,88 @@ async fn the_bert_family_matches_its_definition() {
     assert!(query.embeddings[1].values.is_empty() && !query.embeddings[1].error.is_empty());
 }
 
+/// Vectors of candle's BERT for sequences one by one: mean over the tokens, scaled to length 1.
+fn candle_vectors(directory: &Path, sequences: &[Vec<u32>]) -> Vec<Vec<f32>> {
+    let config = std::fs::read(directory.join("config.json")).unwrap();
+    let config: Config = serde_json::from_slice(&config).unwrap();
+    let bytes = std::fs::read(directory.join("model.safetensors")).unwrap();
+    let weights = VarBuilder::from_buffered_safetensors(bytes, DType::F32, &Device::Cpu).unwrap();
+    let model = BertModel::load(weights, &config).unwrap();
+    let embed = |tokens: &Vec<u32>| {
+        let ids = Tensor::new(tokens.as_slice(), &Device::Cpu).unwrap();
+        let ids = ids.unsqueeze(0).unwrap();
+        let kinds = ids.zeros_like().unwrap();
+        let hidden = model.forward(&ids, &kinds, None).unwrap();
+        let mean = hidden.mean(1).unwrap().squeeze(0).unwrap();
+        let mean: Vec<f32> = mean.to_vec1().unwrap();
+        let length = length(&mean) as f32;
+        mean.iter().map(|value| value / length).collect()
+    };
+    sequences.iter().map(embed).collect()
+}
+
+/// Compares the vectors of sequences of many lengths, and checks that each is the same bit for bit alone.
+fn check_against_candle(directory: &Path, vocabulary: u32) {
+    let mut embedder = BertEmbedder::load(directory).unwrap();
+    let lengths = [3, 4, 7, 16, 21, 24, 17, 60, 128, 255];
+    let sequence = |(seed, length): (u32, usize)| -> Vec<u32> {
+        let token = |i: u32| (i * 7919 + seed * 104_729) % vocabulary;
+        (0..length.min(embedder.tokens_max()) as u32)
+            .map(token)
+            .collect()
+    };
+    let sequences: Vec<_> = (0..).zip(lengths).map(sequence).collect();
+    let batch: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+    let found = embedder.embed(&batch).unwrap();
+    let (mut lowest, mut largest) = (1f64, 0f32);
+    for ((expected, found), tokens) in candle_vectors(directory, &sequences)
+        .iter()
+        .zip(&found)
+        .zip(&batch)
+    {
+        lowest = lowest.min(cosine(expected, found));
+        for (expected, found) in expected.iter().zip(found) {
+            largest = largest.max((expected - found).abs());
+        }
+        assert_eq!(&embedder.embed(&[tokens]).unwrap()[0], found);
+    }
+    println!("against candle: lowest cosine {lowest:.9}, largest difference {largest:e}");
+    assert!(lowest >= 0.999_999 && largest < 1e-5);
+}
+
+#[test]
+fn vectors_match_those_of_candle() {
+    let other = Shape {
+        hidden: 40,
+        heads: 5,
+        layers: 3,
+        name_prefix: "bert.",
+        positions: 300,
+        sentence: None,
+        seed: 9,
+        ..Shape::mini()
+    };
+    for shape in [Shape::mini(), other] {
+        let model = TinyBert::new(shape);
+        for activation in ["gelu", "geluapproximate", "relu"] {
+            let path = model.directory.path().join("config.json");
+            let config = std::fs::read(path).unwrap();
+            let mut config: Value = serde_json::from_slice(&config).unwrap();
+            config["hidden_act"] = activation.into();
+            model.write("config.json", &config);
+            check_against_candle(model.directory.path(), 21);
+        }
+    }
+}
+
+#[test]
+fn vectors_of_the_real_model_match_those_of_candle() {
+    let name = "vectors_of_the_real_model_match_those_of_candle";
+    if let Some(model) = sidecar::embedding_model(name) {
+        check_against_candle(&model, 30_522);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_model_of_other_dimensions() {
     let Some(model) = sidecar::embedding_model("a_second_model_of_other_dimensions") else {
@@ -327,6 +412,53 @@ async fn weights_are_in_memory_once() {
     assert!(resident < file / 10 * 13);
 }
 
+/// Replaces names in the header of the weights; the new ones are as long as the old ones.
+fn rename_tensors(model: &TinyBert, names: &[(&str, &str)]) {
+    let path = model.directory.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
+    for (old, new) in names {
+        assert!(header.contains(old) && old.len() == new.len());
+        header = header.replace(old, new);
+    }
+    let renamed = [&bytes[..8], header.as_bytes(), &bytes[8 + length..]].concat();
+    std::fs::write(path, renamed).unwrap();
+}
+
+#[test]
+fn tensors_of_other_names_and_shapes() {
+    let old = TinyBert::new(Shape::mini());
+    let norms = [
+        ("LayerNorm.weight\"", "LayerNorm.gamma\" "),
+        ("LayerNorm.bias", "LayerNorm.beta"),
+    ];
+    rename_tensors(&old, &norms);
+    let mut embedder = BertEmbedder::load(old.directory.path()).unwrap();
+    let [vector] = embedder.embed(&[&[2, 5, 3]]).unwrap().try_into().unwrap();
+    assert!(cosine(&vector, &widened(&old.vector("price"))) >= 0.999_999);
+
+    let check = |model: &TinyBert, expected: &str| {
+        let refused = BertEmbedder::load(model.directory.path()).err().unwrap();
+        assert!(refused.to_string().contains(expected), "{refused}");
+    };
+    for (name, other) in [
+        ("layer.1.output.dense.bias", "layer.1.output.dense.base"),
+        ("embeddings.LayerNorm.bias", "embeddings.LayerNorm.base"),
+        ("word_embeddings", "word_embedding_"),
+    ] {
+        let model = TinyBert::new(Shape::mini());
+        rename_tensors(&model, &[(name, other)]);
+        check(&model, "is missing");
+    }
+    let wide = TinyBert::new(Shape::mini());
+    let path = wide.directory.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    config["intermediate_size"] = 65.into();
+    wide.write("config.json", &config);
+    check(&wide, "expected [65, 32]");
+}
+
 #[test]
 fn directories_that_say_less_or_too_much() {
     let check = |name: &str, content: Value, expected: &str| {
@@ -363,7 +495,7 @@ fn directories_that_say_less_or_too_much() {
     });
     std::fs::remove_file(plain.directory.path().join("modules.json")).unwrap();
     std::fs::remove_dir_all(plain.directory.path().join("1_Pooling")).unwrap();
-    let embedder = BertEmbedder::load(plain.directory.path()).unwrap();
+    let mut embedder = BertEmbedder::load(plain.directory.path()).unwrap();
     let [vector] = embedder.embed(&[&[2, 5, 3]]).unwrap().try_into().unwrap();
     let expected = widened(&plain.vector("price"));
     assert!(cosine(&vector, &expected) >= 0.9999);

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-use candle_transformers::models::bert::Config;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::Error;
 use crate::json_file::{read_json, read_json_if_present};
+use crate::models::cpu::Activation;
 
 /// How vectors are made from what the layers return.
 pub(super) struct BertSettings {
@@ -20,6 +20,32 @@ pub(super) struct BertSettings {
     pub normalizes: bool,
     /// Most tokens of a text, special tokens included.
     pub tokens_max: usize,
+}
+
+/// The sizes and constants of `config.json`, by their names there.
+#[derive(Deserialize)]
+pub(super) struct Config {
+    model_type: Option<String>,
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub intermediate_size: usize,
+    pub hidden_act: HiddenAct,
+    pub max_position_embeddings: usize,
+    pub type_vocab_size: usize,
+    pub layer_norm_eps: f32,
+    position_embedding_type: Option<String>,
+}
+
+/// The names of activation functions in `transformers`, and the one of the second in candle.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum HiddenAct {
+    Gelu,
+    #[serde(alias = "gelu_pytorch_tanh", alias = "geluapproximate")]
+    GeluNew,
+    Relu,
 }
 
 /// How the vectors of the tokens become the vector of the text.
@@ -55,6 +81,16 @@ struct ModuleConfig {
     path: String,
 }
 
+impl From<HiddenAct> for Activation {
+    fn from(name: HiddenAct) -> Self {
+        match name {
+            HiddenAct::Gelu => Self::Gelu,
+            HiddenAct::GeluNew => Self::GeluTanh,
+            HiddenAct::Relu => Self::Relu,
+        }
+    }
+}
+
 impl BertSettings {
     pub(super) fn read(directory: &Path) -> Result<Self, Error> {
         let path = directory.join("config.json");
@@ -75,6 +111,12 @@ fn check_config(config: &Config) -> Result<(), String> {
     if config.model_type.as_deref() != Some("bert") {
         return Err("\"model_type\" is not \"bert\"".into());
     }
+    if !matches!(
+        config.position_embedding_type.as_deref(),
+        None | Some("absolute")
+    ) {
+        return Err("\"position_embedding_type\" is not \"absolute\"".into());
+    }
     let is_sane = (1..=16_384).contains(&config.hidden_size)
         && (1..=256).contains(&config.num_hidden_layers)
         && (1..=256).contains(&config.num_attention_heads)
@@ -84,8 +126,7 @@ fn check_config(config: &Config) -> Result<(), String> {
         && (1..=65_536).contains(&config.intermediate_size)
         && (1..=4_000_000).contains(&config.vocab_size)
         && (TOKENS_MIN..=65_536).contains(&config.max_position_embeddings)
-        && (1..=16).contains(&config.type_vocab_size)
-        && config.pad_token_id < config.vocab_size;
+        && (1..=16).contains(&config.type_vocab_size);
     match is_sane {
         true => Ok(()),
         false => Err("a size is out of range".into()),

@@ -1,6 +1,7 @@
 //! What is done to each row of activations between the products.
 
 use super::lanes::{Kernel, LANES, Lanes, Level};
+use super::panels::filled;
 use super::parts::Chunks;
 use super::pool::Pool;
 
@@ -49,6 +50,85 @@ impl Kernel for RmsNorm<'_> {
         for ((result, value), weight) in self.results.iter_mut().zip(self.values).zip(self.weights)
         {
             *result = value * factor * weight;
+        }
+    }
+}
+
+/// Layer normalisation (Ba, Kiros and Hinton, arXiv 1607.06450) of rows that are filled up to whole
+/// vectors.
+pub(in crate::models) struct LayerNorm {
+    columns: usize,
+    epsilon: f32,
+    /// Filled up with zeros, as the shifts are.
+    scales: Vec<f32>,
+    shifts: Vec<f32>,
+}
+
+/// Rows of a piece of work.
+const NORM_ROWS: usize = 8;
+
+impl LayerNorm {
+    /// `scales` and `shifts` have one value for each column.
+    pub(in crate::models) fn new(mut scales: Vec<f32>, mut shifts: Vec<f32>, epsilon: f32) -> Self {
+        let columns = scales.len();
+        assert_eq!(columns, shifts.len());
+        scales.resize(filled(columns), 0.0);
+        shifts.resize(filled(columns), 0.0);
+        Self {
+            columns,
+            epsilon,
+            scales,
+            shifts,
+        }
+    }
+
+    /// Normalises each row; what fills it up becomes zero.
+    pub(in crate::models) fn apply(&self, pool: &Pool, level: Level, rows: &mut [f32]) {
+        let width = self.scales.len();
+        let pieces = Chunks::new(rows, NORM_ROWS * width);
+        pool.for_each(pieces, |_, rows| {
+            level.run(NormaliseRows { norm: self, rows });
+        });
+    }
+}
+
+struct NormaliseRows<'a> {
+    norm: &'a LayerNorm,
+    rows: &'a mut [f32],
+}
+
+impl Kernel for NormaliseRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let norm = self.norm;
+        let count = norm.columns as f32;
+        let (scales, _) = norm.scales.as_chunks::<LANES>();
+        let (shifts, _) = norm.shifts.as_chunks::<LANES>();
+        for row in self.rows.chunks_exact_mut(norm.scales.len()) {
+            let (row, _) = row.as_chunks_mut::<LANES>();
+            let mut total = lanes.splat(0.0);
+            for (index, vector) in row.iter().enumerate() {
+                let left = norm.columns - index * LANES;
+                total = lanes.add(total, lanes.keep_first(lanes.load(vector), left, 0.0));
+            }
+            let minus_mean = lanes.splat(-(lanes.sum(total) / count));
+            let mut squares = lanes.splat(0.0);
+            for (index, vector) in row.iter_mut().enumerate() {
+                let left = norm.columns - index * LANES;
+                let distance = lanes.add(lanes.load(vector), minus_mean);
+                let distance = lanes.keep_first(distance, left, 0.0);
+                squares = lanes.fma(distance, distance, squares);
+                lanes.store(distance, vector);
+            }
+            let variance = lanes.sum(squares) / count;
+            let factor = lanes.splat(1.0 / (variance + norm.epsilon).sqrt());
+            for ((vector, scale), shift) in row.iter_mut().zip(scales).zip(shifts) {
+                let scaled = lanes.mul(lanes.load(vector), factor);
+                let result = lanes.fma(scaled, lanes.load(scale), lanes.load(shift));
+                lanes.store(result, vector);
+            }
         }
     }
 }
@@ -150,6 +230,56 @@ impl Kernel for Turn<'_> {
                     .zip(ys)
                     .zip(angles())
                     .for_each(|((x, y), angle)| turn(x, y, angle));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: layer normalisation equals its definition, at every level bit for bit the same, and a row
+    //! depends on no other.
+
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    #[test]
+    fn layer_norm_equals_its_definition() {
+        const EPSILON: f32 = 1e-5;
+        let mut random = StdRng::seed_from_u64(8);
+        for (columns, rows, offset) in [(1, 1, 0.0), (24, 9, 0.5), (384, 20, -3.0), (1000, 3, 10.0)]
+        {
+            let mut values = |count: usize| -> Vec<f32> {
+                (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
+            };
+            let (scales, shifts) = (values(columns), values(columns));
+            let norm = LayerNorm::new(scales.clone(), shifts.clone(), EPSILON);
+            let width = filled(columns);
+            let before: Vec<f32> = values(rows * width).iter().map(|x| x + offset).collect();
+            let apply = |level: Level, rows: &[f32]| {
+                let mut rows = rows.to_vec();
+                norm.apply(&Pool::new(2), level, &mut rows);
+                rows
+            };
+            let portable = apply(Level::Portable, &before);
+            for level in Level::all() {
+                assert!(apply(level, &before) == portable, "{level:?} {columns}");
+            }
+            for (row, found) in before.chunks(width).zip(portable.chunks(width)) {
+                assert_eq!(apply(Level::best(), row), found);
+                assert!(found[columns..].iter().all(|value| *value == 0.0));
+                let row: Vec<f64> = row[..columns].iter().map(|x| f64::from(*x)).collect();
+                let mean = row.iter().sum::<f64>() / columns as f64;
+                let squares = row.iter().map(|x| (x - mean).powi(2));
+                let variance = squares.sum::<f64>() / columns as f64;
+                let deviation = (variance + f64::from(EPSILON)).sqrt();
+                for (index, x) in row.iter().enumerate() {
+                    let (scale, shift) = (f64::from(scales[index]), f64::from(shifts[index]));
+                    let exact = (x - mean) / deviation * scale + shift;
+                    assert!((f64::from(found[index]) - exact).abs() < 2e-5, "{columns}");
+                }
             }
         }
     }
