@@ -290,7 +290,8 @@ fn candle_vectors(directory: &Path, sequences: &[Vec<u32>]) -> Vec<Vec<f32>> {
     let weights = VarBuilder::from_buffered_safetensors(bytes, DType::F32, &Device::Cpu).unwrap();
     let model = BertModel::load(weights, &config).unwrap();
     let embed = |tokens: &Vec<u32>| {
-        let ids = Tensor::new(&[tokens.as_slice()], &Device::Cpu).unwrap();
+        let ids = Tensor::new(tokens.as_slice(), &Device::Cpu).unwrap();
+        let ids = ids.unsqueeze(0).unwrap();
         let kinds = ids.zeros_like().unwrap();
         let hidden = model.forward(&ids, &kinds, None).unwrap();
         let mean = hidden.mean(1).unwrap().squeeze(0).unwrap();

@@ -38,7 +38,7 @@ fn gelu<L: Lanes>(lanes: L, x: L::F) -> L::F {
 /// (1 + tanh u) / 2 is 1 / (1 + exp(-2 u)).
 #[inline(always)]
 fn gelu_tanh<L: Lanes>(lanes: L, x: L::F) -> L::F {
-    const FACTOR: f32 = -1.595_769_1;
+    const FACTOR: f32 = -1.595_769;
     let square = lanes.mul(x, x);
     let bracket = lanes.fma(square, lanes.splat(0.044_715), lanes.splat(1.0));
     let exponent = lanes.mul(lanes.mul(x, lanes.splat(FACTOR)), bracket);
@@ -57,7 +57,7 @@ fn erf<L: Lanes>(lanes: L, x: L::F) -> L::F {
         -2.101_024e-6,
         -5.692_506_4e-5,
         -7.349_906_3e-4,
-        -2.954_599_8e-3,
+        -2.954_6e-3,
         -1.609_603_3e-2,
     ];
     const BELOW: [f32; 5] = [
