@@ -282,9 +282,9 @@ pub fn greedy(content: &str, tokens_max: u32) -> GenerationRequest {
     }
 }
 
-/// A request that goes on for a long time.
+/// A request that goes on for a long time: so hot that the model neither ends nor repeats itself.
 pub fn endless() -> GenerationRequest {
-    let sampling = Sampling::nucleus(1.0, 0.9, 1);
+    let sampling = Sampling::nucleus(2.0, 0.95, 1);
     GenerationRequest {
         sampling,
         ..greedy("Write a very long story about a lighthouse.", 4000)
