@@ -3,8 +3,8 @@
 
     make_llama_8b.py FILE.gguf [LAYERS]
 
-About 4.5 GB with all 32 layers. The shape is that of the model card (Meta, Llama 3.1 8B); the file has no
-vocabulary, so it can be measured but not served. Block layout: ggml's block_q4_K, 144 bytes for 256 weights.
+About 4.5 GB with all 32 layers. The shape is that of the model card (Meta, Llama 3.1 8B); the words of the
+vocabulary are numbers, so the file can be measured but not served. Block layout: ggml's block_q4_K, 144 bytes for 256 weights.
 """
 
 import random
@@ -14,7 +14,7 @@ import sys
 HIDDEN, FEED_FORWARD, KV, VOCABULARY, CONTEXT = 4096, 14336, 1024, 128256, 131072
 Q4_K, F32 = 12, 0
 ALIGNMENT = 32
-U32, FLOAT, STRING = 4, 6, 8
+U32, FLOAT, STRING, ARRAY = 4, 6, 8, 9
 # Different blocks of which the weights are made, again and again.
 BLOCKS = 1 << 15
 
@@ -29,6 +29,7 @@ def entry(key, kind, value):
         U32: lambda: struct.pack("<I", value),
         FLOAT: lambda: struct.pack("<f", value),
         STRING: lambda: text(value),
+        ARRAY: lambda: struct.pack("<IQ", STRING, len(value)) + b"".join(map(text, value)),
     }
     return text(key) + struct.pack("<I", kind) + packed[kind]()
 
@@ -50,6 +51,8 @@ def metadata(layers):
         of_llama("rope.dimension_count", U32, 128),
         of_llama("vocab_size", U32, VOCABULARY),
         entry("tokenizer.ggml.model", STRING, "no_vocab"),
+        # Their number is the size of the vocabulary.
+        entry("tokenizer.ggml.tokens", ARRAY, [str(number) for number in range(VOCABULARY)]),
     ]
 
 

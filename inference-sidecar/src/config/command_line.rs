@@ -40,7 +40,7 @@ pub enum Action {
 #[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Load the models and serve until SIGTERM or SIGINT.
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
     /// Drive a running server and print its latency and throughput.
     Bench(BenchArguments),
 }

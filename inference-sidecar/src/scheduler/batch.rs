@@ -84,9 +84,8 @@ impl Planner<'_> {
     fn share_drafts(&mut self, most: usize) {
         let texts = self.running.iter().filter(|s| s.unread_count() == 1);
         let texts = texts.count();
-        if texts > 0 {
-            self.drafts_max = (TEXT_ROWS.saturating_sub(texts) / texts).min(most);
-        }
+        let each = TEXT_ROWS.saturating_sub(texts).checked_div(texts);
+        self.drafts_max = each.unwrap_or(0).min(most);
     }
 
     /// Plans at most `tokens_max` tokens of a sequence; returns their number.

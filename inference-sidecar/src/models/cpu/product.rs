@@ -4,6 +4,9 @@
 //! by block in f32. The order depends on the matrix alone, so a row of results is the same bit for bit
 //! at every level and whatever other rows are computed beside it.
 
+// Sums stay in registers only where both indices are constants of an unrolled loop.
+#![allow(clippy::needless_range_loop)]
+
 use super::lanes::{Kernel, LANES, Lanes, Level};
 use super::packed::{PackedMatrix, Packing, SUPER, Tile};
 use super::parts::{Band, Bands};
