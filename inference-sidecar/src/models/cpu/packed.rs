@@ -11,6 +11,7 @@
 //! Nothing is lost: a weight is exactly what the file says, and takes as many bits as there.
 
 use half::f16;
+use rayon::prelude::*;
 
 use super::lanes::LANES;
 use crate::models::format::scale_and_minimum;
@@ -168,9 +169,28 @@ impl Packing {
         })
     }
 
-    fn put(self, block: &mut [u8], lane: usize, column: usize, quant: u8) {
-        for place in self.places(lane, column).into_iter().flatten() {
-            block[place.byte] |= (quant >> place.from & place.mask) << place.shift;
+    /// Writes the quants of a row to a block of zeros: the opposite of `get`, for all columns at once.
+    fn put(self, block: &mut [[u8; LINE]], lane: usize, quants: &[u8; BLOCK]) {
+        let (groups, _) = quants.as_chunks::<4>();
+        for byte in 0..4 {
+            let at = lane * 4 + byte;
+            let quant = |group: usize| groups[group][byte];
+            if self.bits() == 8 {
+                for group in 0..8 {
+                    block[group][at] = quant(group);
+                }
+                continue;
+            }
+            for group in 0..4 {
+                block[group][at] = quant(group) & 15 | quant(group + 4) << 4;
+            }
+            for group in 0..8 {
+                match self.bits() {
+                    5 => block[4][at] |= (quant(group) >> 4) << group,
+                    6 => block[4 + group / 4][at] |= (quant(group) >> 4) << (group % 4 * 2),
+                    _ => {}
+                }
+            }
         }
     }
 }
@@ -228,13 +248,19 @@ impl Block {
             5 => 4,
             _ => 0,
         });
-        for (column, quant) in self.quants.iter_mut().enumerate() {
-            *quant = match packing.bits() {
-                // Signed bytes become unsigned ones with an offset of 128.
-                8 => low[column] ^ 0x80,
-                _ => low[column % 16] >> (column / 16 * 4) & 15,
-            };
-            if packing.bits() == 5 {
+        if packing.bits() == 8 {
+            // Signed bytes become unsigned ones with an offset of 128.
+            for (quant, byte) in self.quants.iter_mut().zip(low) {
+                *quant = byte ^ 0x80;
+            }
+            return;
+        }
+        let (first, second) = self.quants.split_at_mut(BLOCK / 2);
+        for ((first, second), byte) in first.iter_mut().zip(second).zip(low) {
+            (*first, *second) = (byte & 15, byte >> 4);
+        }
+        if packing.bits() == 5 {
+            for (column, quant) in self.quants.iter_mut().enumerate() {
                 *quant |= (high[column / 8] >> (column % 8) & 1) << 4;
             }
         }
@@ -254,11 +280,13 @@ impl Block {
         self.byte_scales[0] = scale;
         // It is subtracted.
         self.byte_minimum = minimum.wrapping_neg();
-        for (column, quant) in self.quants.iter_mut().enumerate() {
-            *quant = low[inner / 2 * BLOCK + column] >> (inner % 2 * 4) & 15;
-            if packing == Packing::Q5K {
-                *quant |= (high[column] >> inner & 1) << 4;
-            }
+        let low = &low[inner / 2 * BLOCK..][..BLOCK];
+        for (quant, byte) in self.quants.iter_mut().zip(low) {
+            *quant = byte >> (inner % 2 * 4) & 15;
+        }
+        // Empty without fifth bits.
+        for (quant, byte) in self.quants.iter_mut().zip(high) {
+            *quant |= (byte >> inner & 1) << 4;
         }
     }
 
@@ -285,12 +313,12 @@ impl PackedMatrix {
     pub(in crate::models) fn pack(matrix: &Matrix) -> Option<Self> {
         let packing = Packing::of(matrix.format)?;
         let mut packed = Self::empty(packing, matrix.rows, matrix.columns);
-        let mut rest = &mut packed.bytes[packed.start..];
-        for tile in 0..matrix.rows.div_ceil(LANES) {
-            let (bytes, others) = rest.split_at_mut(packing.tile_bytes(matrix.columns));
-            write_tile(matrix, packing, tile, bytes);
-            rest = others;
-        }
+        let tiles = packed.bytes[packed.start..]
+            .par_chunks_exact_mut(packing.tile_bytes(matrix.columns))
+            .take(matrix.rows.div_ceil(LANES));
+        tiles
+            .enumerate()
+            .for_each(|(tile, bytes)| write_tile(matrix, packing, tile, bytes));
         Some(packed)
     }
 
@@ -384,7 +412,7 @@ fn write_tile(matrix: &Matrix, packing: Packing, tile: usize, bytes: &mut [u8]) 
     let (byte_scales, rest) = rest.split_at_mut(sizes[1]);
     let (byte_minima, rest) = rest.split_at_mut(sizes[2]);
     let (scales, minima) = rest.split_at_mut(sizes[3]);
-    let block_bytes = packing.lines() * LINE;
+    let (quants, _) = quants.as_chunks_mut();
     // Rows that fill up the last tile stay zero.
     let rows = tile * LANES..((tile + 1) * LANES).min(matrix.rows);
     for (lane, row) in rows.enumerate() {
@@ -408,10 +436,8 @@ fn write_tile(matrix: &Matrix, packing: Packing, tile: usize, bytes: &mut [u8]) 
                     byte_minima[index * LANES + lane] = block.byte_minimum;
                 }
             }
-            let to = &mut quants[index * block_bytes..][..block_bytes];
-            for (column, quant) in block.quants.into_iter().enumerate() {
-                packing.put(to, lane, column, quant);
-            }
+            let to = &mut quants[index * packing.lines()..][..packing.lines()];
+            packing.put(to, lane, &block.quants);
         }
     }
 }
