@@ -39,6 +39,9 @@ const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// How long the server may take to let go of everything after the last stream.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
 const STREAMS_DEFAULT: usize = 64;
+/// Room for a good part of 64 sequences, so that some are preempted, and for two of the three adapters,
+/// so that some are evicted.
+const SETTINGS: &str = "kv_mib = 128\nadapters_max = 2\n";
 
 /// What the command line says.
 struct Options {
@@ -52,7 +55,7 @@ struct Options {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = options()?;
-    let server = Server::start(&options.sidecar, &options.model).await?;
+    let server = Server::start(&options.sidecar, &options.model, SETTINGS).await?;
     let outcome = soak(&options, &server).await;
     if outcome.is_err() {
         eprintln!("the end of the sidecar's log:\n{}", server.log_tail());

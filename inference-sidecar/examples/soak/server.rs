@@ -13,11 +13,6 @@ use tempfile::TempDir;
 /// How long one call of the driver itself may take.
 pub const CALL_LIMIT: Duration = Duration::from_secs(120);
 const READY_LIMIT: Duration = Duration::from_secs(180);
-/// Room for a good part of 64 sequences, so that some are preempted.
-const KV_MIB: u32 = 128;
-/// Room for two of the three adapters, so that some are evicted.
-const ADAPTERS_MAX: u32 = 2;
-
 /// A server process with a socket of its own; killed when dropped.
 pub struct Server {
     child: Child,
@@ -25,11 +20,12 @@ pub struct Server {
 }
 
 impl Server {
-    pub async fn start(sidecar: &Path, model: &Path) -> anyhow::Result<Self> {
+    /// `settings` are lines of the configuration file.
+    pub async fn start(sidecar: &Path, model: &Path, settings: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("sidecar.toml");
         let text = format!(
-            "socket = {:?}\nmetrics_listen = {:?}\nkv_mib = {KV_MIB}\nadapters_max = {ADAPTERS_MAX}\n\
+            "socket = {:?}\nmetrics_listen = {:?}\n{settings}\
              [[language_model]]\nname = \"smol\"\npath = {model:?}\n",
             folder.path().join("socket"),
             folder.path().join("metrics"),
