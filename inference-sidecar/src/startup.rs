@@ -170,7 +170,7 @@ impl Loader<'_> {
             card: card.clone(),
             kv_blocks,
             queue: queue.clone(),
-            limits: self.engine_limits(),
+            limits: self.engine_limits(model.device),
             metrics,
         });
         let worker =
@@ -185,12 +185,16 @@ impl Loader<'_> {
         Ok((entry, base, worker))
     }
 
-    fn engine_limits(&self) -> EngineLimits {
+    fn engine_limits(&self, device: DeviceConfig) -> EngineLimits {
         EngineLimits {
             sequences_max: self.config.sequences_max as usize,
             batch_tokens_max: self.config.batch_tokens_max as usize,
             prompt_chunk_tokens: self.config.prompt_chunk_tokens as usize,
-            draft_tokens_max: self.config.draft_tokens_max as usize,
+            draft_tokens_max: match device {
+                DeviceConfig::Cpu => self.config.draft_tokens_max as usize,
+                // There a row may be rounded otherwise beside others, so drafts could change a text.
+                DeviceConfig::Cuda(_) => 0,
+            },
         }
     }
 }

@@ -7,6 +7,7 @@ main() {
     local start=$SECONDS
     describe_run
     cargo run -q -p inference-sidecar --example throughput -- 5 "$language_file" "$embedding_dir"
+    cargo run -q -p inference-sidecar --example drafts -- "$sidecar_bin" "$language_file" 5 ops/deal_room/notes/*
     for pg in "$pg16" "$pg18"; do
         printf '\n%s\n' "$("$pg/bin/postgres" --version)"
         system_tests "$pg" cancel:: memory:: search::questions real_input:: | grep 'measured:\|FAILED\|panicked' | sed 's/.*measured: //'

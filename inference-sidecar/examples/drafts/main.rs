@@ -118,6 +118,8 @@ async fn ask(server: &Server, task: &Task, texts: &[String]) -> anyhow::Result<R
         }
         round.answers.push(answer);
     }
+    // The other server gets the machine for itself.
+    server.wait_idle(CALL_LIMIT).await?;
     Ok(round)
 }
 

@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use adapters::AdapterPool;
 use callers::Caller;
 use reference::References;
-use server::Server;
+use server::{CALL_LIMIT, Server};
 use summary::{Memory, Tally};
 
 /// The longest silence of an open stream that is no stall: with 64 streams on two cores, a step with
@@ -41,7 +41,8 @@ const IDLE_LIMIT: Duration = Duration::from_secs(30);
 const STREAMS_DEFAULT: usize = 64;
 /// Room for a good part of 64 sequences, so that some are preempted, and for two of the three adapters,
 /// so that some are evicted.
-const SETTINGS: &str = "kv_mib = 128\nadapters_max = 2\n";
+const KV_MIB: u64 = 128;
+const ADAPTERS_MAX: u32 = 2;
 
 /// What the command line says.
 struct Options {
@@ -55,7 +56,8 @@ struct Options {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = options()?;
-    let server = Server::start(&options.sidecar, &options.model, SETTINGS).await?;
+    let settings = format!("kv_mib = {KV_MIB}\nadapters_max = {ADAPTERS_MAX}\n");
+    let server = Server::start(&options.sidecar, &options.model, &settings).await?;
     let outcome = soak(&options, &server).await;
     if outcome.is_err() {
         eprintln!("the end of the sidecar's log:\n{}", server.log_tail());
@@ -96,11 +98,13 @@ async fn soak(options: &Options, server: &Server) -> anyhow::Result<()> {
     }
     server.wait_idle(IDLE_LIMIT).await?;
     let last = server.status().await?;
+    let loaded = server.client().await?.adapters(CALL_LIMIT).await?;
     let memory = Memory {
         loaded: started.resident_bytes,
         start: start.resident_bytes,
         quarter: quarter.resident_bytes,
         end: last.resident_bytes,
+        meant: (KV_MIB << 20) + loaded.iter().map(|adapter| adapter.bytes).sum::<u64>(),
     };
     summary::judge(&tally, &memory, &last)
 }

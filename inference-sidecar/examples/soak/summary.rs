@@ -48,6 +48,8 @@ pub struct Memory {
     pub quarter: u64,
     /// Idle again.
     pub end: u64,
+    /// What stays on purpose: the pool of keys and values, and the adapters.
+    pub meant: u64,
 }
 
 impl Tally {
@@ -140,11 +142,14 @@ fn print(tally: &Tally, memory: &Memory, status: &GetStatusResponse) {
     );
     let mib = |bytes: u64| bytes >> 20;
     println!(
-        "resident MiB: loaded {}, after the references {}, after a quarter {}, at the end {}",
+        "resident MiB: loaded {}, after the references {}, after a quarter {}, at the end {}; of these {} \
+         are the pool of keys and values and adapters, {} neither that nor there when loaded",
         mib(memory.loaded),
         mib(memory.start),
         mib(memory.quarter),
-        mib(memory.end)
+        mib(memory.end),
+        mib(memory.meant),
+        mib(memory.end.saturating_sub(memory.loaded + memory.meant))
     );
     for example in tally.lock().iter() {
         println!("{example}");

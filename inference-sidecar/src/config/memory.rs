@@ -38,11 +38,14 @@ fn machine_mib() -> Option<u64> {
     Some(control_group_mib().map_or(machine, |group| machine.min(group)))
 }
 
-/// The bound of this process's own group (cgroup v2); None where it has none.
+/// The least bound of this process's group and of those around it (cgroup v2); None without one.
 fn control_group_mib() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let file = Path::new("/sys/fs/cgroup").join(path).join("memory.max");
-    let bytes: u64 = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;
+    let bounds = Path::new(path).ancestors().filter_map(|group| {
+        let file = Path::new("/sys/fs/cgroup").join(group).join("memory.max");
+        std::fs::read_to_string(file).ok()?.trim().parse().ok()
+    });
+    let bytes: u64 = bounds.min()?;
     Some(bytes / (1024 * 1024))
 }

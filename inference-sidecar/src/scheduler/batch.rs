@@ -32,7 +32,8 @@ pub(super) struct StepPlan {
 }
 
 /// Plans a step. Sequences that make text come first, one token each; prompts share the rest of the
-/// budget: interactive before background, then callers who were served least.
+/// budget: interactive before background, then callers who were served least. What then is left goes to
+/// drafts behind the texts' tokens.
 pub(super) fn plan_step(
     running: &mut [Sequence],
     pool: &mut BlockPool,
@@ -56,9 +57,7 @@ pub(super) fn plan_step(
         pool,
         plan: StepPlan::default(),
         under_way: HashSet::new(),
-        drafts_max: 0,
     };
-    planner.share_drafts(limits.draft_tokens_max);
     let mut budget = limits.batch_tokens_max;
     for index in order {
         if budget == 0 {
@@ -66,6 +65,7 @@ pub(super) fn plan_step(
         }
         budget -= planner.add(index, budget.min(limits.prompt_chunk_tokens));
     }
+    planner.add_drafts(budget, limits.draft_tokens_max);
     planner.finish()
 }
 
@@ -75,19 +75,9 @@ struct Planner<'a> {
     plan: StepPlan,
     /// Blocks that this step computes: whoever wants the same waits a step and takes them over.
     under_way: HashSet<PrefixKey>,
-    /// Most drafts of a sequence.
-    drafts_max: usize,
 }
 
 impl Planner<'_> {
-    /// The texts share what is left of their rows.
-    fn share_drafts(&mut self, most: usize) {
-        let texts = self.running.iter().filter(|s| s.unread_count() == 1);
-        let texts = texts.count();
-        let each = TEXT_ROWS.saturating_sub(texts).checked_div(texts);
-        self.drafts_max = each.unwrap_or(0).min(most);
-    }
-
     /// Plans at most `tokens_max` tokens of a sequence; returns their number.
     fn add(&mut self, index: usize, tokens_max: usize) -> usize {
         let rank = self.running[index].rank();
@@ -100,8 +90,6 @@ impl Planner<'_> {
             return 0;
         }
         let tokens = self.running[index].unread_count().min(tokens_max);
-        let drafts_max = self.drafts_max.min(tokens_max - tokens);
-        let drafts = self.running[index].draft(drafts_max, self.pool);
         while !self.running[index].hold(tokens, self.pool) {
             let Some(victim) = self.victim(rank) else {
                 // It keeps what it has and waits for others to end.
@@ -114,9 +102,27 @@ impl Planner<'_> {
         self.plan.parts.push(Part {
             rank,
             tokens,
-            drafts,
+            drafts: 0,
         });
-        tokens + drafts
+        tokens
+    }
+
+    /// The texts of the step share what is left of their rows and of the budget, a few drafts each, as
+    /// far as there are blocks that nobody else will want for his next token.
+    fn add_drafts(&mut self, budget: usize, most: usize) {
+        let texts = self.running.iter().filter(|s| s.unread_count() == 1);
+        let texts = texts.count();
+        let each = TEXT_ROWS.saturating_sub(texts).checked_div(texts);
+        let each = each.unwrap_or(0).min(most);
+        let mut budget = budget;
+        for part in &mut self.plan.parts {
+            let sequence = self.running.iter_mut().find(|s| s.rank() == part.rank);
+            let has_spare = self.pool.available() > texts;
+            if let Some(sequence) = sequence {
+                part.drafts = sequence.draft(each.min(budget), has_spare, self.pool);
+                budget -= part.drafts;
+            }
+        }
     }
 
     /// The last of those that come after `rank`, hold blocks and are not in this step.

@@ -30,6 +30,9 @@ impl Drafter {
 
     /// At most `limit` tokens that could follow `tokens`.
     pub(super) fn propose<'a>(&mut self, tokens: &'a [u32], limit: usize) -> &'a [u32] {
+        if limit == 0 {
+            return &[];
+        }
         if self.pause > 0 {
             self.pause -= 1;
             return &[];

@@ -2,7 +2,7 @@
 //!
 //! Continuous batching (Orca, Yu et al. 2022) with chunked prefill (Sarathi-Serve, arXiv 2403.02310):
 //! each step first takes one token of every sequence that makes text, then fills the token budget with
-//! pieces of prompts. Sequences come and go between steps.
+//! pieces of prompts, and what is left of it with drafts behind the texts. Sequences come and go between steps.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,6 +45,15 @@ pub struct EngineParts {
     pub queue: Arc<JobQueue<GenerationJob>>,
     pub limits: EngineLimits,
     pub metrics: LanguageMetrics,
+}
+
+/// What a sequence made of its scores.
+struct Chosen {
+    rank: Rank,
+    /// Tokens.
+    made: usize,
+    /// How it ends, if it does.
+    end: Option<Result<FinishReason, Error>>,
 }
 
 /// The state of one model's scheduler.
@@ -261,20 +270,23 @@ impl Engine {
                 continue;
             };
             sequence.advance(part.tokens, &mut self.pool);
-            let is_chosen = sequence.unread_count() == 0;
-            let caller = sequence.caller();
-            self.served
-                .serve(caller, part.tokens + part.drafts, usize::from(is_chosen));
-            if is_chosen {
-                // Scores that are missing are refused like those without a number.
+            self.served.serve(sequence.caller(), part.tokens, 0);
+            if sequence.unread_count() == 0 {
                 let length = ((1 + part.drafts) * vocabulary).min(rest.len());
                 let (of_part, others) = rest.split_at_mut(length);
                 rows.insert(part.rank, of_part);
                 rest = others;
             }
         }
-        for (rank, result) in self.choose(rows) {
-            if let Some(sequence) = take_if(&mut self.running, |s| s.rank() == rank).pop() {
+        for choice in self.choose(rows) {
+            let found = self.running.iter().position(|s| s.rank() == choice.rank);
+            let Some(index) = found else { continue };
+            // Drafts that were right have been read too; wrong ones are nobody's wish.
+            let read = choice.made.saturating_sub(1);
+            self.served
+                .serve(self.running[index].caller(), read, choice.made);
+            if let Some(result) = choice.end {
+                let sequence = self.running.remove(index);
                 self.end(sequence, result);
             }
         }
@@ -283,13 +295,9 @@ impl Engine {
         }
     }
 
-    /// Chooses the next tokens of each of these sequences; returns those that end, and how. Sequences
-    /// know nothing of each other, and a mask or a draw over a large vocabulary takes its time: so all
+    /// Chooses the next tokens of each of these sequences. Sequences know nothing of each other, and a mask or a draw over a large vocabulary takes its time: so all
     /// cores share them.
-    fn choose(
-        &mut self,
-        mut rows: BTreeMap<Rank, &mut [f32]>,
-    ) -> Vec<(Rank, Result<FinishReason, Error>)> {
+    fn choose(&mut self, mut rows: BTreeMap<Rank, &mut [f32]>) -> Vec<Chosen> {
         let vocabulary = self.parts.model.vocabulary();
         let choosing: Vec<_> = self
             .running
@@ -300,14 +308,18 @@ impl Engine {
             })
             .collect();
         let outcome = |(sequence, rows): (&mut Sequence, &mut [f32])| {
-            let rank = sequence.rank();
-            let result = sequence.choose(rows, vocabulary).transpose();
-            result.map(|result| (rank, result))
+            let before = sequence.completion_tokens();
+            let end = sequence.choose(rows, vocabulary).transpose();
+            Chosen {
+                rank: sequence.rank(),
+                made: sequence.completion_tokens() - before,
+                end,
+            }
         };
         match choosing.len() {
             // To wake the others takes longer than one choice.
-            1 => choosing.into_iter().filter_map(outcome).collect(),
-            _ => choosing.into_par_iter().filter_map(outcome).collect(),
+            1 => choosing.into_iter().map(outcome).collect(),
+            _ => choosing.into_par_iter().map(outcome).collect(),
         }
     }
 

@@ -74,7 +74,6 @@ impl<J: Job> JobQueue<J> {
             Priority::Interactive => lanes.interactive.push_back(job),
             Priority::Background => lanes.background.push_back(job),
         }
-        self.metrics.set_waiting(lanes.len());
         self.changed.notify_one();
         Ok(())
     }
@@ -165,6 +164,7 @@ impl<J: Job> JobQueue<J> {
             self.metrics.finished(Ending::Failed, latency);
             job.fail(Error::Stopping);
         }
+        self.metrics.set_waiting(0);
         self.changed.notify_all();
     }
 

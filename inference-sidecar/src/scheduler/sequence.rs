@@ -214,16 +214,18 @@ impl Sequence {
         true
     }
 
-    /// Drafts what may follow the last token and holds the blocks for it; returns the number of drafts,
-    /// none where blocks are short.
-    pub(super) fn draft(&mut self, most: usize, pool: &mut BlockPool) -> usize {
+    /// Drafts what may follow the last token, in the blocks it holds for that token and, with
+    /// `takes_block`, one more; returns the number of drafts.
+    pub(super) fn draft(&mut self, most: usize, takes_block: bool, pool: &mut BlockPool) -> usize {
         self.ahead.clear();
-        let left = self.job.plan.tokens_max - self.completion_tokens();
         if self.is_new() || self.unread_count() != 1 {
             return 0;
         }
         // The token that follows the drafts is chosen as well.
-        let drafts = self.drafter.propose(&self.tokens, most.min(left - 1));
+        let left = self.job.plan.tokens_max - self.completion_tokens() - 1;
+        let held = self.blocks.len() + usize::from(takes_block);
+        let room = (held * KV_BLOCK_TOKENS).saturating_sub(self.tokens.len());
+        let drafts = self.drafter.propose(&self.tokens, most.min(left).min(room));
         let count = drafts.len();
         if count > 0 {
             self.ahead.extend(self.tokens.last());
@@ -278,15 +280,17 @@ impl Sequence {
         self.start()?;
         let drafts = self.ahead.len().saturating_sub(1);
         let mut accepted = 0;
-        let mut end = self.choose_next(rows.split_at_mut(vocabulary.min(rows.len())).0)?;
-        while end.is_none()
-            && accepted < drafts
-            && self.tokens.last() == self.ahead.get(accepted + 1)
-        {
+        let mut rows = rows.chunks_exact_mut(vocabulary);
+        let end = loop {
+            // Scores that are missing are refused like those without a number.
+            let scores = rows.next().ok_or(Error::NotANumber)?;
+            let end = self.choose_next(scores)?;
+            let is_right = self.tokens.last() == self.ahead.get(accepted + 1);
+            if end.is_some() || accepted == drafts || !is_right {
+                break end;
+            }
             accepted += 1;
-            let scores = &mut rows[accepted * vocabulary..][..vocabulary];
-            end = self.choose_next(scores)?;
-        }
+        };
         if drafts > 0 {
             self.drafter.learn(drafts, accepted);
             self.metrics.drafted(drafts, accepted);
@@ -391,7 +395,7 @@ impl Sequence {
         constraint.is_some_and(ConstraintState::is_complete)
     }
 
-    fn completion_tokens(&self) -> usize {
+    pub(super) fn completion_tokens(&self) -> usize {
         self.tokens.len() - self.job.plan.prompt.len()
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::error::Error;
+use crate::metrics::Ending;
 use crate::scheduler::{Engine, GenerationJob, Job, JobQueue};
 
 /// The thread behind a queue; ends when the queue is closed.
@@ -26,6 +27,8 @@ impl Worker {
                 // One bad request must not take the model away from all others. What a panic may
                 // leave half-done belongs to the job, which is dropped.
                 if catch_unwind(AssertUnwindSafe(|| run(&mut job))).is_err() {
+                    let latency = job.call().received.elapsed();
+                    queue.metrics().finished(Ending::Failed, latency);
                     job.fail(Error::WorkerPanicked);
                 }
                 queue.metrics().set_running(0);

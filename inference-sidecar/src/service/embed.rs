@@ -41,6 +41,7 @@ impl Service {
         let token_count = sequences.iter().map(Vec::len).sum();
         let (job, outcome) = EmbeddingJob::new(call, sequences);
         entry.queue.push(job)?;
+        entry.queue.metrics().set_waiting(entry.queue.len());
         let outcome = outcome.await.map_err(|_| Error::WorkerPanicked)??;
         let metrics = self.shared.metrics.embedding(&entry.card.name);
         metrics.embedded(text_count, token_count);

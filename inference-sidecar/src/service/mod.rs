@@ -102,9 +102,9 @@ impl Service {
     }
 
     /// The answer of a call, or the status of one that does not begin, which is counted.
-    fn answer<T>(&self, result: Result<T, impl Into<Status>>) -> Result<Response<T>, Status> {
+    fn answer<T>(&self, result: Result<T, Error>) -> Result<Response<T>, Status> {
         result.map(Response::new).map_err(|error| {
-            let status: Status = error.into();
+            let status = Status::from(error);
             if let Some(rejection) = Rejection::of(status.code()) {
                 self.shared.metrics.rejected(rejection);
             }
@@ -170,7 +170,10 @@ impl InferenceService for Service {
         &self,
         request: Request<Streaming<wire::LoadAdapterRequest>>,
     ) -> Result<Response<wire::LoadAdapterResponse>, Status> {
-        self.answer(self.receive_adapter(request.into_inner()).await)
+        // Not counted: the caller of the generation that needs the adapter is.
+        Ok(Response::new(
+            self.receive_adapter(request.into_inner()).await?,
+        ))
     }
 
     async fn unload_adapter(

@@ -45,7 +45,7 @@ fn gelu_tanh<L: Lanes>(lanes: L, x: L::F) -> L::F {
     lanes.div(x, lanes.add(lanes.splat(1.0), lanes.exp(exponent)))
 }
 
-/// The error function within 3e-7.
+/// The error function within 4e-7.
 ///
 /// A quotient of polynomials (the one of Eigen's `generic_fast_erf_float`), which in f32 is exactly 1 at
 /// the bound; the function is so beyond it.

@@ -169,28 +169,26 @@ impl Packing {
         })
     }
 
-    /// Writes the quants of a row to a block of zeros: the opposite of `get`, for all columns at once.
+    /// Writes the quants of a row to a block: the opposite of `get`, four columns at a time.
     fn put(self, block: &mut [[u8; LINE]], lane: usize, quants: &[u8; BLOCK]) {
-        let (groups, _) = quants.as_chunks::<4>();
-        for byte in 0..4 {
-            let at = lane * 4 + byte;
-            let quant = |group: usize| groups[group][byte];
+        let groups = quants.as_chunks().0.iter();
+        let groups = groups.map(|group| u32::from_le_bytes(*group));
+        let mut lines = [0; 8];
+        for (index, group) in groups.enumerate() {
             if self.bits() == 8 {
-                for group in 0..8 {
-                    block[group][at] = quant(group);
-                }
+                lines[index] = group;
                 continue;
             }
-            for group in 0..4 {
-                block[group][at] = quant(group) & 15 | quant(group + 4) << 4;
+            lines[index % 4] |= (group & 0x0f0f_0f0f) << (index / 4 * 4);
+            let high = group >> 4 & 0x0f0f_0f0f;
+            match self.bits() {
+                5 => lines[4] |= high << index,
+                6 => lines[4 + index / 4] |= high << (index % 4 * 2),
+                _ => {}
             }
-            for group in 0..8 {
-                match self.bits() {
-                    5 => block[4][at] |= (quant(group) >> 4) << group,
-                    6 => block[4 + group / 4][at] |= (quant(group) >> 4) << (group % 4 * 2),
-                    _ => {}
-                }
-            }
+        }
+        for (to, line) in block.iter_mut().zip(lines) {
+            to[lane * 4..][..4].copy_from_slice(&line.to_le_bytes());
         }
     }
 }

@@ -104,6 +104,33 @@ impl<P: Parted> Parted for Vec<P> {
     }
 }
 
+/// As a [`Vec`] of parted data that all have the same number of parts.
+pub(super) struct Uniform<P> {
+    members: Vec<P>,
+    parts: usize,
+}
+
+impl<P: Parted> Uniform<P> {
+    pub(super) fn new(members: Vec<P>, parts: usize) -> Self {
+        assert!(members.iter().all(|member| member.count() == parts));
+        Self { members, parts }
+    }
+}
+
+impl<P: Parted> Parted for Uniform<P> {
+    type Part = (usize, usize, P::Part);
+
+    fn count(&self) -> usize {
+        self.members.len() * self.parts
+    }
+
+    unsafe fn part(&self, index: usize) -> Self::Part {
+        let (member, part) = (index / self.parts, index % self.parts);
+        // SAFETY: passed on; different numbers lead to different parts.
+        (member, part, unsafe { self.members[member].part(part) })
+    }
+}
+
 impl<'a> Bands<'a> {
     /// `slice` holds whole rows of `width` values.
     pub(super) fn new(slice: &'a mut [f32], width: usize, band: usize) -> Self {

@@ -8,7 +8,7 @@
 
 use super::lanes::{Kernel, LANES, Lanes, Level};
 use super::panels::{Line, add_products, filled};
-use super::parts::{Band, Bands};
+use super::parts::{Band, Bands, Uniform};
 use super::pool::Pool;
 
 /// The heads of a model.
@@ -46,18 +46,22 @@ pub(in crate::models) fn attend_sequences(
         outputs.push(Bands::new(of_results, width, heads.size));
         (projected, results) = (others, other_results);
     }
-    pool.for_each(outputs, |_, (sequence, head, results)| {
-        // What fills up a row may look like one more head.
-        if head < heads.count {
-            let piece = Piece {
-                projected: sequences[sequence],
-                width,
-                first: head * heads.size,
-                size: heads.size,
-            };
-            piece.attend(level, results);
-        }
-    });
+    let bands = width.div_ceil(heads.size);
+    pool.for_each(
+        Uniform::new(outputs, bands),
+        |_, (sequence, head, results)| {
+            // What fills up a row may look like one more head.
+            if head < heads.count {
+                let piece = Piece {
+                    projected: sequences[sequence],
+                    width,
+                    first: head * heads.size,
+                    size: heads.size,
+                };
+                piece.attend(level, results);
+            }
+        },
+    );
 }
 
 /// One head of one sequence.

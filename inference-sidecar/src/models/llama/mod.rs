@@ -55,7 +55,7 @@ pub enum Compute {
 /// What the CPU may round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// Activations to 8 bits where they meet Q4_0, Q4_1 or Q8_0 weights, as llama.cpp does; keys and
+    /// Activations to 8 bits where they meet quantised weights, as llama.cpp does; keys and
     /// values to f16.
     Fast,
     /// Nothing but f32: slow, the reference in tests.

@@ -52,9 +52,14 @@ const SEGMENT: usize = SEGMENT_BLOCKS * KV_BLOCK_TOKENS;
 /// Query rows (tokens × heads of a group) of a piece of work.
 const ROWS: usize = 12;
 
+/// Pieces of work for each thread, so that one that is slow holds the others up only briefly.
+const PIECES: usize = 4;
+
 /// The work of a step and what its pieces found; kept for the next step.
 #[derive(Default)]
 pub(in crate::models) struct Attention {
+    /// Values of a piece among `partials`.
+    piece_size: usize,
     pieces: Vec<Piece>,
     tokens: Vec<Token>,
     /// For each piece its query rows: the sum of the weighted values, the highest score and the sum of
@@ -106,11 +111,6 @@ impl Heads {
     fn partial_size(self) -> usize {
         self.stored_size() + LANES
     }
-
-    /// Values of a piece among the partial results.
-    fn piece_size(self) -> usize {
-        self.tile() * self.group() * self.partial_size()
-    }
 }
 
 impl<'a> Span<'a> {
@@ -153,8 +153,9 @@ impl Attention {
         results: &mut [f32],
     ) {
         let heads = cells.heads;
-        let (row, piece) = (heads.count * heads.size, heads.piece_size());
-        self.plan(heads, spans);
+        let row = heads.count * heads.size;
+        self.plan(pool.threads(), heads, spans);
+        let piece = self.piece_size;
         let partials = Chunks::new(&mut self.partials, piece);
         let pieces = &self.pieces;
         pool.for_each(partials, |index, partials| {
@@ -174,31 +175,42 @@ impl Attention {
             level.run(Finish {
                 heads,
                 token,
+                piece_size: piece,
                 partials: &partials[token.piece * piece..],
                 results,
             });
         });
     }
 
-    fn plan(&mut self, heads: Heads, spans: &[Span<'_>]) {
+    fn plan(&mut self, threads: usize, heads: Heads, spans: &[Span<'_>]) {
         self.pieces.clear();
         self.tokens.clear();
         for (index, span) in spans.iter().enumerate() {
+            // A few tiles alone would not keep all threads busy.
+            let tiles = span.tokens.div_ceil(heads.tile());
+            let is_cut = tiles * heads.kv < threads * PIECES;
             for first in (0..span.tokens).step_by(heads.tile()) {
-                self.plan_tile(heads, (index, span), first);
+                self.plan_tile(heads, (index, span), first, is_cut);
             }
         }
-        let length = self.pieces.len() * heads.piece_size();
-        self.partials.resize(length, 0.0);
+        let tokens = self.pieces.iter().map(|piece| piece.tokens).max();
+        self.piece_size = tokens.unwrap_or(1) * heads.group() * heads.partial_size();
+        self.partials
+            .resize(self.pieces.len() * self.piece_size, 0.0);
     }
 
     /// The tokens of a span from `first` on, as many as a piece has.
-    fn plan_tile(&mut self, heads: Heads, (span, all): (usize, &Span<'_>), first: usize) {
+    fn plan_tile(
+        &mut self,
+        heads: Heads,
+        (span, all): (usize, &Span<'_>),
+        first: usize,
+        is_cut: bool,
+    ) {
         let tokens = heads.tile().min(all.tokens - first);
         let position = all.position + first;
         let segments = (position + tokens).div_ceil(SEGMENT);
-        // A single tile has too few pieces for many threads.
-        let step = if all.tokens == tokens { 1 } else { segments };
+        let step = if is_cut { 1 } else { segments };
         let (first_row, piece) = (self.tokens.len(), self.pieces.len());
         let pieces = segments.div_ceil(step);
         self.tokens.extend((0..tokens).map(|index| Token {

@@ -57,6 +57,8 @@ impl<L: Lanes> Factors<L> {
 pub(super) struct Finish<'a> {
     pub heads: Heads,
     pub token: &'a Token,
+    /// Values of a piece.
+    pub piece_size: usize,
     /// From the first piece of the token on.
     pub partials: &'a [f32],
     /// Of the token.
@@ -76,7 +78,7 @@ impl Kernel for Finish<'_> {
             let start = row * heads.partial_size();
             let mut peak = None;
             for piece in first..first + token.pieces {
-                let partial = &self.partials[piece * heads.piece_size() + start..];
+                let partial = &self.partials[piece * self.piece_size + start..];
                 let next = Peak::read(partial, width);
                 let Some(before) = peak else {
                     results.copy_from_slice(&partial[..heads.size]);
