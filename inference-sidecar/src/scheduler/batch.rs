@@ -114,6 +114,9 @@ impl Planner<'_> {
         let texts = texts.count();
         let each = TEXT_ROWS.saturating_sub(texts).checked_div(texts);
         let each = each.unwrap_or(0).min(most);
+        if each == 0 {
+            return;
+        }
         let mut budget = budget;
         for part in &mut self.plan.parts {
             let sequence = self.running.iter_mut().find(|s| s.rank() == part.rank);

@@ -25,16 +25,15 @@ pub(super) const SUPER: usize = 8;
 const LINE: usize = 64;
 
 /// How the weights of a tile are written. A weight is scale · (quant - offset) + minimum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
-    Q4_0,
-    Q4_1,
-    Q5_0,
-    Q5_1,
-    Q8_0,
-    Q4K,
-    Q5K,
-    Q6K,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Packing {
+    /// Of the file.
+    format: Format,
+    /// Bits of a quant.
+    pub bits: usize,
+    /// What is subtracted from each quant.
+    pub offset: i32,
+    pub has_minimum: bool,
 }
 
 /// A packed matrix of rows × columns.
@@ -62,66 +61,42 @@ pub(super) struct Tile<'a> {
 
 impl Packing {
     fn of(format: Format) -> Option<Self> {
-        match format {
-            Format::Q4_0 => Some(Self::Q4_0),
-            Format::Q4_1 => Some(Self::Q4_1),
-            Format::Q5_0 => Some(Self::Q5_0),
-            Format::Q5_1 => Some(Self::Q5_1),
-            Format::Q8_0 => Some(Self::Q8_0),
-            Format::Q4K => Some(Self::Q4K),
-            Format::Q5K => Some(Self::Q5K),
-            Format::Q6K => Some(Self::Q6K),
-            Format::F32 | Format::F16 | Format::Bf16 => None,
-        }
-    }
-
-    /// Bits of a quant.
-    pub(super) const fn bits(self) -> usize {
-        match self {
-            Self::Q4_0 | Self::Q4_1 | Self::Q4K => 4,
-            Self::Q5_0 | Self::Q5_1 | Self::Q5K => 5,
-            Self::Q6K => 6,
-            Self::Q8_0 => 8,
-        }
+        let (bits, offset, has_minimum) = match format {
+            Format::Q4_0 => (4, 8, false),
+            Format::Q4_1 | Format::Q4K => (4, 0, true),
+            Format::Q5_0 => (5, 16, false),
+            Format::Q5_1 | Format::Q5K => (5, 0, true),
+            Format::Q6K => (6, 32, false),
+            Format::Q8_0 => (8, 128, false),
+            Format::F32 | Format::F16 | Format::Bf16 => return None,
+        };
+        Some(Self {
+            format,
+            bits,
+            offset,
+            has_minimum,
+        })
     }
 
     /// Cache lines of the quants of one block: one for each bit of its 32 columns and 16 rows.
-    pub(super) const fn lines(self) -> usize {
-        self.bits()
-    }
-
-    /// What is subtracted from each quant.
-    pub(super) const fn offset(self) -> i32 {
-        match self {
-            Self::Q4_0 => 8,
-            Self::Q5_0 => 16,
-            Self::Q6K => 32,
-            Self::Q8_0 => 128,
-            Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K => 0,
-        }
+    pub(super) fn lines(self) -> usize {
+        self.bits
     }
 
     /// Whether scales and minima are bytes that are multiplied by an f16.
-    pub(super) const fn is_k(self) -> bool {
-        matches!(self, Self::Q4K | Self::Q5K | Self::Q6K)
+    pub(super) fn is_k(self) -> bool {
+        self.format.block_weights() > BLOCK
     }
 
     /// Scales of a block.
-    pub(super) const fn scales(self) -> usize {
-        match self {
-            Self::Q6K => 2,
-            _ => 1,
-        }
-    }
-
-    pub(super) const fn has_minimum(self) -> bool {
-        matches!(self, Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K)
+    pub(super) fn scales(self) -> usize {
+        if self.format == Format::Q6K { 2 } else { 1 }
     }
 
     /// Bytes of each part of a tile, in their order.
     fn part_bytes(self, columns: usize) -> [usize; 5] {
         let blocks = columns / BLOCK;
-        let minima = usize::from(self.has_minimum());
+        let minima = usize::from(self.has_minimum);
         let (bytes, halves) = match self.is_k() {
             true => (LANES * blocks, 2 * LANES * blocks / SUPER),
             false => (0, 2 * LANES * blocks),
@@ -139,34 +114,19 @@ impl Packing {
         self.part_bytes(columns).iter().sum()
     }
 
-    /// Where the bits of a quant are within its block: byte, place in that byte, number of bits, which
-    /// of its bits is the lowest of them; the second for what is above four bits.
-    fn places(self, lane: usize, column: usize) -> [Option<Place>; 2] {
+    pub(super) fn get(self, block: &[[u8; LINE]], lane: usize, column: usize) -> u8 {
         let group = column / 4;
-        let within = lane * 4 + column % 4;
-        let place = |line: usize, shift: usize, bits: usize, from: usize| Place {
-            byte: line * LINE + within,
-            shift: shift as u32,
-            mask: ((1u32 << bits) - 1) as u8,
-            from: from as u32,
-        };
-        if self.bits() == 8 {
-            return [Some(place(group, 0, 8, 0)), None];
+        let byte = |line: usize| block[line][lane * 4 + column % 4];
+        if self.bits == 8 {
+            return byte(group);
         }
-        let low = place(group % 4, group / 4 * 4, 4, 0);
-        let high = match self.bits() {
-            5 => Some(place(4, group, 1, 4)),
-            6 => Some(place(4 + group / 4, group % 4 * 2, 2, 4)),
-            _ => None,
+        let low = byte(group % 4) >> (group / 4 * 4) & 15;
+        let high = match self.bits {
+            5 => byte(4) >> group & 1,
+            6 => byte(4 + group / 4) >> (group % 4 * 2) & 3,
+            _ => 0,
         };
-        [Some(low), high]
-    }
-
-    fn get(self, block: &[u8], lane: usize, column: usize) -> u8 {
-        let places = self.places(lane, column).into_iter().flatten();
-        places.fold(0, |quant, place| {
-            quant | (block[place.byte] >> place.shift & place.mask) << place.from
-        })
+        low | high << 4
     }
 
     /// Writes the quants of a row to a block: the opposite of `get`, four columns at a time.
@@ -175,13 +135,13 @@ impl Packing {
         let groups = groups.map(|group| u32::from_le_bytes(*group));
         let mut lines = [0; 8];
         for (index, group) in groups.enumerate() {
-            if self.bits() == 8 {
+            if self.bits == 8 {
                 lines[index] = group;
                 continue;
             }
             lines[index % 4] |= (group & 0x0f0f_0f0f) << (index / 4 * 4);
             let high = group >> 4 & 0x0f0f_0f0f;
-            match self.bits() {
+            match self.bits {
                 5 => lines[4] |= high << index,
                 6 => lines[4 + index / 4] |= high << (index % 4 * 2),
                 _ => {}
@@ -191,17 +151,6 @@ impl Packing {
             to[lane * 4..][..4].copy_from_slice(&line.to_le_bytes());
         }
     }
-}
-
-/// Some bits of a quant.
-struct Place {
-    byte: usize,
-    /// Of the lowest bit in the byte.
-    shift: u32,
-    /// As many ones as there are bits.
-    mask: u8,
-    /// Of the lowest bit in the quant.
-    from: u32,
 }
 
 /// One block of one row.
@@ -234,19 +183,15 @@ impl Block {
     }
 
     fn read_plain(&mut self, packing: Packing, row: &[u8], index: usize) {
-        let minima = usize::from(packing.has_minimum());
-        let length = 2 + 2 * minima + BLOCK * packing.bits() / 8;
+        let length = packing.format.block_bytes();
         let bytes = &row[index * length..][..length];
         self.scale = half_at(bytes, 0);
-        if packing.has_minimum() {
+        if packing.has_minimum {
             self.minimum = half_at(bytes, 2);
         }
-        let rest = &bytes[2 + 2 * minima..];
-        let (high, low) = rest.split_at(match packing.bits() {
-            5 => 4,
-            _ => 0,
-        });
-        if packing.bits() == 8 {
+        let (_, rest) = bytes.split_at(2 + 2 * usize::from(packing.has_minimum));
+        let (high, low) = rest.split_at(if packing.bits == 5 { 4 } else { 0 });
+        if packing.bits == 8 {
             // Signed bytes become unsigned ones with an offset of 128.
             for (quant, byte) in self.quants.iter_mut().zip(low) {
                 *quant = byte ^ 0x80;
@@ -257,7 +202,7 @@ impl Block {
         for ((first, second), byte) in first.iter_mut().zip(second).zip(low) {
             (*first, *second) = (byte & 15, byte >> 4);
         }
-        if packing.bits() == 5 {
+        if packing.bits == 5 {
             for (column, quant) in self.quants.iter_mut().enumerate() {
                 *quant |= (high[column / 8] >> (column % 8) & 1) << 4;
             }
@@ -266,13 +211,13 @@ impl Block {
 
     fn read_k(&mut self, packing: Packing, row: &[u8], index: usize) {
         let (outer, inner) = (index / SUPER, index % SUPER);
-        if packing == Packing::Q6K {
-            return self.read_q6_k(&row[outer * 210..][..210], inner);
-        }
-        let length = if packing == Packing::Q5K { 176 } else { 144 };
+        let length = packing.format.block_bytes();
         let bytes = &row[outer * length..][..length];
+        if packing.format == Format::Q6K {
+            return self.read_q6_k(bytes, inner);
+        }
         let (scales, rest) = bytes[4..].split_at(12);
-        let (high, low) = rest.split_at(length - 144);
+        let (high, low) = rest.split_at(if packing.bits == 5 { BLOCK } else { 0 });
         (self.scale, self.minimum) = (half_at(bytes, 0), half_at(bytes, 2));
         let (scale, minimum) = scale_and_minimum(scales, inner);
         self.byte_scales[0] = scale;
@@ -366,7 +311,6 @@ impl PackedMatrix {
         let lane = row % LANES;
         let blocks = tile.quants.chunks_exact(packing.lines());
         for (block, (quants, values)) in blocks.zip(values.chunks_exact_mut(BLOCK)).enumerate() {
-            let quants = quants.as_flattened();
             let minimum = tile.minimum(packing, block, lane);
             let halves = values.chunks_exact_mut(BLOCK / packing.scales());
             for (half, values) in halves.enumerate() {
@@ -374,7 +318,7 @@ impl PackedMatrix {
                 for (column, value) in values.iter_mut().enumerate() {
                     let column = half * BLOCK / 2 + column;
                     let quant = i32::from(packing.get(quants, lane, column));
-                    *value = scale * (quant - packing.offset()) as f32 + minimum;
+                    *value = scale * (quant - packing.offset) as f32 + minimum;
                 }
             }
         }
@@ -383,7 +327,7 @@ impl PackedMatrix {
 
 impl Tile<'_> {
     /// Of half `half` of a block.
-    fn scale(&self, packing: Packing, block: usize, half: usize, lane: usize) -> f32 {
+    pub(super) fn scale(&self, packing: Packing, block: usize, half: usize, lane: usize) -> f32 {
         let f16_at = |block: usize| f16::from_bits(self.scales[block][lane]).to_f32();
         if !packing.is_k() {
             return f16_at(block);
@@ -392,8 +336,8 @@ impl Tile<'_> {
         f16_at(block / SUPER) * f32::from(byte.cast_signed())
     }
 
-    fn minimum(&self, packing: Packing, block: usize, lane: usize) -> f32 {
-        if !packing.has_minimum() {
+    pub(super) fn minimum(&self, packing: Packing, block: usize, lane: usize) -> f32 {
+        if !packing.has_minimum {
             return 0.0;
         }
         let f16_at = |block: usize| f16::from_bits(self.minima[block][lane]).to_f32();
@@ -422,7 +366,7 @@ fn write_tile(matrix: &Matrix, packing: Packing, tile: usize, bytes: &mut [u8]) 
             };
             let half = (half * LANES + lane) * 2..(half * LANES + lane + 1) * 2;
             scales[half.clone()].copy_from_slice(&block.scale.to_le_bytes());
-            if packing.has_minimum() {
+            if packing.has_minimum {
                 minima[half].copy_from_slice(&block.minimum.to_le_bytes());
             }
             if packing.is_k() {
@@ -430,7 +374,7 @@ fn write_tile(matrix: &Matrix, packing: Packing, tile: usize, bytes: &mut [u8]) 
                     let to = (index * packing.scales() + part) * LANES + lane;
                     byte_scales[to] = block.byte_scales[part];
                 }
-                if packing.has_minimum() {
+                if packing.has_minimum {
                     byte_minima[index * LANES + lane] = block.byte_minimum;
                 }
             }

@@ -11,7 +11,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::activation::{Activation, activate};
-use super::lanes::{Kernel, LANES, Lanes, Level};
+use super::lanes::{Kernel, LANES, Lanes, Level, filled};
 use super::parts::{Band, Bands};
 use super::pool::Pool;
 use crate::models::Matrix;
@@ -50,11 +50,6 @@ pub(in crate::models) enum Finish {
     /// Added to what is there.
     Add,
     Activate(Activation),
-}
-
-/// The length of `count` values when they are filled up to whole vectors.
-pub(in crate::models) fn filled(count: usize) -> usize {
-    count.next_multiple_of(LANES)
 }
 
 impl Panels {

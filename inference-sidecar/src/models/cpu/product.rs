@@ -73,7 +73,7 @@ impl Kernel for Piece<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
         // Each number of bits gets loops of its own; what else differs is asked once a block.
-        match self.matrix.packing.bits() {
+        match self.matrix.packing.bits {
             4 => self.tiles::<L, 4>(lanes),
             5 => self.tiles::<L, 5>(lanes),
             6 => self.tiles::<L, 6>(lanes),
@@ -153,21 +153,18 @@ fn dots<L: Lanes, const BITS: usize, const T: usize>(
                     1 => scale.sum(),
                     _ => i32::from(scale.sums[part]),
                 };
-                let mut whole = lanes.splat_i32(-packing.offset() * sum);
+                let mut whole = lanes.splat_i32(-packing.offset * sum);
                 let groups = part * 8 / parts..(part + 1) * 8 / parts;
-                if BITS == 8 {
-                    for group in groups {
-                        whole = lanes.dot(whole, weights[group], x[group]);
-                    }
-                } else {
-                    let sets = 128 >> BITS;
-                    whole = lanes.dot_small(whole, &weights[groups.clone()], &x[groups], sets);
-                }
+                let (weights, x) = (&weights[groups.clone()], &x[groups]);
+                whole = match BITS {
+                    8 => lanes.dot_groups(whole, weights, x),
+                    _ => lanes.dot_small(whole, weights, x, 128 >> BITS),
+                };
                 let factors = lanes.mul(weight_scales[part], lanes.splat(scale.scale));
                 sums[row] = lanes.fma(lanes.to_f32(whole), factors, sums[row]);
             }
         }
-        if packing.has_minimum() {
+        if packing.has_minimum {
             let minima = block_minima(lanes, packing, tile, block);
             for row in 0..T {
                 let scale = scales[row][block];
@@ -261,8 +258,36 @@ mod tests {
         results
     }
 
-    /// The definition, and the size of its terms.
-    fn defined(weights: &[f32], activations: QuantizedRow<'_>) -> (f64, f64) {
+    /// The definition: block by block, the whole number scaled, then the minimum.
+    fn defined(matrix: &PackedMatrix, activations: QuantizedRow<'_>, row: usize) -> f32 {
+        let (packing, tile, lane) = (matrix.packing, matrix.tile(row / LANES), row % LANES);
+        let length = 32 / packing.scales();
+        let mut sum = 0f32;
+        for (block, scale) in activations.blocks.iter().enumerate() {
+            let lines = &tile.quants[block * packing.lines()..][..packing.lines()];
+            let x = activations.quants[8 * block..][..8].as_flattened();
+            let x = |column: usize| i32::from(x[column].cast_signed());
+            for part in 0..packing.scales() {
+                let whole: i32 = (part * length..(part + 1) * length)
+                    .map(|column| {
+                        let quant = i32::from(packing.get(lines, lane, column));
+                        (quant - packing.offset) * x(column)
+                    })
+                    .sum();
+                let factor = tile.scale(packing, block, part, lane) * scale.scale;
+                sum = (whole as f32).mul_add(factor, sum);
+            }
+            if packing.has_minimum {
+                let total: i32 = (0..32).map(x).sum();
+                let minimum = tile.minimum(packing, block, lane);
+                sum = minimum.mul_add(scale.scale * total as f32, sum);
+            }
+        }
+        sum
+    }
+
+    /// The exact product with the weights of the file, and the size of its terms.
+    fn exact(weights: &[f32], activations: QuantizedRow<'_>) -> (f64, f64) {
         let quants = activations.quants.as_flattened();
         let x = quants.iter().enumerate().map(|(column, &quant)| {
             f64::from(activations.blocks[column / 32].scale) * f64::from(quant.cast_signed())
@@ -294,7 +319,7 @@ mod tests {
                 for row in 0..rows {
                     matrix.read_row(row, &mut weights);
                     for token in 0..tokens {
-                        let (exact, size) = defined(&weights, activations.row(token));
+                        let (exact, size) = exact(&weights, activations.row(token));
                         let found = f64::from(expected[token * rows + row]);
                         assert!(
                             (found - exact).abs() <= 1e-5 * size,
@@ -305,10 +330,14 @@ mod tests {
                 for level in Level::all() {
                     let mut activations = QuantizedRows::default();
                     activations.set(&pool, level, &values, columns);
-                    let found = product(level, &packed, &activations);
-                    let equal = found.iter().zip(&expected);
-                    let equal = equal.filter(|(a, b)| a.to_bits() == b.to_bits()).count();
-                    assert_eq!(equal, expected.len(), "{format:?} {level:?}");
+                    let results = product(level, &packed, &activations);
+                    for token in 0..tokens {
+                        for row in 0..rows {
+                            let expected = defined(&packed, activations.row(token), row);
+                            let found = results[token * rows + row];
+                            assert_eq!(found.to_bits(), expected.to_bits(), "{format:?} {level:?}");
+                        }
+                    }
                 }
             }
         }

@@ -1,7 +1,6 @@
 //! What is done to each row of activations between the products.
 
-use super::lanes::{Kernel, LANES, Lanes, Level};
-use super::panels::filled;
+use super::lanes::{Kernel, LANES, Lanes, Level, filled};
 use super::parts::Chunks;
 use super::pool::Pool;
 

@@ -6,8 +6,8 @@
 // Sums stay in registers only where both indices are constants of an unrolled loop.
 #![allow(clippy::needless_range_loop)]
 
-use super::lanes::{Kernel, LANES, Lanes, Level};
-use super::panels::{Line, add_products, filled};
+use super::lanes::{Kernel, LANES, Lanes, Level, filled};
+use super::panels::{Line, add_products};
 use super::parts::{Band, Bands, Uniform};
 use super::pool::Pool;
 

@@ -19,7 +19,7 @@ mod tests;
 
 pub(in crate::models) use cells::HostKv;
 
-use super::lanes::{LANES, Level};
+use super::lanes::{LANES, Level, filled};
 use super::parts::Chunks;
 use super::pool::Pool;
 use super::stored::Stored;
@@ -104,7 +104,7 @@ impl Heads {
 
     /// Values of a head of keys or values, filled up to whole vectors.
     pub(in crate::models) fn stored_size(self) -> usize {
-        self.size.next_multiple_of(LANES)
+        filled(self.size)
     }
 
     /// Values of a query row among the partial results.

@@ -217,13 +217,10 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
 
     #[inline(always)]
     fn dot_small(self, sum: Self::I, weights: &[Self::B], x: &[[u8; 4]], sets: usize) -> Self::I {
-        let mut sum = sum;
         if VNNI {
-            for group in 0..weights.len() {
-                sum = self.dot(sum, weights[group], x[group]);
-            }
-            return sum;
+            return self.dot_groups(sum, weights, x);
         }
+        let mut sum = sum;
         let mut first = 0;
         while first < weights.len() {
             // The products of a set are summed in 16 bits before they are widened.

@@ -19,6 +19,11 @@ pub(in crate::models) use level::{Kernel, Level};
 /// Values that are worked on at once.
 pub(super) const LANES: usize = 16;
 
+/// The length of `count` values when they are filled up to whole vectors.
+pub(in crate::models) fn filled(count: usize) -> usize {
+    count.next_multiple_of(LANES)
+}
+
 /// The operations of one level. `f16` values are passed as their bits.
 pub(in crate::models) trait Lanes: Copy + Send + Sync {
     /// Sixteen f32.
@@ -64,15 +69,20 @@ pub(in crate::models) trait Lanes: Copy + Send + Sync {
     fn add_high(self, low: Self::B, high: Self::B, from: usize, mask: u8) -> Self::B;
     /// Adds to each lane the products of its four unsigned bytes with the four signed bytes of `x`.
     fn dot(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I;
-    /// As `dot`, group by group, for weights of at most six bits and `x` without -128. `sets` of groups
-    /// of which the products of two bytes fit 16 bits together: 8 for four bits, 4 for five, 2 for six.
+    /// As `dot`, group by group.
     #[inline(always)]
-    fn dot_small(self, sum: Self::I, weights: &[Self::B], x: &[[u8; 4]], _sets: usize) -> Self::I {
+    fn dot_groups(self, sum: Self::I, weights: &[Self::B], x: &[[u8; 4]]) -> Self::I {
         let mut sum = sum;
         for group in 0..weights.len() {
             sum = self.dot(sum, weights[group], x[group]);
         }
         sum
+    }
+    /// As `dot_groups`, for weights of at most six bits and `x` without -128. `sets` of groups
+    /// of which the products of two bytes fit 16 bits together: 8 for four bits, 4 for five, 2 for six.
+    #[inline(always)]
+    fn dot_small(self, sum: Self::I, weights: &[Self::B], x: &[[u8; 4]], _sets: usize) -> Self::I {
+        self.dot_groups(sum, weights, x)
     }
     /// Rounds to the nearest, ties to even, and keeps the low byte of each value in -128 to 127.
     fn to_i8(self, a: Self::F) -> [u8; LANES];
