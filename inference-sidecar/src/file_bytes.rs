@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::{Deref, Range};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -89,6 +90,22 @@ impl FileBytes {
         self.read_own(range).map(FilePart::from)
     }
 
+    /// Fills `bytes` with what begins at `position`; all of it lies in the file. Threads may do so at once.
+    pub fn read_at(&self, position: usize, bytes: &mut [u8]) -> Result<(), Error> {
+        if let Some(known) = self.head.get(position..position + bytes.len()) {
+            bytes.copy_from_slice(known);
+            return Ok(());
+        }
+        let result = match &self.file {
+            Some(file) => file.read_exact_at(bytes, position as u64),
+            None => Err(ErrorKind::UnexpectedEof.into()),
+        };
+        result.map_err(|source| match source.kind() {
+            ErrorKind::UnexpectedEof => shrank(&self.path),
+            _ => read_error(&self.path, source),
+        })
+    }
+
     fn read_own(&self, range: Range<usize>) -> Result<Vec<u8>, Error> {
         match &self.file {
             Some(file) => read_range(file, range, &self.path),
@@ -160,8 +177,12 @@ fn read_range(mut file: &File, range: Range<usize>, path: &Path) -> Result<Vec<u
         .map_err(at_path)?;
     match bytes.len() == range.len() {
         true => Ok(bytes),
-        false => Err(Error::model_file(path, "the file shrank while it was read")),
+        false => Err(shrank(path)),
     }
+}
+
+fn shrank(path: &Path) -> Error {
+    Error::model_file(path, "the file shrank while it was read")
 }
 
 fn read_error(path: &Path, source: io::Error) -> Error {

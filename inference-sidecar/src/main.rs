@@ -8,6 +8,11 @@ use anyhow::Context;
 use clap::Parser;
 use inference_sidecar::config::{self, Action, CommandLine, Config, DEFAULT_FILE};
 use inference_sidecar::{bench, readiness, server, telemetry, threads};
+use tikv_jemallocator::Jemalloc;
+
+/// Gives back within seconds what a burst of requests took; that of glibc kept 45 MiB of it.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> anyhow::Result<()> {
     match CommandLine::parse().action()? {

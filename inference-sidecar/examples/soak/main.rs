@@ -10,8 +10,8 @@
 //! - no call fails for a reason that the driver did not cause
 //! - no open stream is silent for longer than [`STALL_LIMIT`]
 //! - afterwards no request runs and no block of keys and values is held
-//! - the resident size at the end is within [`summary::GROWTH_MAX`] of that after a quarter of the time
-//!   (by then every part has been used)
+//! - the idle server is no larger than [`summary::GROWTH_MAX`] more than before, when the same load had used
+//!   every part of it for [`WARM_UP`]
 
 mod adapters;
 mod callers;
@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use proto::wire::GetStatusResponse;
 use tokio::task::JoinSet;
 
 use adapters::AdapterPool;
@@ -36,6 +37,10 @@ use summary::{Memory, Tally};
 /// The longest silence of an open stream that is no stall: with 64 streams on two cores, a step with
 /// prompts of many takes seconds.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
+/// After so long under load, all that stays on purpose is there.
+const WARM_UP: Duration = Duration::from_secs(60);
+/// How long an allocator may keep what was given back.
+const SETTLE: Duration = Duration::from_secs(20);
 /// How long the server may take to let go of everything after the last stream.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
 const STREAMS_DEFAULT: usize = 64;
@@ -66,47 +71,77 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn soak(options: &Options, server: &Server) -> anyhow::Result<()> {
-    let started = server.status().await?;
+    let loaded = server.status().await?.resident_bytes;
     let adapters = Arc::new(AdapterPool::new(options.seed));
     let references = Arc::new(References::take(server, &adapters).await?);
     println!("references: {} answers taken alone", references.count());
-    let start = server.status().await?;
-
-    let end = Instant::now() + options.duration;
-    let tally = Arc::new(Tally::default());
-    let mut tasks = JoinSet::new();
-    tasks.spawn({
-        let (client, adapters, tally) = (server.client().await?, adapters.clone(), tally.clone());
-        let seed = options.seed;
-        async move { adapters.swap_until(end, client, &tally, seed).await }
-    });
-    for number in 0..options.streams {
-        let caller = Caller {
-            number,
-            client: server.client().await?,
-            references: references.clone(),
-            adapters: adapters.clone(),
-            tally: tally.clone(),
-            seed: options.seed,
-        };
-        tasks.spawn(caller.ask_until(end));
-    }
-    tokio::time::sleep(options.duration / 4).await;
-    let quarter = server.status().await?;
-    while let Some(joined) = tasks.join_next().await {
-        joined.context("a caller panicked")??;
-    }
-    server.wait_idle(IDLE_LIMIT).await?;
-    let last = server.status().await?;
-    let loaded = server.client().await?.adapters(CALL_LIMIT).await?;
-    let memory = Memory {
-        loaded: started.resident_bytes,
-        start: start.resident_bytes,
-        quarter: quarter.resident_bytes,
-        end: last.resident_bytes,
-        meant: (KV_MIB << 20) + loaded.iter().map(|adapter| adapter.bytes).sum::<u64>(),
+    let load = Load {
+        options,
+        server,
+        references,
+        adapters,
+        tally: Arc::default(),
     };
-    summary::judge(&tally, &memory, &last)
+    load.run(WARM_UP.min(options.duration)).await?;
+    let start = settle(server).await?.resident_bytes;
+    load.run(options.duration).await?;
+    let busy = server.status().await?.resident_bytes;
+    let last = settle(server).await?;
+
+    let adapters = server.client().await?.adapters(CALL_LIMIT).await?;
+    let adapter_bytes = adapters.iter().map(|adapter| adapter.bytes).sum::<u64>();
+    let memory = Memory {
+        loaded,
+        start,
+        busy,
+        end: last.resident_bytes,
+        meant: (KV_MIB << 20) + adapter_bytes,
+    };
+    summary::judge(&load.tally, &memory, &last)
+}
+
+/// The status of the server once it is idle and has settled.
+async fn settle(server: &Server) -> anyhow::Result<GetStatusResponse> {
+    server.wait_idle(IDLE_LIMIT).await?;
+    tokio::time::sleep(SETTLE).await;
+    server.status().await
+}
+
+/// The callers and what they share.
+struct Load<'a> {
+    options: &'a Options,
+    server: &'a Server,
+    references: Arc<References>,
+    adapters: Arc<AdapterPool>,
+    tally: Arc<Tally>,
+}
+
+impl Load<'_> {
+    async fn run(&self, duration: Duration) -> anyhow::Result<()> {
+        let end = Instant::now() + duration;
+        let seed = self.options.seed;
+        let mut tasks = JoinSet::new();
+        tasks.spawn({
+            let client = self.server.client().await?;
+            let (adapters, tally) = (self.adapters.clone(), self.tally.clone());
+            async move { adapters.swap_until(end, client, &tally, seed).await }
+        });
+        for number in 0..self.options.streams {
+            let caller = Caller {
+                number,
+                client: self.server.client().await?,
+                references: self.references.clone(),
+                adapters: self.adapters.clone(),
+                tally: self.tally.clone(),
+                seed,
+            };
+            tasks.spawn(caller.ask_until(end));
+        }
+        while let Some(joined) = tasks.join_next().await {
+            joined.context("a caller panicked")??;
+        }
+        Ok(())
+    }
 }
 
 fn options() -> anyhow::Result<Options> {

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::file_bytes::FileBytes;
-use crate::models::Matrix;
+use crate::models::{Matrix, UnreadMatrix};
 use header::{Header, TensorPlace};
 use values::{List, Value};
 
@@ -150,10 +150,25 @@ impl GgufFile {
 
     /// The tensor `name`, which must have exactly this shape.
     pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
+        self.unread_matrix(name, rows, columns)?.read()
+    }
+
+    /// As `matrix`, before anything is read.
+    pub fn unread_matrix(
+        &self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+    ) -> Result<UnreadMatrix<'_>, Error> {
         let tensor = self.tensor_of_shape(name, [columns, rows, 1, 1])?;
-        let bytes = self.bytes.read(tensor.range.clone())?;
-        Matrix::new(tensor.format, rows, columns, bytes)
-            .ok_or_else(|| self.refuse(format!("tensor \"{name}\" has no {rows} rows")))
+        UnreadMatrix::new(
+            tensor.format,
+            rows,
+            columns,
+            &self.bytes,
+            tensor.range.clone(),
+        )
+        .ok_or_else(|| self.refuse(format!("tensor \"{name}\" has no {rows} rows")))
     }
 
     /// The tensor `name` of one dimension, unpacked.

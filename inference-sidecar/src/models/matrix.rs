@@ -1,7 +1,10 @@
 //! A weight matrix as it lies in its file: it is unpacked only where it is used, so that no weight is
 //! in memory twice.
 
-use crate::file_bytes::FilePart;
+use std::ops::Range;
+
+use crate::error::Error;
+use crate::file_bytes::{FileBytes, FilePart};
 use crate::models::Format;
 
 /// Rows × columns weights; a row is a whole number of blocks of its format.
@@ -11,6 +14,53 @@ pub struct Matrix {
     pub rows: usize,
     pub columns: usize,
     bytes: FilePart,
+}
+
+/// As [`Matrix`], not read yet.
+pub struct UnreadMatrix<'a> {
+    pub format: Format,
+    pub rows: usize,
+    pub columns: usize,
+    file: &'a FileBytes,
+    place: Range<usize>,
+}
+
+impl<'a> UnreadMatrix<'a> {
+    /// At `place`, which lies in the file; None when the sizes do not fit each other or the format.
+    pub fn new(
+        format: Format,
+        rows: usize,
+        columns: usize,
+        file: &'a FileBytes,
+        place: Range<usize>,
+    ) -> Option<Self> {
+        let expected = format.row_bytes(columns)?.checked_mul(rows)?;
+        (place.len() == expected).then_some(Self {
+            format,
+            rows,
+            columns,
+            file,
+            place,
+        })
+    }
+
+    /// All of it.
+    pub fn read(&self) -> Result<Matrix, Error> {
+        Ok(Matrix {
+            format: self.format,
+            rows: self.rows,
+            columns: self.columns,
+            bytes: self.file.read(self.place.clone())?,
+        })
+    }
+
+    /// The bytes of some rows, in place of what `bytes` holds.
+    pub fn read_rows(&self, rows: Range<usize>, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        let row = self.place.len() / self.rows;
+        bytes.resize(rows.len() * row, 0);
+        self.file
+            .read_at(self.place.start + rows.start * row, bytes)
+    }
 }
 
 impl Matrix {

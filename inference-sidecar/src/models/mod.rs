@@ -19,4 +19,4 @@ pub use language_model::{
     BatchPlan, BlockId, KV_BLOCK_TOKENS, LanguageModel, LogitsOf, SequencePlan,
 };
 pub use llama::{Compute, Llama, LlamaOptions, Precision};
-pub use matrix::Matrix;
+pub use matrix::{Matrix, UnreadMatrix};

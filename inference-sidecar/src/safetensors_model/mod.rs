@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::file_bytes::read_at_most;
-use crate::models::Matrix;
+use crate::models::{Matrix, UnreadMatrix};
 pub use config::{LlamaConfig, RopeScaling};
 pub use index::WeightIndex;
 pub use weight_file::WeightFile;
@@ -90,6 +90,16 @@ impl SafetensorsModel {
     /// The tensor `name`, which must have exactly this shape.
     pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
         self.required(name)?.matrix(name, rows, columns)
+    }
+
+    /// As `matrix`, before anything is read.
+    pub fn unread_matrix(
+        &self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+    ) -> Result<UnreadMatrix<'_>, Error> {
+        self.required(name)?.unread_matrix(name, rows, columns)
     }
 
     /// The tensor `name` of one dimension, unpacked.

@@ -8,8 +8,8 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use crate::error::Error;
-use crate::file_bytes::{FileBytes, FilePart};
-use crate::models::{Format, Matrix};
+use crate::file_bytes::FileBytes;
+use crate::models::{Format, Matrix, UnreadMatrix};
 
 const LENGTH_BYTES: usize = 8;
 /// The largest known models need less than 1 MiB; JSON takes many times its length while it is read.
@@ -70,20 +70,31 @@ impl WeightFile {
 
     /// The tensor `name`, which must have exactly this shape.
     pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
-        let (format, bytes) = self.weights(name, &[rows, columns])?;
-        Matrix::new(format, rows, columns, bytes).ok_or_else(|| self.refuse_place(name))
+        self.unread_matrix(name, rows, columns)?.read()
+    }
+
+    /// As `matrix`, before anything is read.
+    pub fn unread_matrix(
+        &self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+    ) -> Result<UnreadMatrix<'_>, Error> {
+        let (format, place) = self.weights(name, &[rows, columns])?;
+        UnreadMatrix::new(format, rows, columns, &self.bytes, place)
+            .ok_or_else(|| self.refuse_place(name))
     }
 
     /// The tensor `name` of one dimension, unpacked.
     pub fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, Error> {
-        let (format, bytes) = self.weights(name, &[length])?;
-        let matrix = Matrix::new(format, 1, length, bytes);
-        matrix
-            .map(|matrix| matrix.to_f32())
-            .ok_or_else(|| self.refuse_place(name))
+        let (format, place) = self.weights(name, &[length])?;
+        let vector = UnreadMatrix::new(format, 1, length, &self.bytes, place)
+            .ok_or_else(|| self.refuse_place(name))?;
+        Ok(vector.read()?.to_f32())
     }
 
-    fn weights(&self, name: &str, shape: &[usize]) -> Result<(Format, FilePart), Error> {
+    /// Its format and its place in the file.
+    fn weights(&self, name: &str, shape: &[usize]) -> Result<(Format, Range<usize>), Error> {
         let Some(tensor) = self.metadata.info(name) else {
             return Err(self.refuse(format!("tensor \"{name}\" is missing")));
         };
@@ -103,7 +114,7 @@ impl WeightFile {
         };
         let range = self.place(tensor.data_offsets);
         let range = range.ok_or_else(|| self.refuse_place(name))?;
-        Ok((format, self.bytes.read(range)?))
+        Ok((format, range))
     }
 
     fn place(&self, (start, end): (usize, usize)) -> Option<Range<usize>> {

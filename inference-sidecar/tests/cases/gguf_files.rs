@@ -328,17 +328,29 @@ fn tensors_are_read_from_disk() {
         .matrix("last", Format::F32, 1 << 9, &values);
     std::fs::write(&path, builder.build()).unwrap();
     let file = GgufFile::open(&path).unwrap();
+    let mut rows = Vec::new();
     for name in ["first", "last"] {
-        assert_eq!(file.matrix(name, 1 << 10, 1 << 9).unwrap().to_f32(), values);
+        let matrix = file.matrix(name, 1 << 10, 1 << 9).unwrap();
+        assert_eq!(matrix.to_f32(), values);
+        let unread = file.unread_matrix(name, 1 << 10, 1 << 9).unwrap();
+        for range in [0..1, 0..1 << 10, 1000..1024] {
+            unread.read_rows(range.clone(), &mut rows).unwrap();
+            assert_eq!(rows, matrix.bytes()[range.start << 11..range.end << 11]);
+        }
     }
     File::options()
         .write(true)
         .open(&path)
         .and_then(|file| file.set_len(3 << 20))
         .unwrap();
-    let message = file.matrix("last", 1 << 10, 1 << 9).err().unwrap();
-    let message = message.to_string();
-    assert!(message.contains("shrank while it was read"), "{message}");
+    let unread = file.unread_matrix("last", 1 << 10, 1 << 9).unwrap();
+    for result in [
+        unread.read().map(drop),
+        unread.read_rows(1023..1024, &mut rows),
+    ] {
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains("shrank while it was read"), "{message}");
+    }
 }
 
 #[test]

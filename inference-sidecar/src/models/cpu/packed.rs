@@ -14,13 +14,18 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::lanes::LANES;
+use crate::error::Error;
 use crate::models::format::scale_and_minimum;
-use crate::models::{Format, Matrix};
+use crate::models::{Format, UnreadMatrix};
 
 /// Columns that share a scale, or two.
 pub(super) const BLOCK: usize = 32;
 /// Blocks of a K format that share the factor of their scales.
 pub(super) const SUPER: usize = 8;
+/// Groups of four columns in a block.
+const GROUPS: usize = BLOCK / 4;
+/// The low halves of four bytes.
+const LOW: u32 = 0x0f0f_0f0f;
 /// Bytes of a cache line, at which tiles begin; a group of a block fills one.
 const LINE: usize = 64;
 
@@ -130,17 +135,16 @@ impl Packing {
     }
 
     /// Writes the quants of a row to a block: the opposite of `get`, four columns at a time.
-    fn put(self, block: &mut [[u8; LINE]], lane: usize, quants: &[u8; BLOCK]) {
-        let groups = quants.as_chunks().0.iter();
-        let groups = groups.map(|group| u32::from_le_bytes(*group));
+    #[inline(always)]
+    fn put(self, block: &mut [[u8; LINE]], lane: usize, groups: &[u32; GROUPS]) {
         let mut lines = [0; 8];
-        for (index, group) in groups.enumerate() {
+        for (index, group) in groups.iter().enumerate() {
             if self.bits == 8 {
-                lines[index] = group;
+                lines[index] = *group;
                 continue;
             }
-            lines[index % 4] |= (group & 0x0f0f_0f0f) << (index / 4 * 4);
-            let high = group >> 4 & 0x0f0f_0f0f;
+            lines[index % 4] |= (group & LOW) << (index / 4 * 4);
+            let high = group >> 4 & LOW;
             match self.bits {
                 5 => lines[4] |= high << index,
                 6 => lines[4 + index / 4] |= high << (index % 4 * 2),
@@ -161,19 +165,20 @@ struct Block {
     /// Signed, of a K format.
     byte_scales: [u8; 2],
     byte_minimum: u8,
-    /// With their offset.
-    quants: [u8; BLOCK],
+    /// The quants with their offset, four columns in the bytes of each.
+    groups: [u32; GROUPS],
 }
 
 impl Block {
     /// Block `index` of a row as GGUF has it (`format.rs` describes the formats).
+    #[inline(always)]
     fn read(packing: Packing, row: &[u8], index: usize) -> Self {
         let mut block = Self {
             scale: 0,
             minimum: 0,
             byte_scales: [0; 2],
             byte_minimum: 0,
-            quants: [0; BLOCK],
+            groups: [0; GROUPS],
         };
         match packing.is_k() {
             true => block.read_k(packing, row, index),
@@ -182,6 +187,7 @@ impl Block {
         block
     }
 
+    #[inline(always)]
     fn read_plain(&mut self, packing: Packing, row: &[u8], index: usize) {
         let length = packing.format.block_bytes();
         let bytes = &row[index * length..][..length];
@@ -193,22 +199,25 @@ impl Block {
         let (high, low) = rest.split_at(if packing.bits == 5 { 4 } else { 0 });
         if packing.bits == 8 {
             // Signed bytes become unsigned ones with an offset of 128.
-            for (quant, byte) in self.quants.iter_mut().zip(low) {
-                *quant = byte ^ 0x80;
-            }
+            self.groups = words(low).map(|word| word ^ 0x8080_8080);
             return;
         }
-        let (first, second) = self.quants.split_at_mut(BLOCK / 2);
-        for ((first, second), byte) in first.iter_mut().zip(second).zip(low) {
-            (*first, *second) = (byte & 15, byte >> 4);
+        let low: [u32; GROUPS / 2] = words(low);
+        for (index, word) in low.into_iter().enumerate() {
+            self.groups[index] = word & LOW;
+            self.groups[index + GROUPS / 2] = word >> 4 & LOW;
         }
         if packing.bits == 5 {
-            for (column, quant) in self.quants.iter_mut().enumerate() {
-                *quant |= (high[column / 8] >> (column % 8) & 1) << 4;
+            let [high] = words(high);
+            for (index, group) in self.groups.iter_mut().enumerate() {
+                // Four bits become the lowest bits of four bytes.
+                let bits = (high >> (4 * index) & 15) * 0x0020_4081 & 0x0101_0101;
+                *group |= bits << 4;
             }
         }
     }
 
+    #[inline(always)]
     fn read_k(&mut self, packing: Packing, row: &[u8], index: usize) {
         let (outer, inner) = (index / SUPER, index % SUPER);
         let length = packing.format.block_bytes();
@@ -224,45 +233,62 @@ impl Block {
         // It is subtracted.
         self.byte_minimum = minimum.wrapping_neg();
         let low = &low[inner / 2 * BLOCK..][..BLOCK];
-        for (quant, byte) in self.quants.iter_mut().zip(low) {
-            *quant = byte >> (inner % 2 * 4) & 15;
-        }
-        // Empty without fifth bits.
-        for (quant, byte) in self.quants.iter_mut().zip(high) {
-            *quant |= (byte >> inner & 1) << 4;
+        self.groups = words(low).map(|word| word >> (inner % 2 * 4) & LOW);
+        if packing.bits == 5 {
+            let high: [u32; GROUPS] = words(high);
+            for (group, high) in self.groups.iter_mut().zip(high) {
+                *group |= (high >> inner & 0x0101_0101) << 4;
+            }
         }
     }
 
+    #[inline(always)]
     fn read_q6_k(&mut self, bytes: &[u8], inner: usize) {
         // Two halves of four blocks each.
         let (half, quarter) = (inner / 4, inner % 4);
-        let (low, high) = (&bytes[64 * half..][..64], &bytes[128 + 32 * half..][..32]);
         self.scale = half_at(bytes, 208);
         self.byte_scales
             .copy_from_slice(&bytes[192 + 2 * inner..][..2]);
-        for (column, quant) in self.quants.iter_mut().enumerate() {
-            let low = low[quarter % 2 * BLOCK + column] >> (quarter / 2 * 4) & 15;
-            *quant = low | (high[column] >> (quarter * 2) & 3) << 4;
+        let low: [u32; GROUPS] = words(&bytes[64 * half + quarter % 2 * BLOCK..][..BLOCK]);
+        let high: [u32; GROUPS] = words(&bytes[128 + 32 * half..][..BLOCK]);
+        for ((group, low), high) in self.groups.iter_mut().zip(low).zip(high) {
+            *group = low >> (quarter / 2 * 4) & LOW;
+            *group |= (high >> (quarter * 2) & 0x0303_0303) << 4;
         }
     }
 }
 
+/// Bytes, four in a word.
+#[inline(always)]
+fn words<const N: usize>(bytes: &[u8]) -> [u32; N] {
+    let (words, _) = bytes.as_chunks();
+    std::array::from_fn(|index| u32::from_le_bytes(words[index]))
+}
+
+#[inline(always)]
 fn half_at(bytes: &[u8], position: usize) -> u16 {
     u16::from_le_bytes([bytes[position], bytes[position + 1]])
 }
 
 impl PackedMatrix {
-    /// None for formats that are not packed.
-    pub(in crate::models) fn pack(matrix: &Matrix) -> Option<Self> {
-        let packing = Packing::of(matrix.format)?;
-        let mut packed = Self::empty(packing, matrix.rows, matrix.columns);
-        let tiles = packed.bytes[packed.start..]
-            .par_chunks_exact_mut(packing.tile_bytes(matrix.columns))
-            .take(matrix.rows.div_ceil(LANES));
-        tiles
+    /// Reads a matrix tile by tile, on all threads; None for formats that are not packed.
+    pub(in crate::models) fn read(matrix: &UnreadMatrix<'_>) -> Result<Option<Self>, Error> {
+        let Some(packing) = Packing::of(matrix.format) else {
+            return Ok(None);
+        };
+        let (rows, columns) = (matrix.rows, matrix.columns);
+        let mut packed = Self::empty(packing, rows, columns);
+        packed.bytes[packed.start..]
+            .par_chunks_exact_mut(packing.tile_bytes(columns))
+            .take(rows.div_ceil(LANES))
             .enumerate()
-            .for_each(|(tile, bytes)| write_tile(matrix, packing, tile, bytes));
-        Some(packed)
+            .try_for_each_init(Vec::new, |bytes, (tile, to)| -> Result<(), Error> {
+                let start = tile * LANES;
+                matrix.read_rows(start..rows.min(start + LANES), bytes)?;
+                write_tile(packing, columns, bytes, to);
+                Ok(())
+            })?;
+        Ok(Some(packed))
     }
 
     fn empty(packing: Packing, rows: usize, columns: usize) -> Self {
@@ -348,22 +374,21 @@ impl Tile<'_> {
     }
 }
 
-fn write_tile(matrix: &Matrix, packing: Packing, tile: usize, bytes: &mut [u8]) {
-    let sizes = packing.part_bytes(matrix.columns);
-    let (quants, rest) = bytes.split_at_mut(sizes[0]);
+/// `bytes` are the rows of a tile as GGUF has them; those that a last tile lacks stay zero.
+fn write_tile(packing: Packing, columns: usize, bytes: &[u8], tile: &mut [u8]) {
+    let sizes = packing.part_bytes(columns);
+    let (quants, rest) = tile.split_at_mut(sizes[0]);
     let (byte_scales, rest) = rest.split_at_mut(sizes[1]);
     let (byte_minima, rest) = rest.split_at_mut(sizes[2]);
     let (scales, minima) = rest.split_at_mut(sizes[3]);
     let (quants, _) = quants.as_chunks_mut();
-    // Rows that fill up the last tile stay zero.
-    let rows = tile * LANES..((tile + 1) * LANES).min(matrix.rows);
-    for (lane, row) in rows.enumerate() {
-        for index in 0..matrix.columns / BLOCK {
-            let block = Block::read(packing, matrix.row(row), index);
-            let half = match packing.is_k() {
-                true => index / SUPER,
-                false => index,
-            };
+    let blocks = columns / BLOCK;
+    let row_bytes = blocks * BLOCK / packing.format.block_weights() * packing.format.block_bytes();
+    for (index, quants) in quants.chunks_exact_mut(packing.lines()).enumerate() {
+        for (lane, row) in bytes.chunks_exact(row_bytes).enumerate() {
+            let block = Block::read(packing, row, index);
+            packing.put(quants, lane, &block.groups);
+            let half = if packing.is_k() { index / SUPER } else { index };
             let half = (half * LANES + lane) * 2..(half * LANES + lane + 1) * 2;
             scales[half.clone()].copy_from_slice(&block.scale.to_le_bytes());
             if packing.has_minimum {
@@ -378,8 +403,6 @@ fn write_tile(matrix: &Matrix, packing: Packing, tile: usize, bytes: &mut [u8]) 
                     byte_minima[index * LANES + lane] = block.byte_minimum;
                 }
             }
-            let to = &mut quants[index * packing.lines()..][..packing.lines()];
-            packing.put(to, lane, &block.quants);
         }
     }
 }
@@ -403,10 +426,14 @@ fn halves_of(bytes: &[u8]) -> &[[u16; LANES]] {
 pub(super) mod tests {
     //! Goal: packing loses nothing, whatever the number of rows.
 
+    use std::path::Path;
+
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
 
     use super::*;
+    use crate::file_bytes::FileBytes;
+    use crate::models::Matrix;
 
     #[test]
     fn rows_come_back_as_they_are_in_the_file() {
@@ -415,7 +442,7 @@ pub(super) mod tests {
             let block = format.block_weights();
             for (rows, columns) in [(1, block), (16, 2 * block), (37, 5 * block)] {
                 let matrix = random_matrix(&mut random, format, rows, columns);
-                let packed = PackedMatrix::pack(&matrix).unwrap();
+                let packed = pack(&matrix).unwrap();
                 let (mut found, mut expected) = (vec![0.0; columns], vec![0.0; columns]);
                 for row in 0..rows {
                     packed.read_row(row, &mut found);
@@ -429,7 +456,7 @@ pub(super) mod tests {
     #[test]
     fn other_formats_are_left_as_they_are() {
         let matrix = Matrix::from_f32(1, 32, &[0.0; 32]).unwrap();
-        assert!(PackedMatrix::pack(&matrix).is_none());
+        assert!(pack(&matrix).is_none());
     }
 
     pub(in crate::models::cpu) const PACKED: [Format; 8] = [
@@ -442,6 +469,21 @@ pub(super) mod tests {
         Format::Q5K,
         Format::Q6K,
     ];
+
+    /// As from a file.
+    pub(in crate::models::cpu) fn pack(matrix: &Matrix) -> Option<PackedMatrix> {
+        let bytes = matrix.bytes().to_vec();
+        let range = 0..bytes.len();
+        let file = FileBytes::in_memory(bytes, Path::new("a test"));
+        let Matrix {
+            format,
+            rows,
+            columns,
+            ..
+        } = *matrix;
+        let unread = UnreadMatrix::new(format, rows, columns, &file, range).unwrap();
+        PackedMatrix::read(&unread).unwrap()
+    }
 
     /// Random quants with scales of ordinary size.
     pub(in crate::models::cpu) fn random_matrix(

@@ -308,7 +308,7 @@ mod tests {
                 let columns = block * format.block_weights();
                 let tokens = random.random_range(1..20);
                 let matrix = random_matrix(&mut random, format, rows, columns);
-                let packed = PackedMatrix::pack(&matrix).unwrap();
+                let packed = pack(&matrix).unwrap();
                 let values: Vec<f32> = (0..tokens * columns)
                     .map(|_| random.random_range(-3.0..3.0))
                     .collect();
@@ -349,7 +349,7 @@ mod tests {
         let pool = Pool::new(1);
         for format in PACKED {
             let matrix = random_matrix(&mut random, format, 48, 768);
-            let packed = PackedMatrix::pack(&matrix).unwrap();
+            let packed = pack(&matrix).unwrap();
             let values: Vec<f32> = (0..768).map(|_| random.random_range(-3.0..3.0)).collect();
             let mut activations = QuantizedRows::default();
             activations.set(&pool, Level::best(), &values, 768);

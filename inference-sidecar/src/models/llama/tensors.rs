@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::gguf::GgufFile;
-use crate::models::{Matrix, Module};
+use crate::models::{Module, UnreadMatrix};
 use crate::safetensors_model::SafetensorsModel;
 
 /// A file with the tensors of a Llama model.
@@ -36,10 +36,12 @@ impl Tensors<'_> {
         name: TensorName,
         rows: usize,
         columns: usize,
-    ) -> Result<Matrix, Error> {
+    ) -> Result<UnreadMatrix<'_>, Error> {
         match self {
-            Self::Gguf(file) => file.matrix(&gguf_name(name), rows, columns),
-            Self::Safetensors(model) => model.matrix(&hugging_face_name(name), rows, columns),
+            Self::Gguf(file) => file.unread_matrix(&gguf_name(name), rows, columns),
+            Self::Safetensors(model) => {
+                model.unread_matrix(&hugging_face_name(name), rows, columns)
+            }
         }
     }
 

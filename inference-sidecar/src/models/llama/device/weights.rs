@@ -40,9 +40,13 @@ impl Weights {
             device,
         };
         let (vocabulary, hidden) = (shape.vocabulary, shape.hidden);
-        let vectors = tensors.matrix(TensorName::Embedding, vocabulary, hidden)?;
+        let vectors = tensors
+            .matrix(TensorName::Embedding, vocabulary, hidden)?
+            .read()?;
         let output = match tensors.has(TensorName::Output) {
-            true => tensors.matrix(TensorName::Output, vocabulary, hidden)?,
+            true => tensors
+                .matrix(TensorName::Output, vocabulary, hidden)?
+                .read()?,
             // Without a matrix of its own the output uses the vectors of the vocabulary.
             false => vectors.clone(),
         };
@@ -69,7 +73,8 @@ impl Reader<'_> {
         let linear = |module| {
             let (outputs, inputs) = self.shape.of_module(module);
             let name = TensorName::Linear(index, module);
-            Linear::new(&self.tensors.matrix(name, outputs, inputs)?, self.device)
+            let matrix = self.tensors.matrix(name, outputs, inputs)?.read()?;
+            Linear::new(&matrix, self.device)
         };
         Ok(Layer {
             attention_norm: self.norm(TensorName::AttentionNorm(index))?,

@@ -7,7 +7,7 @@ use crate::models::cpu::PackedMatrix;
 use crate::models::llama::Precision;
 use crate::models::llama::shape::Shape;
 use crate::models::llama::tensors::{TensorName, Tensors};
-use crate::models::{Matrix, Module};
+use crate::models::{Matrix, Module, UnreadMatrix};
 
 pub(super) struct Weights {
     pub embedding: Arc<Linear>,
@@ -37,12 +37,15 @@ impl Layer {
 }
 
 impl Linear {
-    fn new(matrix: Matrix, precision: Precision) -> Self {
+    fn read(matrix: &UnreadMatrix<'_>, precision: Precision) -> Result<Self, Error> {
         let packed = match precision {
-            Precision::Fast => PackedMatrix::pack(&matrix),
+            Precision::Fast => PackedMatrix::read(matrix)?,
             Precision::Exact => None,
         };
-        packed.map_or(Self::Unpacked(matrix), Self::Packed)
+        match packed {
+            Some(packed) => Ok(Self::Packed(packed)),
+            None => matrix.read().map(Self::Unpacked),
+        }
     }
 
     /// The values of one row.
@@ -63,7 +66,7 @@ impl Weights {
         let (vocabulary, hidden) = (shape.vocabulary, shape.hidden);
         let vectors = |name| -> Result<_, Error> {
             let matrix = tensors.matrix(name, vocabulary, hidden)?;
-            Ok(Arc::new(Linear::new(matrix, precision)))
+            Ok(Arc::new(Linear::read(&matrix, precision)?))
         };
         let embedding = vectors(TensorName::Embedding)?;
         let output = match tensors.has(TensorName::Output) {
@@ -87,11 +90,10 @@ fn read_layer(
     precision: Precision,
     index: usize,
 ) -> Result<Layer, Error> {
-    let linear = |module| -> Result<_, Error> {
+    let linear = |module| {
         let (outputs, inputs) = shape.of_module(module);
         let name = TensorName::Linear(index, module);
-        let matrix = tensors.matrix(name, outputs, inputs)?;
-        Ok(Linear::new(matrix, precision))
+        Linear::read(&tensors.matrix(name, outputs, inputs)?, precision)
     };
     let norm = |name| tensors.vector(name, shape.hidden);
     Ok(Layer {
