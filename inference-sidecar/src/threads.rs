@@ -10,7 +10,7 @@ const VARIABLES: [&str; 2] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"];
 
 /// Makes all pools have `threads` threads; 0 leaves the choice to the environment, which mostly means
 /// one per core. Returns when that is so already, else this process becomes a fresh copy of itself.
-/// Called before any thread starts.
+/// Called before any thread of ours starts.
 pub fn set(threads: u32) -> io::Result<()> {
     let threads = threads.to_string();
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| value == *threads);

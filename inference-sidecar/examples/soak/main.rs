@@ -32,7 +32,7 @@ use adapters::AdapterPool;
 use callers::Caller;
 use reference::References;
 use server::{CALL_LIMIT, Server};
-use summary::{Memory, Tally};
+use summary::{Idle, Memory, Tally};
 
 /// The longest silence of an open stream that is no stall: with 64 streams on two cores, a step with
 /// prompts of many takes seconds.
@@ -75,36 +75,45 @@ async fn soak(options: &Options, server: &Server) -> anyhow::Result<()> {
     let adapters = Arc::new(AdapterPool::new(options.seed));
     let references = Arc::new(References::take(server, &adapters).await?);
     println!("references: {} answers taken alone", references.count());
-    let load = Load {
+    let load = |seed, duration| Load {
         options,
         server,
-        references,
-        adapters,
+        references: references.clone(),
+        adapters: adapters.clone(),
         tally: Arc::default(),
+        seed,
+        duration,
     };
-    load.run(WARM_UP.min(options.duration)).await?;
-    let start = settle(server).await?.resident_bytes;
-    load.run(options.duration).await?;
+    // Choices of its own, so that the second load is no repetition.
+    let warm_up = load(!options.seed, WARM_UP.min(options.duration));
+    warm_up.run().await?;
+    summary::ensure_right(&warm_up.tally)?;
+    let (start, _) = settle(server).await?;
+    let main = load(options.seed, options.duration);
+    main.run().await?;
     let busy = server.status().await?.resident_bytes;
-    let last = settle(server).await?;
-
-    let adapters = server.client().await?.adapters(CALL_LIMIT).await?;
-    let adapter_bytes = adapters.iter().map(|adapter| adapter.bytes).sum::<u64>();
+    let (end, status) = settle(server).await?;
     let memory = Memory {
         loaded,
         start,
         busy,
-        end: last.resident_bytes,
-        meant: (KV_MIB << 20) + adapter_bytes,
+        end,
+        pool: KV_MIB << 20,
     };
-    summary::judge(&load.tally, &memory, &last)
+    summary::judge(&main.tally, &memory, &status)
 }
 
-/// The status of the server once it is idle and has settled.
-async fn settle(server: &Server) -> anyhow::Result<GetStatusResponse> {
+/// Size and status of the server once it is idle and has settled.
+async fn settle(server: &Server) -> anyhow::Result<(Idle, GetStatusResponse)> {
     server.wait_idle(IDLE_LIMIT).await?;
     tokio::time::sleep(SETTLE).await;
-    server.status().await
+    let status = server.status().await?;
+    let adapters = server.client().await?.adapters(CALL_LIMIT).await?;
+    let idle = Idle {
+        resident: status.resident_bytes,
+        adapters: adapters.iter().map(|adapter| adapter.bytes).sum(),
+    };
+    Ok((idle, status))
 }
 
 /// The callers and what they share.
@@ -114,12 +123,14 @@ struct Load<'a> {
     references: Arc<References>,
     adapters: Arc<AdapterPool>,
     tally: Arc<Tally>,
+    seed: u64,
+    duration: Duration,
 }
 
 impl Load<'_> {
-    async fn run(&self, duration: Duration) -> anyhow::Result<()> {
-        let end = Instant::now() + duration;
-        let seed = self.options.seed;
+    async fn run(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + self.duration;
+        let seed = self.seed;
         let mut tasks = JoinSet::new();
         tasks.spawn({
             let client = self.server.client().await?;

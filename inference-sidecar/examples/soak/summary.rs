@@ -41,14 +41,25 @@ pub struct Tally {
 pub struct Memory {
     /// Ready, before the first request.
     pub loaded: u64,
-    /// Idle, after the first load.
-    pub start: u64,
+    pub start: Idle,
     /// As the last stream ends.
     pub busy: u64,
-    /// Idle again.
-    pub end: u64,
-    /// What stays on purpose: the pool of keys and values, and the adapters.
-    pub meant: u64,
+    pub end: Idle,
+    /// Of keys and values.
+    pub pool: u64,
+}
+
+/// Bytes of the server while nothing is asked, after a load.
+pub struct Idle {
+    pub resident: u64,
+    /// Those of the adapters that are loaded at that time.
+    pub adapters: u64,
+}
+
+impl Idle {
+    fn without_adapters(&self) -> u64 {
+        self.resident.saturating_sub(self.adapters)
+    }
 }
 
 impl Tally {
@@ -81,18 +92,28 @@ impl Tally {
     }
 }
 
+/// Fails when an answer or a call went wrong.
+pub fn ensure_right(tally: &Tally) -> anyhow::Result<()> {
+    let (wrong, failed) = (tally.wrong.load(Relaxed), tally.failed.load(Relaxed));
+    let examples = tally.lock().join("\n");
+    ensure!(wrong == 0, "{wrong} answers are wrong\n{examples}");
+    ensure!(failed == 0, "{failed} calls failed or stalled\n{examples}");
+    Ok(())
+}
+
 /// Prints the figures; fails when something that must hold does not.
 pub fn judge(tally: &Tally, memory: &Memory, status: &GetStatusResponse) -> anyhow::Result<()> {
     print(tally, memory, status);
-    let (wrong, failed) = (tally.wrong.load(Relaxed), tally.failed.load(Relaxed));
-    ensure!(wrong == 0, "{wrong} answers are wrong");
-    ensure!(failed == 0, "{failed} calls failed or stalled");
+    ensure_right(tally)?;
     ensure!(
         status.kv_blocks_used == 0,
         "{} blocks are held",
         status.kv_blocks_used
     );
-    let growth = memory.end.saturating_sub(memory.start);
+    let (start, end) = (&memory.start, &memory.end);
+    let growth = end
+        .without_adapters()
+        .saturating_sub(start.without_adapters());
     ensure!(growth <= GROWTH_MAX, "the server grew by {growth} bytes");
     // A run in which one kind of event is missing proves nothing about it.
     for (name, count) in [
@@ -140,17 +161,16 @@ fn print(tally: &Tally, memory: &Memory, status: &GetStatusResponse) {
         status.generation_steps
     );
     let mib = |bytes: u64| bytes >> 20;
+    let kept = memory.loaded + memory.pool;
     println!(
         "resident MiB: loaded {}, idle after the first load {}, at the last stream {}, idle at the end {}; of \
-         these {} are the pool of keys and values and adapters, {} neither that nor there when loaded",
+         these {} are adapters, {} the pool of keys and values, {} neither that nor there when loaded",
         mib(memory.loaded),
-        mib(memory.start),
+        mib(memory.start.resident),
         mib(memory.busy),
-        mib(memory.end),
-        mib(memory.meant),
-        mib(memory.end.saturating_sub(memory.loaded + memory.meant))
+        mib(memory.end.resident),
+        mib(memory.end.adapters),
+        mib(memory.pool),
+        mib(memory.end.without_adapters().saturating_sub(kept))
     );
-    for example in tally.lock().iter() {
-        println!("{example}");
-    }
 }

@@ -4,7 +4,7 @@
 //! - `header`: entries and the places of tensors; `values`: what an entry says
 //! - `cursor`: numbers and texts, within bounds
 //!
-//! The header is in memory; a tensor is read when it is asked for.
+//! The header is in memory; a tensor is read when it is asked for, or by its user in pieces.
 
 mod cursor;
 mod header;

@@ -1,5 +1,5 @@
-//! A weight matrix as it lies in its file: it is unpacked only where it is used, so that no weight is
-//! in memory twice.
+//! Weight matrices in the format of their file, in memory or not read yet: they are unpacked only where
+//! they are used, so that no weight is in memory twice.
 
 use std::ops::Range;
 
@@ -34,8 +34,7 @@ impl<'a> UnreadMatrix<'a> {
         file: &'a FileBytes,
         place: Range<usize>,
     ) -> Option<Self> {
-        let expected = format.row_bytes(columns)?.checked_mul(rows)?;
-        (place.len() == expected).then_some(Self {
+        (place.len() == bytes_of(format, rows, columns)?).then_some(Self {
             format,
             rows,
             columns,
@@ -54,8 +53,9 @@ impl<'a> UnreadMatrix<'a> {
         })
     }
 
-    /// The bytes of some rows, in place of what `bytes` holds.
+    /// The bytes of some of the rows, in place of what `bytes` holds.
     pub fn read_rows(&self, rows: Range<usize>, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        assert!(rows.end <= self.rows);
         let row = self.place.len() / self.rows;
         bytes.resize(rows.len() * row, 0);
         self.file
@@ -66,8 +66,7 @@ impl<'a> UnreadMatrix<'a> {
 impl Matrix {
     /// None when the sizes do not fit each other or the format.
     pub fn new(format: Format, rows: usize, columns: usize, bytes: FilePart) -> Option<Self> {
-        let expected = format.row_bytes(columns)?.checked_mul(rows)?;
-        (bytes.len() == expected).then_some(Self {
+        (bytes.len() == bytes_of(format, rows, columns)?).then_some(Self {
             format,
             rows,
             columns,
@@ -106,4 +105,10 @@ impl Matrix {
         self.format.unpack(&self.bytes, &mut values);
         values
     }
+}
+
+/// None for sizes that do not fit the format, and without rows.
+fn bytes_of(format: Format, rows: usize, columns: usize) -> Option<usize> {
+    let bytes = format.row_bytes(columns)?.checked_mul(rows)?;
+    (rows > 0).then_some(bytes)
 }

@@ -6,7 +6,7 @@
 //! - `index`: which file holds a tensor
 //! - `weight_file`: one safetensors file
 //!
-//! The headers are in memory; a tensor is read when it is asked for.
+//! The headers are in memory; a tensor is read when it is asked for, or by its user in pieces.
 
 mod config;
 mod index;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::file_bytes::read_at_most;
-use crate::models::{Matrix, UnreadMatrix};
+use crate::models::UnreadMatrix;
 pub use config::{LlamaConfig, RopeScaling};
 pub use index::WeightIndex;
 pub use weight_file::WeightFile;
@@ -88,11 +88,6 @@ impl SafetensorsModel {
     }
 
     /// The tensor `name`, which must have exactly this shape.
-    pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, Error> {
-        self.required(name)?.matrix(name, rows, columns)
-    }
-
-    /// As `matrix`, before anything is read.
     pub fn unread_matrix(
         &self,
         name: &str,

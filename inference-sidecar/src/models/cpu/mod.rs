@@ -3,7 +3,7 @@
 //!
 //! - `lanes`: sixteen values at a time, at every level of the processor
 //! - `pool`, `parts`: threads, and memory that they write at once
-//! - `packed`, `quantized`, `product`: weights and activations in few bits
+//! - `pages`, `packed`, `quantized`, `product`: weights and activations in few bits
 //! - `float_product`, `dot`: weights of the other formats
 //! - `panels`, `activation`: weights in f32 that many rows meet at once
 //! - `attention`, `stored`: keys and values
@@ -20,6 +20,7 @@ mod dot;
 mod float_product;
 mod lanes;
 mod packed;
+mod pages;
 mod panels;
 mod parts;
 mod pool;

@@ -14,6 +14,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::lanes::LANES;
+use super::pages::Pages;
 use crate::error::Error;
 use crate::models::format::scale_and_minimum;
 use crate::models::{Format, UnreadMatrix};
@@ -26,7 +27,7 @@ pub(super) const SUPER: usize = 8;
 const GROUPS: usize = BLOCK / 4;
 /// The low halves of four bytes.
 const LOW: u32 = 0x0f0f_0f0f;
-/// Bytes of a cache line, at which tiles begin; a group of a block fills one.
+/// Bytes of a cache line; a group of a block fills one.
 const LINE: usize = 64;
 
 /// How the weights of a tile are written. A weight is scale · (quant - offset) + minimum.
@@ -46,9 +47,8 @@ pub(in crate::models) struct PackedMatrix {
     pub(super) rows: usize,
     columns: usize,
     pub(super) packing: Packing,
-    bytes: Vec<u8>,
-    /// Where the first cache line begins.
-    start: usize,
+    /// Tile after tile.
+    bytes: Pages,
 }
 
 /// The parts of one tile; those that a packing lacks are empty.
@@ -210,9 +210,9 @@ impl Block {
         if packing.bits == 5 {
             let [high] = words(high);
             for (index, group) in self.groups.iter_mut().enumerate() {
-                // Four bits become the lowest bits of four bytes.
-                let bits = (high >> (4 * index) & 15) * 0x0020_4081 & 0x0101_0101;
-                *group |= bits << 4;
+                // Copies of four bits, each shifted by 7 more, have one of them at the start of each byte.
+                let copies = (high >> (4 * index) & 15) * 0x0020_4081;
+                *group |= (copies & 0x0101_0101) << 4;
             }
         }
     }
@@ -277,10 +277,10 @@ impl PackedMatrix {
             return Ok(None);
         };
         let (rows, columns) = (matrix.rows, matrix.columns);
-        let mut packed = Self::empty(packing, rows, columns);
-        packed.bytes[packed.start..]
-            .par_chunks_exact_mut(packing.tile_bytes(columns))
-            .take(rows.div_ceil(LANES))
+        let tile_bytes = packing.tile_bytes(columns);
+        let mut bytes = Pages::zeroed(rows.div_ceil(LANES) * tile_bytes)?;
+        bytes
+            .par_chunks_exact_mut(tile_bytes)
             .enumerate()
             .try_for_each_init(Vec::new, |bytes, (tile, to)| -> Result<(), Error> {
                 let start = tile * LANES;
@@ -288,21 +288,12 @@ impl PackedMatrix {
                 write_tile(packing, columns, bytes, to);
                 Ok(())
             })?;
-        Ok(Some(packed))
-    }
-
-    fn empty(packing: Packing, rows: usize, columns: usize) -> Self {
-        let length = rows.div_ceil(LANES) * packing.tile_bytes(columns);
-        let bytes = vec![0; length + LINE];
-        // An allocation that cannot be aligned is only slower.
-        let start = bytes.as_ptr().align_offset(LINE).min(LINE);
-        Self {
+        Ok(Some(Self {
             rows,
             columns,
             packing,
             bytes,
-            start,
-        }
+        }))
     }
 
     pub(in crate::models) fn columns(&self) -> usize {
@@ -315,7 +306,7 @@ impl PackedMatrix {
 
     pub(super) fn tile(&self, index: usize) -> Tile<'_> {
         let length = self.packing.tile_bytes(self.columns);
-        let bytes = &self.bytes[self.start + index * length..][..length];
+        let bytes = &self.bytes[index * length..][..length];
         let sizes = self.packing.part_bytes(self.columns);
         let (quants, rest) = bytes.split_at(sizes[0]);
         let (byte_scales, rest) = rest.split_at(sizes[1]);
@@ -382,8 +373,7 @@ fn write_tile(packing: Packing, columns: usize, bytes: &[u8], tile: &mut [u8]) {
     let (byte_minima, rest) = rest.split_at_mut(sizes[2]);
     let (scales, minima) = rest.split_at_mut(sizes[3]);
     let (quants, _) = quants.as_chunks_mut();
-    let blocks = columns / BLOCK;
-    let row_bytes = blocks * BLOCK / packing.format.block_weights() * packing.format.block_bytes();
+    let row_bytes = columns / packing.format.block_weights() * packing.format.block_bytes();
     for (index, quants) in quants.chunks_exact_mut(packing.lines()).enumerate() {
         for (lane, row) in bytes.chunks_exact(row_bytes).enumerate() {
             let block = Block::read(packing, row, index);
@@ -426,6 +416,7 @@ fn halves_of(bytes: &[u8]) -> &[[u16; LANES]] {
 pub(super) mod tests {
     //! Goal: packing loses nothing, whatever the number of rows.
 
+    use std::io::Write as _;
     use std::path::Path;
 
     use rand::rngs::StdRng;
@@ -469,6 +460,20 @@ pub(super) mod tests {
         Format::Q5K,
         Format::Q6K,
     ];
+
+    #[test]
+    fn a_file_that_shrinks_is_an_error() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let matrix = random_matrix(&mut StdRng::seed_from_u64(5), Format::Q4_0, 37, 64);
+        file.write_all(matrix.bytes()).unwrap();
+        let bytes = FileBytes::open(file.path()).unwrap();
+        let unread = UnreadMatrix::new(Format::Q4_0, 37, 64, &bytes, 0..bytes.length()).unwrap();
+        let packed = PackedMatrix::read(&unread).unwrap().unwrap();
+        assert!(*packed.bytes == *pack(&matrix).unwrap().bytes);
+        file.as_file().set_len(36 * 36).unwrap();
+        let message = PackedMatrix::read(&unread).err().unwrap().to_string();
+        assert!(message.contains("shrank"), "{message}");
+    }
 
     /// As from a file.
     pub(in crate::models::cpu) fn pack(matrix: &Matrix) -> Option<PackedMatrix> {

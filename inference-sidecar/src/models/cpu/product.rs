@@ -245,7 +245,7 @@ mod tests {
     use rand::{Rng, SeedableRng};
 
     use super::*;
-    use crate::models::cpu::packed::tests::{PACKED, random_matrix};
+    use crate::models::cpu::packed::tests::{PACKED, pack, random_matrix};
 
     fn product(level: Level, matrix: &PackedMatrix, activations: &QuantizedRows) -> Vec<f32> {
         let mut results = vec![1.0; activations.rows() * matrix.rows];

@@ -31,7 +31,7 @@ impl Tensors<'_> {
     }
 
     /// Rows × columns.
-    pub(super) fn matrix(
+    pub(super) fn unread_matrix(
         &self,
         name: TensorName,
         rows: usize,

@@ -41,11 +41,11 @@ impl Weights {
         };
         let (vocabulary, hidden) = (shape.vocabulary, shape.hidden);
         let vectors = tensors
-            .matrix(TensorName::Embedding, vocabulary, hidden)?
+            .unread_matrix(TensorName::Embedding, vocabulary, hidden)?
             .read()?;
         let output = match tensors.has(TensorName::Output) {
             true => tensors
-                .matrix(TensorName::Output, vocabulary, hidden)?
+                .unread_matrix(TensorName::Output, vocabulary, hidden)?
                 .read()?,
             // Without a matrix of its own the output uses the vectors of the vocabulary.
             false => vectors.clone(),
@@ -73,7 +73,7 @@ impl Reader<'_> {
         let linear = |module| {
             let (outputs, inputs) = self.shape.of_module(module);
             let name = TensorName::Linear(index, module);
-            let matrix = self.tensors.matrix(name, outputs, inputs)?.read()?;
+            let matrix = self.tensors.unread_matrix(name, outputs, inputs)?.read()?;
             Linear::new(&matrix, self.device)
         };
         Ok(Layer {

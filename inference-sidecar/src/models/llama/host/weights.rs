@@ -65,7 +65,7 @@ impl Weights {
     ) -> Result<Self, Error> {
         let (vocabulary, hidden) = (shape.vocabulary, shape.hidden);
         let vectors = |name| -> Result<_, Error> {
-            let matrix = tensors.matrix(name, vocabulary, hidden)?;
+            let matrix = tensors.unread_matrix(name, vocabulary, hidden)?;
             Ok(Arc::new(Linear::read(&matrix, precision)?))
         };
         let embedding = vectors(TensorName::Embedding)?;
@@ -93,7 +93,7 @@ fn read_layer(
     let linear = |module| {
         let (outputs, inputs) = shape.of_module(module);
         let name = TensorName::Linear(index, module);
-        Linear::read(&tensors.matrix(name, outputs, inputs)?, precision)
+        Linear::read(&tensors.unread_matrix(name, outputs, inputs)?, precision)
     };
     let norm = |name| tensors.vector(name, shape.hidden);
     Ok(Layer {
