@@ -51,9 +51,10 @@ stub() { # module of cudarc, library, name that the program will ask for at run 
     cc -shared -fPIC -w -fno-builtin -Wl,-soname,"$3" -o "$stubs/lib$2.so" "$stubs/$2.c"
 }
 
-run_cargo() {
+run_cargo() { # subcommand, its further arguments
     CUDA_HOME=$toolkit CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} PATH=$toolkit/bin:$PATH \
-        cargo "$1" --locked -p inference-sidecar --features cuda || die "the sidecar does not compile for CUDA; the errors are above"
+        cargo "$1" --locked -p inference-sidecar --bin inference-sidecar --features cuda "${@:2}" ||
+        die "the sidecar does not compile for CUDA; the errors are above"
 }
 
 mode=${1:-check}
@@ -66,6 +67,7 @@ say "Compiling for CUDA, compute capability ${CUDA_COMPUTE_CAP:-90}; the first t
 run_cargo check
 if [ "$mode" = link ]; then
     make_stubs
-    run_cargo build
+    # Named here, because cudarc names folders only that were there when it was compiled.
+    run_cargo rustc -- -L "native=$toolkit/lib/stubs"
 fi
-say "The sidecar compiles for CUDA; nothing was run on a GPU"
+say "The sidecar compiles${1:+ and links} for CUDA; nothing was run on a GPU"
