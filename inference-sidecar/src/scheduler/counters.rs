@@ -38,6 +38,11 @@ pub struct Load {
     pub kv: KvBlocks,
 }
 
+/// Keeps the place of a job that has left its queue and does not run yet, until dropped.
+pub struct Waiting {
+    counters: Arc<Counters>,
+}
+
 /// Counts a job as running until dropped.
 pub struct Running {
     counters: Arc<Counters>,
@@ -78,6 +83,13 @@ impl Counters {
     pub fn try_wait(&self) -> bool {
         let take = |waiting: u32| (waiting < self.waiting_max).then_some(waiting + 1);
         self.waiting.fetch_update(Relaxed, Relaxed, take).is_ok()
+    }
+
+    /// Whoever holds the result gives one place back by dropping it.
+    pub fn hold_place(self: &Arc<Self>) -> Waiting {
+        Waiting {
+            counters: self.clone(),
+        }
     }
 
     /// Gives `places` in the queue back.
@@ -137,6 +149,19 @@ impl Counters {
     /// When a refused caller may find a place: about when one more job has ended.
     pub fn retry_after(&self) -> Duration {
         Duration::from_millis(self.job_ms.load(Relaxed).clamp(50, 10_000))
+    }
+}
+
+impl Waiting {
+    /// The job runs from now on.
+    pub fn run(self) -> Running {
+        self.counters.run()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.counters.stop_waiting(1);
     }
 }
 

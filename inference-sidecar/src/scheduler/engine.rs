@@ -158,14 +158,14 @@ impl Engine {
             }
             let served = &self.served;
             let rank = |job: &GenerationJob| served.served(&job.plan.caller.name);
-            if let Some((job, running)) = self.parts.queue.try_pop(priority, rank) {
+            if let Some((job, waiting)) = self.parts.queue.try_pop(priority, rank) {
                 self.served.arrive(&job.plan.caller.name);
                 let number = self.arrivals;
                 self.arrivals += 1;
                 let arrival = Arrival {
                     job,
                     number,
-                    running,
+                    waiting,
                 };
                 let EngineParts { card, metrics, .. } = &self.parts;
                 let sequence = Sequence::new(arrival, &card.sha256, metrics.clone());

@@ -7,7 +7,7 @@ use proto::model::Priority;
 
 use crate::error::Error;
 use crate::metrics::{Ending, RequestMetrics};
-use crate::scheduler::counters::Running;
+use crate::scheduler::counters::Waiting;
 use crate::scheduler::{Call, Counters};
 
 /// Work that can wait in a queue.
@@ -120,12 +120,12 @@ impl<J: Job> JobQueue<J> {
     }
 
     /// Takes the job of this priority that has the lowest `rank`, the first of equals; it counts as
-    /// running from then on.
+    /// waiting until the second value is dropped.
     pub fn try_pop<K: Ord>(
         &self,
         priority: Priority,
         rank: impl Fn(&J) -> K,
-    ) -> Option<(J, Running)> {
+    ) -> Option<(J, Waiting)> {
         let mut lanes = self.lock();
         let lane = match priority {
             Priority::Interactive => &mut lanes.interactive,
@@ -134,10 +134,9 @@ impl<J: Job> JobQueue<J> {
         loop {
             let (index, _) = lane.iter().enumerate().min_by_key(|(_, job)| rank(job))?;
             let mut job = lane.remove(index)?;
-            let running = self.counters.run();
-            self.counters.stop_waiting(1);
+            let waiting = self.counters.hold_place();
             if !self.drop_unwanted(&mut job) {
-                return Some((job, running));
+                return Some((job, waiting));
             }
         }
     }

@@ -8,7 +8,7 @@ use proto::wire::FinishReason;
 use crate::error::Error;
 use crate::metrics::{Ending, LanguageMetrics};
 use crate::models::{BlockId, KV_BLOCK_TOKENS};
-use crate::scheduler::counters::Running;
+use crate::scheduler::counters::{Running, Waiting};
 use crate::scheduler::drafts::Drafter;
 use crate::scheduler::kv_blocks::{BlockPool, PrefixKey};
 use crate::scheduler::room::Claim;
@@ -40,7 +40,9 @@ pub(super) struct Sequence {
     /// When the last token was made.
     last_token: Instant,
     metrics: LanguageMetrics,
-    /// None once it has ended.
+    /// Until it first runs.
+    waiting: Option<Waiting>,
+    /// From then on to its end.
     running: Option<Running>,
 }
 
@@ -48,7 +50,7 @@ pub(super) struct Sequence {
 pub(super) struct Arrival {
     pub job: GenerationJob,
     pub number: u64,
-    pub running: Running,
+    pub waiting: Waiting,
 }
 
 /// Who comes first: interactive before background, then in order of arrival.
@@ -59,7 +61,7 @@ impl Sequence {
         let Arrival {
             job,
             number,
-            running,
+            waiting,
         } = arrival;
         let GenerationPlan {
             prompt,
@@ -86,7 +88,8 @@ impl Sequence {
             prompt_read: None,
             last_token: Instant::now(),
             metrics,
-            running: Some(running),
+            waiting: Some(waiting),
+            running: None,
             job,
         }
     }
@@ -156,6 +159,9 @@ impl Sequence {
     /// It runs from now on, for the first time or again.
     pub(super) fn admit(&mut self) {
         self.admitted.get_or_insert_with(Instant::now);
+        if let Some(waiting) = self.waiting.take() {
+            self.running = Some(waiting.run());
+        }
     }
 
     /// True when it has never run.
@@ -341,6 +347,7 @@ impl Sequence {
     /// Tells the caller how it ended, and the log.
     pub(super) fn end(mut self, result: Result<FinishReason, Error>) {
         // Not counted any more when the caller hears of the end.
+        self.waiting = None;
         self.running = None;
         tracing::info!(
             request_id = %self.job.call.request_id,

@@ -109,6 +109,8 @@ async fn a_full_queue_refuses_at_once() {
         Some(Event::Started(_))
     ));
     let mut waiting = client.generate(greedy("Hello", 2), PATIENCE).await.unwrap();
+    // The engine looks at it before there is room: it waits all the same.
+    tokio::time::sleep(Duration::from_millis(200)).await;
     let status = sidecar.status().await;
     assert_eq!((status.running_requests, status.waiting_requests), (1, 1));
 

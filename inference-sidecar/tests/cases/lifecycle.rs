@@ -196,11 +196,11 @@ async fn sigterm_lets_a_running_answer_end() {
     // The engine has the next one at hand already; the one after that waits in the queue.
     let _next = client.generate(greedy("Hello", 5), PATIENCE).await.unwrap();
     sidecar
-        .wait_status(|status| status.running_requests == 2)
+        .wait_status(|status| status.waiting_requests == 1)
         .await;
     let mut waiting = client.generate(greedy("Hello", 5), PATIENCE).await.unwrap();
     sidecar
-        .wait_status(|status| status.waiting_requests == 1)
+        .wait_status(|status| status.waiting_requests == 2)
         .await;
 
     sidecar.signal("-TERM");
