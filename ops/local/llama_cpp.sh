@@ -3,6 +3,7 @@
 # it is kept in .salesai/llama-venv. LLAMA_CMAKE_ARGS builds it otherwise than for all that this processor has
 # (with AMX it crashed on a virtual machine).
 
+# shellcheck disable=SC2154 # env.sh sets it
 venv=$state/llama-venv
 pin=llama-cpp-python==0.3.36
 
