@@ -65,9 +65,11 @@ fetch_toolkit
 need_space "$target" 3000 "compiling for CUDA"
 say "Compiling for CUDA, compute capability ${CUDA_COMPUTE_CAP:-90}; the first time takes about 10 minutes on 2 cores"
 run_cargo check
+outcome=compiles
 if [ "$mode" = link ]; then
     make_stubs
     # Named here, because cudarc names folders only that were there when it was compiled.
     run_cargo rustc -- -L "native=$toolkit/lib/stubs"
+    outcome='compiles and links'
 fi
-say "The sidecar compiles${1:+ and links} for CUDA; nothing was run on a GPU"
+say "The sidecar $outcome for CUDA; nothing was run on a GPU"
