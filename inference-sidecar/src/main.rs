@@ -10,7 +10,7 @@ use inference_sidecar::config::{self, Action, CommandLine, Config, DEFAULT_FILE}
 use inference_sidecar::{bench, readiness, server, telemetry, threads};
 use tikv_jemallocator::Jemalloc;
 
-/// Gives back within seconds what a burst of requests took; that of glibc kept 45 MiB of it.
+/// Gives back within seconds what a burst of requests took; that of glibc keeps most of it.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

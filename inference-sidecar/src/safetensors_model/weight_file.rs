@@ -80,21 +80,16 @@ impl WeightFile {
         rows: usize,
         columns: usize,
     ) -> Result<UnreadMatrix<'_>, Error> {
-        let (format, place) = self.weights(name, &[rows, columns])?;
-        UnreadMatrix::new(format, rows, columns, &self.bytes, place)
-            .ok_or_else(|| self.refuse_place(name))
+        self.unread(name, &[rows, columns])
     }
 
     /// The tensor `name` of one dimension, unpacked.
     pub fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, Error> {
-        let (format, place) = self.weights(name, &[length])?;
-        let vector = UnreadMatrix::new(format, 1, length, &self.bytes, place)
-            .ok_or_else(|| self.refuse_place(name))?;
-        Ok(vector.read()?.to_f32())
+        Ok(self.unread(name, &[length])?.read()?.to_f32())
     }
 
-    /// Its format and its place in the file.
-    fn weights(&self, name: &str, shape: &[usize]) -> Result<(Format, Range<usize>), Error> {
+    /// A vector is one row.
+    fn unread(&self, name: &str, shape: &[usize]) -> Result<UnreadMatrix<'_>, Error> {
         let Some(tensor) = self.metadata.info(name) else {
             return Err(self.refuse(format!("tensor \"{name}\" is missing")));
         };
@@ -112,18 +107,18 @@ impl WeightFile {
                 return Err(self.refuse(reason));
             }
         };
-        let range = self.place(tensor.data_offsets);
-        let range = range.ok_or_else(|| self.refuse_place(name))?;
-        Ok((format, range))
+        let (rows, columns) = match *shape {
+            [rows, columns] => (rows, columns),
+            _ => (1, shape.iter().product()),
+        };
+        self.place(tensor.data_offsets)
+            .and_then(|place| UnreadMatrix::new(format, rows, columns, &self.bytes, place))
+            .ok_or_else(|| self.refuse(format!("tensor \"{name}\" does not lie in the file")))
     }
 
     fn place(&self, (start, end): (usize, usize)) -> Option<Range<usize>> {
         let range = self.data_start.checked_add(start)?..self.data_start.checked_add(end)?;
         (range.start <= range.end && range.end <= self.length()).then_some(range)
-    }
-
-    fn refuse_place(&self, name: &str) -> Error {
-        self.refuse(format!("tensor \"{name}\" does not lie in the file"))
     }
 
     fn refuse(&self, reason: String) -> Error {
