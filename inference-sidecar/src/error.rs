@@ -134,6 +134,15 @@ pub enum Error {
     WorkerPanicked,
 }
 
+impl From<kernels::NoMemory> for Error {
+    fn from(kernels::NoMemory(source): kernels::NoMemory) -> Self {
+        Error::Setup {
+            part: "memory for weights",
+            source: source.into(),
+        }
+    }
+}
+
 impl Error {
     /// A model file that can be read but not used.
     pub fn model_file(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {

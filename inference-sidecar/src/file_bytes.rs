@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::error::Error;
 
@@ -17,16 +16,9 @@ const HEAD_STEP: usize = 1 << 20;
 pub struct FileBytes {
     path: PathBuf,
     length: usize,
-    head: Arc<Vec<u8>>,
+    head: Vec<u8>,
     /// None when the head is all there is.
     file: Option<File>,
-}
-
-/// A part of a file: it shares a buffer, or has its own.
-#[derive(Clone)]
-pub struct FilePart {
-    buffer: Arc<Vec<u8>>,
-    range: Range<usize>,
 }
 
 impl FileBytes {
@@ -36,7 +28,7 @@ impl FileBytes {
         Ok(Self {
             path: path.to_owned(),
             length,
-            head: Arc::default(),
+            head: Vec::new(),
             file: Some(file),
         })
     }
@@ -46,7 +38,7 @@ impl FileBytes {
         Self {
             path: path.to_owned(),
             length: bytes.len(),
-            head: Arc::new(bytes),
+            head: bytes,
             file: None,
         }
     }
@@ -75,19 +67,17 @@ impl FileBytes {
                 .max(known.saturating_add(HEAD_STEP))
                 .min(self.length);
             let more = self.read_own(known..end)?;
-            // Nothing shares a head that is not complete yet, so this copies nothing.
-            Arc::make_mut(&mut self.head).extend(more);
+            self.head.extend(more);
         }
         Ok(&self.head[range])
     }
 
     /// The bytes of `range`, which lies in the file.
-    pub fn read(&self, range: Range<usize>) -> Result<FilePart, Error> {
-        if range.end <= self.head.len() {
-            let buffer = self.head.clone();
-            return Ok(FilePart { buffer, range });
+    pub fn read(&self, range: Range<usize>) -> Result<Vec<u8>, Error> {
+        match self.head.get(range.clone()) {
+            Some(known) => Ok(known.to_vec()),
+            None => self.read_own(range),
         }
-        self.read_own(range).map(FilePart::from)
     }
 
     /// Fills `bytes` with what begins at `position`; all of it lies in the file. Threads may do so at once.
@@ -111,22 +101,6 @@ impl FileBytes {
             Some(file) => read_range(file, range, &self.path),
             None => Err(read_error(&self.path, ErrorKind::UnexpectedEof.into())),
         }
-    }
-}
-
-impl From<Vec<u8>> for FilePart {
-    fn from(bytes: Vec<u8>) -> Self {
-        let range = 0..bytes.len();
-        let buffer = Arc::new(bytes);
-        Self { buffer, range }
-    }
-}
-
-impl Deref for FilePart {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.buffer[self.range.clone()]
     }
 }
 

@@ -5,18 +5,12 @@
 //! sequence which tokens stand at which positions, in which blocks its keys and values lie, and
 //! under which adapter it runs.
 
+use kernels::BlockId;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Error;
 use crate::models::Adapter;
-
-/// Tokens whose keys and values one block holds.
-pub const KV_BLOCK_TOKENS: usize = 16;
-
-/// A block of the model's pool of keys and values, in all layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BlockId(pub u32);
 
 /// One step of the model over the tokens of many sequences.
 pub struct BatchPlan<'a> {

@@ -2,10 +2,8 @@
 
 mod adapter;
 mod bert;
-mod cpu;
 mod embedding_model;
 mod fingerprint;
-mod format;
 mod language_model;
 mod llama;
 mod matrix;
@@ -14,9 +12,7 @@ pub use adapter::{Adapter, AdapterBase, LowRank, Module, PeftAdapter};
 pub use bert::BertEmbedder;
 pub use embedding_model::EmbeddingModel;
 pub use fingerprint::{Fingerprint, fingerprint};
-pub use format::Format;
-pub use language_model::{
-    BatchPlan, BlockId, KV_BLOCK_TOKENS, LanguageModel, LogitsOf, SequencePlan,
-};
+pub use kernels::{BlockId, Format, KV_BLOCK_TOKENS, Matrix};
+pub use language_model::{BatchPlan, LanguageModel, LogitsOf, SequencePlan};
 pub use llama::{Compute, Llama, LlamaOptions, Precision};
-pub use matrix::{Matrix, UnreadMatrix};
+pub use matrix::UnreadMatrix;

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
+use kernels::Activation;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::Error;
 use crate::json_file::{read_json, read_json_if_present};
-use crate::models::cpu::Activation;
 
 /// How vectors are made from what the layers return.
 pub(super) struct BertSettings {

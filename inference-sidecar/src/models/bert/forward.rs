@@ -1,8 +1,11 @@
 //! One step over a batch: the tokens of all sequences are rows of the same matrices, without padding.
 
+use kernels::{
+    EqualHeads, Finish, HalfRows, Level, Panels, Pool, attend_sequences, filled, project,
+};
+
 use super::directory::{BertSettings, Pooling};
 use super::weights::{Layer, Weights};
-use crate::models::cpu::{EqualHeads, Finish, Level, Pool, attend_sequences, filled, project};
 
 /// The least length that a vector is divided by, as in PyTorch.
 const LENGTH_MIN: f32 = 1e-12;
@@ -24,6 +27,8 @@ pub(super) struct Buffers {
     heads: Vec<f32>,
     attended: Vec<f32>,
     wide: Vec<f32>,
+    /// What a linear layer reads.
+    halves: HalfRows,
 }
 
 impl Step<'_> {
@@ -82,21 +87,35 @@ impl Step<'_> {
             x,
             heads: of_heads,
             attended,
+            halves,
             ..
         } = buffers;
-        project(pool, level, &layer.heads, x, of_heads, Finish::Replace);
+        self.project(&layer.heads, x, halves, of_heads, Finish::Replace);
         attend_sequences(pool, level, heads, lengths, of_heads, attended);
-        project(pool, level, &layer.attended, attended, x, Finish::Add);
+        self.project(&layer.attended, attended, halves, x, Finish::Add);
         layer.attended_norm.apply(pool, level, x);
     }
 
     fn feed_forward(&self, layer: &Layer, buffers: &mut Buffers) {
-        let (pool, level) = (self.pool, self.level);
-        let Buffers { x, wide, .. } = buffers;
+        let Buffers {
+            x, wide, halves, ..
+        } = buffers;
         let activate = Finish::Activate(self.settings.config.hidden_act.into());
-        project(pool, level, &layer.wide, x, wide, activate);
-        project(pool, level, &layer.narrow, wide, x, Finish::Add);
-        layer.norm.apply(pool, level, x);
+        self.project(&layer.wide, x, halves, wide, activate);
+        self.project(&layer.narrow, wide, halves, x, Finish::Add);
+        layer.norm.apply(self.pool, self.level, x);
+    }
+
+    fn project(
+        &self,
+        panels: &Panels,
+        rows: &[f32],
+        halves: &mut HalfRows,
+        results: &mut [f32],
+        finish: Finish,
+    ) {
+        halves.set(self.pool, self.level, rows, panels.width());
+        project(self.pool, self.level, panels, halves, results, finish);
     }
 
     /// The vector of a sequence from those of its tokens.

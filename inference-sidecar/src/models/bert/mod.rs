@@ -8,11 +8,11 @@ mod directory;
 mod forward;
 mod weights;
 
+use kernels::{Level, Pool};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::models::EmbeddingModel;
-use crate::models::cpu::{Level, Pool};
 use directory::BertSettings;
 use forward::{Buffers, Step};
 use weights::Weights;

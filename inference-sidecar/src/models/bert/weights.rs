@@ -1,11 +1,11 @@
 //! The tensors of a model as the kernels read them.
 
+use kernels::{LayerNorm, Panels};
 use std::path::Path;
 
 use super::directory::Config;
 use crate::error::Error;
 use crate::models::Matrix;
-use crate::models::cpu::{LayerNorm, Panels};
 use crate::safetensors_model::WeightFile;
 
 pub(super) struct Weights {

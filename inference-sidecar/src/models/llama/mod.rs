@@ -13,6 +13,7 @@ mod shape;
 mod tensors;
 
 use candle_core::Device;
+use kernels::KvFormat;
 
 use crate::error::Error;
 use crate::gguf::GgufFile;
@@ -58,8 +59,20 @@ pub enum Precision {
     /// Activations to 8 bits where they meet quantised weights, as llama.cpp does; keys and
     /// values to f16.
     Fast,
+    /// As `Fast`, with keys and values in 8 bits.
+    Compact,
     /// Nothing but f32: slow, the reference in tests.
     Exact,
+}
+
+impl Precision {
+    fn kv_format(self) -> KvFormat {
+        match self {
+            Self::Fast => KvFormat::F16,
+            Self::Compact => KvFormat::Int8,
+            Self::Exact => KvFormat::F32,
+        }
+    }
 }
 
 impl LlamaOptions {
@@ -145,17 +158,18 @@ impl LanguageModel for Llama {
     }
 
     fn kv_block_bytes(&self) -> usize {
-        let Shape { layers, heads, .. } = self.shape;
-        let (size, bytes) = match &self.place {
-            Place::Host(model) => (heads.stored_size(), model.stored_bytes()),
-            Place::Device(_) => (heads.size, size_of::<f32>()),
-        };
-        2 * layers * heads.kv * size * KV_BLOCK_TOKENS * bytes
+        match &self.place {
+            Place::Host(model) => model.block_bytes(&self.shape),
+            Place::Device(_) => {
+                let Shape { layers, heads, .. } = self.shape;
+                2 * layers * heads.kv * heads.size * KV_BLOCK_TOKENS * size_of::<f32>()
+            }
+        }
     }
 
     fn reserve_kv(&mut self, blocks: usize) -> Result<(), Error> {
         match &mut self.place {
-            Place::Host(model) => model.reserve_kv(blocks, &self.shape),
+            Place::Host(model) => model.reserve_kv(blocks, &self.shape)?,
             Place::Device(model) => model.reserve_kv(blocks, &self.shape)?,
         }
         Ok(())

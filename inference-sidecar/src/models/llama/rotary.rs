@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use candle_nn::rotary_emb::{rope, rope_i};
+use kernels::Turns;
 
 use crate::error::Error;
 use crate::gguf::GgufFile;
-use crate::models::cpu::Turns;
 use crate::safetensors_model::{LlamaConfig, RopeScaling};
 
 /// How heads turn with the position of their token.

@@ -1,10 +1,11 @@
 //! The sizes of a model as its file states them, each within bounds that no real model breaks.
 
+use kernels::Heads;
+
 use super::rotary::Rotary;
 use crate::error::Error;
 use crate::gguf::GgufFile;
 use crate::models::Module;
-use crate::models::cpu::Heads;
 use crate::safetensors_model::SafetensorsModel;
 
 /// Sizes and constants of a Llama model.

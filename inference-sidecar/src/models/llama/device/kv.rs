@@ -2,8 +2,8 @@
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
+use kernels::Heads;
 
-use crate::models::cpu::Heads;
 use crate::models::{BatchPlan, KV_BLOCK_TOKENS, SequencePlan};
 
 /// Keys and values of one layer: slot × (kv heads · head size); a block is 16 slots in a row.

@@ -49,24 +49,26 @@ pub(super) fn low_rank(change: &LowRank, activations: &Tensor) -> candle_core::R
 }
 
 fn on_device(matrix: &Matrix, device: &Device) -> candle_core::Result<QTensor> {
-    let storage = QStorage::from_data(Cow::Borrowed(matrix.bytes()), device, matrix.format.into())?;
+    let storage = QStorage::from_data(
+        Cow::Borrowed(matrix.bytes()),
+        device,
+        candle_format(matrix.format),
+    )?;
     QTensor::new(storage, (matrix.rows, matrix.columns))
 }
 
-impl From<Format> for GgmlDType {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::F32 => Self::F32,
-            Format::F16 => Self::F16,
-            Format::Bf16 => Self::BF16,
-            Format::Q4_0 => Self::Q4_0,
-            Format::Q4_1 => Self::Q4_1,
-            Format::Q5_0 => Self::Q5_0,
-            Format::Q5_1 => Self::Q5_1,
-            Format::Q8_0 => Self::Q8_0,
-            Format::Q4K => Self::Q4K,
-            Format::Q5K => Self::Q5K,
-            Format::Q6K => Self::Q6K,
-        }
+fn candle_format(format: Format) -> GgmlDType {
+    match format {
+        Format::F32 => GgmlDType::F32,
+        Format::F16 => GgmlDType::F16,
+        Format::Bf16 => GgmlDType::BF16,
+        Format::Q4_0 => GgmlDType::Q4_0,
+        Format::Q4_1 => GgmlDType::Q4_1,
+        Format::Q5_0 => GgmlDType::Q5_0,
+        Format::Q5_1 => GgmlDType::Q5_1,
+        Format::Q8_0 => GgmlDType::Q8_0,
+        Format::Q4K => GgmlDType::Q4K,
+        Format::Q5K => GgmlDType::Q5K,
+        Format::Q6K => GgmlDType::Q6K,
     }
 }

@@ -1,11 +1,12 @@
 //! One step over a batch plan: all tokens of all sequences are rows of the same matrices.
 
-use super::weights::{Layer, Linear, Weights};
-use crate::error::Error;
-use crate::models::cpu::{
+use kernels::{
     Attention, HostKv, Level, Pool, Product, QuantizedRows, Span, Turns, Write, float_product,
     gate, multiply, rms_norm, turn,
 };
+
+use super::weights::{Layer, Linear, Weights};
+use crate::error::Error;
 use crate::models::llama::shape::Shape;
 use crate::models::{BatchPlan, LowRank, Module};
 
@@ -39,20 +40,21 @@ type Target<'a> = (Module, &'a mut [f32], Write);
 
 impl Step<'_> {
     /// Returns the scores that the plan asks for.
-    pub(super) fn run(&self, kv: &mut [HostKv], buffers: &mut Buffers) -> Result<Vec<f32>, Error> {
+    pub(super) fn run(&self, kv: &mut HostKv, buffers: &mut Buffers) -> Result<Vec<f32>, Error> {
         let spans: Vec<Span<'_>> = self.spans().collect();
+        buffers.attention.plan(self.pool, self.shape.heads, &spans);
         let positions = spans
             .iter()
             .flat_map(|span| span.position..span.position + span.tokens);
         let turns = self.shape.rotary.turns(positions);
         self.look_up(buffers);
-        for (index, (layer, kv)) in self.weights.layers.iter().zip(kv).enumerate() {
+        for (index, layer) in self.weights.layers.iter().enumerate() {
             if (self.plan.is_abandoned)() {
                 return Err(Error::Cancelled);
             }
             let layer = (index, layer);
             self.project_heads(layer, buffers);
-            self.attend(kv, &spans, &turns, buffers);
+            self.attend(index, kv, &turns, buffers);
             self.add_attended(layer, buffers);
             self.feed_forward(layer, buffers);
         }
@@ -100,19 +102,15 @@ impl Step<'_> {
         self.project(layer, &buffers.normed, &mut buffers.quantized, targets);
     }
 
-    fn attend(&self, kv: &mut HostKv, spans: &[Span<'_>], turns: &Turns, buffers: &mut Buffers) {
+    fn attend(&self, layer: usize, kv: &mut HostKv, turns: &Turns, buffers: &mut Buffers) {
         let (pool, level) = (self.pool, self.level);
         let (width, kv_width) = self.shape.head_widths();
         turn(pool, level, turns, &mut buffers.queries, width);
         turn(pool, level, turns, &mut buffers.keys, kv_width);
-        kv.write(level, spans, &buffers.keys, &buffers.values);
-        buffers.attention.attend(
-            (pool, level),
-            kv,
-            spans,
-            &buffers.queries,
-            &mut buffers.attended,
-        );
+        let attention = &mut buffers.attention;
+        attention.write((pool, level), kv, layer, &buffers.keys, &buffers.values);
+        let (queries, attended) = (&buffers.queries, &mut buffers.attended);
+        attention.attend((pool, level), kv, layer, queries, attended);
     }
 
     fn add_attended(&self, layer: (usize, &Layer), buffers: &mut Buffers) {

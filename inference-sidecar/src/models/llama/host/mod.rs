@@ -6,9 +6,10 @@
 mod forward;
 mod weights;
 
+use kernels::{HostKv, Level, Pool};
+
 use crate::error::Error;
 use crate::models::BatchPlan;
-use crate::models::cpu::{HostKv, Level, Pool};
 use crate::models::llama::Precision;
 use crate::models::llama::shape::Shape;
 use crate::models::llama::tensors::Tensors;
@@ -18,8 +19,8 @@ use weights::Weights;
 /// Weights, keys and values, and the memory of a step.
 pub(super) struct HostModel {
     weights: Weights,
-    /// By layer.
-    kv: Vec<HostKv>,
+    /// None until its size is known.
+    kv: Option<HostKv>,
     buffers: Buffers,
     precision: Precision,
     level: Level,
@@ -36,7 +37,7 @@ impl HostModel {
         tracing::debug!(?level, "kernels chosen");
         Ok(Self {
             weights: Weights::read(tensors, shape, precision)?,
-            kv: Vec::new(),
+            kv: None,
             buffers: Buffers::default(),
             precision,
             level,
@@ -44,20 +45,21 @@ impl HostModel {
         })
     }
 
-    pub(super) fn reserve_kv(&mut self, blocks: usize, shape: &Shape) {
-        let layer = |_| match self.precision {
-            Precision::Fast => HostKv::half(blocks, shape.heads),
-            Precision::Exact => HostKv::full(blocks, shape.heads),
-        };
-        self.kv = (0..shape.layers).map(layer).collect();
+    pub(super) fn reserve_kv(&mut self, blocks: usize, shape: &Shape) -> Result<(), Error> {
+        let kv = HostKv::new(
+            self.precision.kv_format(),
+            shape.layers,
+            blocks,
+            shape.heads,
+        )?;
+        self.kv = Some(kv);
+        Ok(())
     }
 
-    /// Bytes of a key or value.
-    pub(super) fn stored_bytes(&self) -> usize {
-        match self.precision {
-            Precision::Fast => size_of::<u16>(),
-            Precision::Exact => size_of::<f32>(),
-        }
+    /// Bytes of a block of keys and values.
+    pub(super) fn block_bytes(&self, shape: &Shape) -> usize {
+        let format = self.precision.kv_format();
+        format.block_bytes(shape.layers, shape.heads)
     }
 
     pub(super) fn forward(
@@ -72,6 +74,7 @@ impl HostModel {
             level: self.level,
             pool: self.pool,
         };
-        step.run(&mut self.kv, &mut self.buffers)
+        let kv = self.kv.as_mut().expect("blocks are reserved first");
+        step.run(kv, &mut self.buffers)
     }
 }

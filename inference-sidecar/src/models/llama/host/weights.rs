@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use kernels::{Arena, Matrix, PackedMatrix};
+
 use crate::error::Error;
-use crate::models::cpu::PackedMatrix;
+use crate::models::Module;
 use crate::models::llama::Precision;
 use crate::models::llama::shape::Shape;
 use crate::models::llama::tensors::{TensorName, Tensors};
-use crate::models::{Matrix, Module, UnreadMatrix};
 
 pub(super) struct Weights {
     pub embedding: Arc<Linear>,
@@ -37,17 +38,6 @@ impl Layer {
 }
 
 impl Linear {
-    fn read(matrix: &UnreadMatrix<'_>, precision: Precision) -> Result<Self, Error> {
-        let packed = match precision {
-            Precision::Fast => PackedMatrix::read(matrix)?,
-            Precision::Exact => None,
-        };
-        match packed {
-            Some(packed) => Ok(Self::Packed(packed)),
-            None => matrix.read().map(Self::Unpacked),
-        }
-    }
-
     /// The values of one row.
     pub(super) fn read_row(&self, row: usize, values: &mut [f32]) {
         match self {
@@ -63,45 +53,71 @@ impl Weights {
         shape: &Shape,
         precision: Precision,
     ) -> Result<Self, Error> {
-        let (vocabulary, hidden) = (shape.vocabulary, shape.hidden);
-        let vectors = |name| -> Result<_, Error> {
-            let matrix = tensors.unread_matrix(name, vocabulary, hidden)?;
-            Ok(Arc::new(Linear::read(&matrix, precision)?))
-        };
-        let embedding = vectors(TensorName::Embedding)?;
-        let output = match tensors.has(TensorName::Output) {
-            true => vectors(TensorName::Output)?,
-            // Without a matrix of its own the output uses the vectors of the vocabulary.
-            false => embedding.clone(),
-        };
-        let layers = (0..shape.layers).map(|index| read_layer(tensors, shape, precision, index));
-        Ok(Self {
-            embedding,
-            layers: layers.collect::<Result<_, _>>()?,
-            output_norm: tensors.vector(TensorName::OutputNorm, hidden)?,
-            output,
-        })
+        let arena = Arena::default();
+        Reader {
+            tensors,
+            shape,
+            precision,
+            arena,
+        }
+        .weights()
     }
 }
 
-fn read_layer(
-    tensors: &Tensors<'_>,
-    shape: &Shape,
+struct Reader<'a> {
+    tensors: &'a Tensors<'a>,
+    shape: &'a Shape,
     precision: Precision,
-    index: usize,
-) -> Result<Layer, Error> {
-    let linear = |module| {
-        let (outputs, inputs) = shape.of_module(module);
-        let name = TensorName::Linear(index, module);
-        Linear::read(&tensors.unread_matrix(name, outputs, inputs)?, precision)
-    };
-    let norm = |name| tensors.vector(name, shape.hidden);
-    Ok(Layer {
-        attention_norm: norm(TensorName::AttentionNorm(index))?,
-        feed_forward_norm: norm(TensorName::FeedForwardNorm(index))?,
-        linears: Module::ALL
-            .map(linear)
-            .into_iter()
-            .collect::<Result<_, _>>()?,
-    })
+    /// Matrices lie in it in the order in which a step meets them.
+    arena: Arena,
+}
+
+impl Reader<'_> {
+    fn weights(&mut self) -> Result<Weights, Error> {
+        let embedding = Arc::new(self.vectors(TensorName::Embedding)?);
+        let layers = (0..self.shape.layers).map(|index| self.layer(index));
+        let layers = layers.collect::<Result<_, _>>()?;
+        let output = match self.tensors.has(TensorName::Output) {
+            true => Arc::new(self.vectors(TensorName::Output)?),
+            // Without a matrix of its own the output uses the vectors of the vocabulary.
+            false => embedding.clone(),
+        };
+        let output_norm = TensorName::OutputNorm;
+        Ok(Weights {
+            embedding,
+            layers,
+            output_norm: self.tensors.vector(output_norm, self.shape.hidden)?,
+            output,
+        })
+    }
+
+    fn vectors(&mut self, name: TensorName) -> Result<Linear, Error> {
+        self.linear(name, self.shape.vocabulary, self.shape.hidden)
+    }
+
+    fn layer(&mut self, index: usize) -> Result<Layer, Error> {
+        let mut linears = Vec::with_capacity(Module::ALL.len());
+        for module in Module::ALL {
+            let (outputs, inputs) = self.shape.of_module(module);
+            linears.push(self.linear(TensorName::Linear(index, module), outputs, inputs)?);
+        }
+        let norm = |name| self.tensors.vector(name, self.shape.hidden);
+        Ok(Layer {
+            attention_norm: norm(TensorName::AttentionNorm(index))?,
+            feed_forward_norm: norm(TensorName::FeedForwardNorm(index))?,
+            linears,
+        })
+    }
+
+    fn linear(&mut self, name: TensorName, rows: usize, columns: usize) -> Result<Linear, Error> {
+        let matrix = self.tensors.unread_matrix(name, rows, columns)?;
+        let packed = match self.precision {
+            Precision::Fast | Precision::Compact => matrix.pack(&mut self.arena)?,
+            Precision::Exact => None,
+        };
+        match packed {
+            Some(packed) => Ok(Linear::Packed(packed)),
+            None => matrix.read().map(Linear::Unpacked),
+        }
+    }
 }

@@ -1,22 +1,25 @@
-//! Rows of f32 activations × f32 weights in panels, with bias and what follows.
+//! Rows of activations × weights in panels, both in bf16, with bias and what follows.
 //!
-//! A panel has the weights of sixteen outputs, input after input, so that one load brings a weight of
-//! each. Inputs are taken in blocks, for which a few panels stay in the nearest cache while all rows of a
-//! piece meet them. Each result is one chain of fused multiplications and additions that begins with the
-//! bias and takes the inputs in their order: it depends on no other row, nor on how the work is cut.
+//! A panel has the weights of sixteen outputs, two inputs after two inputs, so that one load brings two
+//! weights of each. Inputs are taken in blocks, for which a few panels stay in the nearest cache while all
+//! rows of a piece meet them. Each result is one chain in f32 that begins with the bias and takes the inputs
+//! pair by pair, the second one first, as the instruction `vdpbf16ps` does: it depends on no other row, nor
+//! on how the work is cut.
 //!
 //! Rows are filled up to whole vectors ([`filled`]), as are the outputs.
 
 // Sums stay in registers only where both indices are constants of an unrolled loop.
 #![allow(clippy::needless_range_loop)]
 
+use half::bf16;
+
 use super::activation::{Activation, activate};
 use super::lanes::{Kernel, LANES, Lanes, Level, filled};
-use super::parts::{Band, Bands};
+use super::parts::{Band, Bands, Chunks};
 use super::pool::Pool;
-use crate::models::Matrix;
+use crate::Matrix;
 
-/// Inputs that are taken together.
+/// Pairs of inputs that are taken together.
 const DEPTH: usize = 192;
 /// Panels that stay in the cache together; the widest tile has as many.
 const GROUP: usize = 2;
@@ -25,27 +28,74 @@ const ROWS: usize = 96;
 /// Pieces of work for each thread, so that one that is slow holds the others up only briefly.
 const PIECES: usize = 4;
 
-/// Sixteen weights in a cache line of their own.
+/// Two weights of sixteen outputs, in a cache line of their own.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct Line(pub [f32; LANES]);
+struct Line([u16; 2 * LANES]);
 
 impl Line {
-    pub(super) const ZERO: Self = Self([0.0; LANES]);
+    const ZERO: Self = Self([0; 2 * LANES]);
+}
+
+/// Rows of activations in bf16, filled up with zeros; the buffer is kept from step to step.
+#[derive(Default)]
+pub struct HalfRows {
+    width: usize,
+    values: Vec<u16>,
+}
+
+/// Values of a piece of rounding.
+const ROUNDED: usize = 1 << 14;
+
+impl HalfRows {
+    /// Replaces all rows; those of `rows` have `width` values, filled up.
+    pub fn set(&mut self, pool: &Pool, level: Level, rows: &[f32], width: usize) {
+        assert!(width.is_multiple_of(LANES) && rows.len().is_multiple_of(width));
+        self.width = width;
+        self.values.resize(rows.len(), 0);
+        let parts = Chunks::new(&mut self.values, ROUNDED);
+        pool.for_each(parts, |part, results| {
+            let values = &rows[part * ROUNDED..][..results.len()];
+            level.run(Round { values, results });
+        });
+    }
+
+    fn count(&self) -> usize {
+        self.values.len() / self.width
+    }
+}
+
+struct Round<'a> {
+    values: &'a [f32],
+    results: &'a mut [u16],
+}
+
+impl Kernel for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let (values, _) = self.values.as_chunks::<LANES>();
+        let (results, _) = self.results.as_chunks_mut::<LANES>();
+        for (values, results) in values.iter().zip(results) {
+            *results = lanes.to_bf16(lanes.load(values));
+        }
+    }
 }
 
 /// Linear layers over the same inputs, packed together. Their results lie side by side.
-pub(in crate::models) struct Panels {
-    inputs: usize,
+pub struct Panels {
+    /// Pairs of inputs.
+    pairs: usize,
     /// Panel by panel.
     weights: Vec<Line>,
-    /// One line for each panel.
-    bias: Vec<Line>,
+    /// Of the outputs of each panel.
+    bias: Vec<[f32; LANES]>,
 }
 
 /// What becomes of the products.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::models) enum Finish {
+pub enum Finish {
     Replace,
     /// Added to what is there.
     Add,
@@ -53,13 +103,15 @@ pub(in crate::models) enum Finish {
 }
 
 impl Panels {
-    /// Each layer has its weights, outputs × inputs, and one value of bias for each output.
-    pub(in crate::models) fn pack(layers: &[(Matrix, Vec<f32>)]) -> Self {
+    /// Each layer has its weights, outputs × inputs, which are rounded to bf16, and one value of bias for
+    /// each output.
+    pub fn pack(layers: &[(Matrix, Vec<f32>)]) -> Self {
         let inputs = layers[0].0.columns;
         let count: usize = layers.iter().map(|(m, _)| m.rows.div_ceil(LANES)).sum();
+        let pairs = inputs.div_ceil(2);
         let mut panels = Self {
-            inputs,
-            weights: Vec::with_capacity(count * inputs),
+            pairs,
+            weights: Vec::with_capacity(count * pairs),
             bias: Vec::with_capacity(count),
         };
         for (matrix, bias) in layers {
@@ -74,17 +126,24 @@ impl Panels {
     fn push(&mut self, matrix: &Matrix, bias: &[f32], first: usize) {
         let start = self.weights.len();
         // Outputs that fill up the last panel stay zero.
-        self.weights.resize(start + self.inputs, Line::ZERO);
-        let mut panel_bias = Line::ZERO;
-        let mut row = vec![0.0; self.inputs];
+        self.weights.resize(start + self.pairs, Line::ZERO);
+        let mut panel_bias = [0.0; LANES];
+        let mut row = vec![0.0; matrix.columns];
         for lane in 0..LANES.min(matrix.rows - first) {
             matrix.read_row(first + lane, &mut row);
-            for (line, weight) in self.weights[start..].iter_mut().zip(&row) {
-                line.0[lane] = *weight;
+            for (line, pair) in self.weights[start..].iter_mut().zip(row.chunks(2)) {
+                for (side, weight) in pair.iter().enumerate() {
+                    line.0[2 * lane + side] = bf16::from_f32(*weight).to_bits();
+                }
             }
-            panel_bias.0[lane] = bias[first + lane];
+            panel_bias[lane] = bias[first + lane];
         }
         self.bias.push(panel_bias);
+    }
+
+    /// Values of a row of inputs, filled up.
+    pub fn width(&self) -> usize {
+        filled(2 * self.pairs)
     }
 
     fn count(&self) -> usize {
@@ -92,22 +151,21 @@ impl Panels {
     }
 
     fn panel(&self, index: usize) -> &[Line] {
-        &self.weights[index * self.inputs..][..self.inputs]
+        &self.weights[index * self.pairs..][..self.pairs]
     }
 }
 
 /// The results of all layers of `panels` for each row.
-pub(in crate::models) fn project(
+pub fn project(
     pool: &Pool,
     level: Level,
     panels: &Panels,
-    rows: &[f32],
+    rows: &HalfRows,
     results: &mut [f32],
     finish: Finish,
 ) {
-    let (inputs, outputs) = (filled(panels.inputs), panels.count() * LANES);
-    let count = rows.len() / inputs;
-    assert_eq!(rows.len(), count * inputs);
+    let (count, outputs) = (rows.count(), panels.count() * LANES);
+    assert_eq!(rows.width, panels.width());
     assert_eq!(results.len(), count * outputs);
     let blocks = count.div_ceil(ROWS).max(1);
     let bands = (pool.threads() * PIECES).div_ceil(blocks);
@@ -117,11 +175,12 @@ pub(in crate::models) fn project(
         .map(|results| Bands::new(results, outputs, piece * LANES))
         .collect();
     pool.for_each(outputs, |_, (block, part, band)| {
-        let rows = &rows[block * ROWS * inputs..];
+        let values = &rows.values[block * ROWS * rows.width..];
         level.run(Piece {
             panels,
             first_panel: part * piece,
-            rows: &rows[..rows.len().min(ROWS * inputs)],
+            width: rows.width,
+            rows: &values[..values.len().min(ROWS * rows.width)],
             band,
             finish,
         });
@@ -132,7 +191,9 @@ pub(in crate::models) fn project(
 struct Piece<'a> {
     panels: &'a Panels,
     first_panel: usize,
-    rows: &'a [f32],
+    /// Values of a row.
+    width: usize,
+    rows: &'a [u16],
     band: Band<'a>,
     finish: Finish,
 }
@@ -143,15 +204,15 @@ impl Kernel for Piece<'_> {
     #[inline(always)]
     fn run<L: Lanes>(mut self, lanes: L) {
         let panels = self.band.columns() / LANES;
-        let rows = self.rows.len() / filled(self.panels.inputs);
-        let mut input = 0;
-        while input < self.panels.inputs {
+        let rows = self.rows.len() / self.width;
+        let mut pair = 0;
+        while pair < self.panels.pairs {
             let mut panel = 0;
             while panel < panels {
-                self.group(lanes, input, panel, rows);
+                self.group(lanes, pair, panel, rows);
                 panel += GROUP;
             }
-            input += DEPTH;
+            pair += DEPTH;
         }
         if let Finish::Activate(activation) = self.finish {
             for row in 0..rows {
@@ -162,18 +223,17 @@ impl Kernel for Piece<'_> {
 }
 
 impl Piece<'_> {
-    /// A block of inputs for a few panels and all rows.
+    /// A block of pairs for a few panels and all rows.
     #[inline(always)]
-    fn group<L: Lanes>(&mut self, lanes: L, input: usize, panel: usize, rows: usize) {
+    fn group<L: Lanes>(&mut self, lanes: L, pair: usize, panel: usize, rows: usize) {
         let mut row = 0;
         while row < rows {
             row += match rows - row {
-                12.. if L::SUMS >= 24 => self.tile::<L, 12, 2>(lanes, input, panel, row),
-                6.. if L::SUMS >= 24 => self.tile::<L, 6, 2>(lanes, input, panel, row),
-                6.. => self.tile::<L, 6, 1>(lanes, input, panel, row),
-                4.. => self.tile::<L, 4, 1>(lanes, input, panel, row),
-                2.. => self.tile::<L, 2, 2>(lanes, input, panel, row),
-                _ => self.tile::<L, 1, 2>(lanes, input, panel, row),
+                12.. if L::SUMS >= 24 => self.tile::<L, 12, 2>(lanes, pair, panel, row),
+                6.. if L::SUMS >= 24 => self.tile::<L, 6, 2>(lanes, pair, panel, row),
+                4.. => self.tile::<L, 4, 1>(lanes, pair, panel, row),
+                2.. => self.tile::<L, 2, 2>(lanes, pair, panel, row),
+                _ => self.tile::<L, 1, 2>(lanes, pair, panel, row),
             };
         }
     }
@@ -183,18 +243,18 @@ impl Piece<'_> {
     fn tile<L: Lanes, const N: usize, const W: usize>(
         &mut self,
         lanes: L,
-        input: usize,
+        pair: usize,
         panel: usize,
         row: usize,
     ) -> usize {
         let end = (panel + GROUP).min(self.band.columns() / LANES);
         let mut panel = panel;
         while panel + W <= end {
-            self.add::<L, N, W>(lanes, input, panel, row);
+            self.add::<L, N, W>(lanes, pair, panel, row);
             panel += W;
         }
         if panel < end {
-            self.add::<L, N, 1>(lanes, input, panel, row);
+            self.add::<L, N, 1>(lanes, pair, panel, row);
         }
         N
     }
@@ -203,25 +263,25 @@ impl Piece<'_> {
     fn add<L: Lanes, const N: usize, const W: usize>(
         &mut self,
         lanes: L,
-        input: usize,
+        pair: usize,
         panel: usize,
         row: usize,
     ) {
-        let (inputs, stride) = (self.panels.inputs, filled(self.panels.inputs));
-        let depth = DEPTH.min(inputs - input);
-        let mut rows: [&[f32]; N] = [&[]; N];
+        let depth = DEPTH.min(self.panels.pairs - pair);
+        let mut rows: [&[[u16; 2]]; N] = [&[]; N];
         for n in 0..N {
-            rows[n] = &self.rows[(row + n) * stride + input..][..depth];
+            let (pairs, _) = self.rows[(row + n) * self.width..].as_chunks();
+            rows[n] = &pairs[pair..][..depth];
         }
         let mut panels: [&[Line]; W] = [&[]; W];
         let mut sums = [[lanes.splat(0.0); W]; N];
         for w in 0..W {
             let index = self.first_panel + panel + w;
-            panels[w] = &self.panels.panel(index)[input..][..depth];
-            let bias = lanes.load(&self.panels.bias[index].0);
+            panels[w] = &self.panels.panel(index)[pair..][..depth];
+            let bias = lanes.load(&self.panels.bias[index]);
             for n in 0..N {
                 let result = lanes.load(self.result(row + n, panel + w));
-                sums[n][w] = match (input, self.finish) {
+                sums[n][w] = match (pair, self.finish) {
                     (0, Finish::Add) => lanes.add(bias, result),
                     (0, _) => bias,
                     _ => result,
@@ -247,9 +307,9 @@ impl Piece<'_> {
 /// Adds to each sum the products of its row with its panel, one after the other; all have the same
 /// length.
 #[inline(always)]
-pub(super) fn add_products<L: Lanes, const N: usize, const W: usize>(
+fn add_products<L: Lanes, const N: usize, const W: usize>(
     lanes: L,
-    mut rows: [&[f32]; N],
+    mut rows: [&[[u16; 2]]; N],
     mut panels: [&[Line]; W],
     mut sums: [[L::F; W]; N],
 ) -> [[L::F; W]; N] {
@@ -262,14 +322,14 @@ pub(super) fn add_products<L: Lanes, const N: usize, const W: usize>(
         panels[w] = &panels[w][..depth];
     }
     for k in 0..depth {
-        let mut weights = [lanes.splat(0.0); W];
-        for w in 0..W {
-            weights[w] = lanes.load(&panels[w][k].0);
+        let mut weights = [lanes.load_halves(&panels[0][k].0); W];
+        for w in 1..W {
+            weights[w] = lanes.load_halves(&panels[w][k].0);
         }
         for n in 0..N {
-            let value = lanes.splat(rows[n][k]);
+            let pair = rows[n][k];
             for w in 0..W {
-                sums[n][w] = lanes.fma(value, weights[w], sums[n][w]);
+                sums[n][w] = lanes.dot_halves(sums[n][w], weights[w], pair);
             }
         }
     }
@@ -319,14 +379,16 @@ mod tests {
             };
             let layers: Vec<_> = self.layers.iter().map(pack).collect();
             let panels = Panels::pack(&layers);
-            let mut rows = vec![f32::NAN; self.rows.len() * filled(self.inputs)];
+            let mut rows = vec![0.0; self.rows.len() * filled(self.inputs)];
             for (filled, row) in rows.chunks_mut(filled(self.inputs)).zip(&self.rows) {
                 filled[..row.len()].copy_from_slice(row);
             }
             let width = panels.count() * LANES;
             let mut results = vec![self.before; self.rows.len() * width];
             let pool = Pool::new(threads);
-            project(&pool, level, &panels, &rows, &mut results, finish);
+            let mut halves = HalfRows::default();
+            halves.set(&pool, level, &rows, filled(self.inputs));
+            project(&pool, level, &panels, &halves, &mut results, finish);
             let trim = |row: &[f32]| {
                 let mut rest = row;
                 let mut trimmed = Vec::new();
@@ -344,10 +406,13 @@ mod tests {
             let define = |(bias, weights): (&f32, &[f32])| {
                 let (mut chain, mut exact) = (bias + start, f64::from(bias + start));
                 let mut size = exact.abs();
-                for (x, w) in row.iter().zip(weights) {
-                    chain = x.mul_add(*w, chain);
-                    exact += f64::from(*x) * f64::from(*w);
-                    size += (f64::from(*x) * f64::from(*w)).abs();
+                let rounded = |x: f32| bf16::from_f32(x).to_f32();
+                for (x, w) in row.chunks(2).zip(weights.chunks(2)) {
+                    for (x, w) in x.iter().zip(w).rev() {
+                        chain = rounded(*x).mul_add(rounded(*w), chain);
+                        exact += f64::from(*x) * f64::from(*w);
+                        size += (f64::from(*x) * f64::from(*w)).abs();
+                    }
                 }
                 (chain, exact, size)
             };
@@ -382,7 +447,7 @@ mod tests {
                             found.iter().zip(case.defined(row, start))
                         {
                             assert_eq!(found.to_bits(), chain.to_bits(), "{level:?} {inputs}");
-                            assert!((f64::from(*found) - exact).abs() < 1e-6 * size);
+                            assert!((f64::from(*found) - exact).abs() < 8e-3 * size);
                         }
                     }
                 }

@@ -1,20 +1,22 @@
-//! AVX-512 with VNNI: Intel from Ice Lake, AMD from Zen 4.
+//! AVX-512 with VNNI (Intel from Cascade Lake), and with its BF16 instructions where they exist (Intel from
+//! Sapphire Rapids, AMD from Zen 4).
 
 #[allow(clippy::wildcard_imports, reason = "dozens of instructions")]
 use std::arch::x86_64::*;
 
-use super::{LANES, Lanes};
+use super::{LANES, Lanes, quarter};
 
-/// Proof that the processor has AVX-512 F, BW, VL and VNNI.
+/// Proof that the processor has AVX-512 F, BW, VL and VNNI; and BF16 if `BF16` is true.
 #[derive(Clone, Copy)]
-pub(in crate::models) struct Avx512(());
+pub struct Avx512<const BF16: bool>(());
 
-impl Avx512 {
+impl<const BF16: bool> Avx512<BF16> {
     pub(super) fn detect() -> Option<Self> {
         let has_all = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512vnni");
+            && is_x86_feature_detected!("avx512vnni")
+            && (!BF16 || is_x86_feature_detected!("avx512bf16"));
         has_all.then_some(Self(()))
     }
 }
@@ -28,10 +30,11 @@ macro_rules! run {
     };
 }
 
-impl Lanes for Avx512 {
+impl<const BF16: bool> Lanes for Avx512<BF16> {
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
+    type H = __m512i;
 
     const SUMS: usize = 24;
 
@@ -117,6 +120,11 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn shift_left<const BITS: u32>(self, a: Self::I) -> Self::I {
+        run!(_mm512_slli_epi32::<BITS>(a))
+    }
+
+    #[inline(always)]
     fn to_f32(self, a: Self::I) -> Self::F {
         run!(_mm512_cvtepi32_ps(a))
     }
@@ -164,6 +172,51 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn load_halves(self, bits: &[u16; 2 * LANES]) -> Self::H {
+        run!(std::mem::transmute::<[u16; 2 * LANES], __m512i>(*bits))
+    }
+
+    #[inline(always)]
+    fn to_bf16(self, a: Self::F) -> [u16; LANES] {
+        if BF16 {
+            return run!(std::mem::transmute::<__m256bh, [u16; LANES]>(
+                _mm512_cvtneps_pbh(a)
+            ));
+        }
+        run!({
+            let bits = _mm512_castps_si512(a);
+            let is_odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let half = _mm512_add_epi32(is_odd, _mm512_set1_epi32(0x7fff));
+            let rounded = _mm512_add_epi32(bits, half);
+            // What is not a number stays so, also where its upper half alone would be an infinity.
+            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
+            let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a);
+            let rounded = _mm512_mask_mov_epi32(rounded, is_nan, quiet);
+            let upper = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
+            std::mem::transmute::<__m256i, [u16; LANES]>(upper)
+        })
+    }
+
+    #[inline(always)]
+    fn dot_halves(self, sum: Self::F, weights: Self::H, x: [u16; 2]) -> Self::F {
+        let both = u32::from(x[0]) | u32::from(x[1]) << 16;
+        run!({
+            let x = _mm512_set1_epi32(both.cast_signed());
+            if BF16 {
+                let halves = std::mem::transmute::<__m512i, __m512bh>(weights);
+                return _mm512_dpbf16_ps(sum, halves, std::mem::transmute::<__m512i, __m512bh>(x));
+            }
+            // A bf16 is the upper half of an f32.
+            let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
+            let second = _mm512_castsi512_ps(_mm512_and_si512(weights, upper));
+            let second_x = _mm512_castsi512_ps(_mm512_and_si512(x, upper));
+            let first = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(weights));
+            let first_x = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(x));
+            _mm512_fmadd_ps(first, first_x, _mm512_fmadd_ps(second, second_x, sum))
+        })
+    }
+
+    #[inline(always)]
     fn to_i8(self, a: Self::F) -> [u8; LANES] {
         let mut bytes = [0; LANES];
         run!(_mm_storeu_si128(
@@ -171,5 +224,29 @@ impl Lanes for Avx512 {
             _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a))
         ));
         bytes
+    }
+
+    #[inline(always)]
+    fn sum(self, a: Self::F) -> f32 {
+        let eight = run!(_mm256_add_ps(
+            _mm512_castps512_ps256(a),
+            _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(a)))
+        ));
+        quarter::sum(run!(_mm_add_ps(
+            _mm256_castps256_ps128(eight),
+            _mm256_extractf128_ps::<1>(eight)
+        )))
+    }
+
+    #[inline(always)]
+    fn largest(self, a: Self::F) -> f32 {
+        let eight = run!(_mm256_max_ps(
+            _mm512_castps512_ps256(a),
+            _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(a)))
+        ));
+        quarter::largest(run!(_mm_max_ps(
+            _mm256_castps256_ps128(eight),
+            _mm256_extractf128_ps::<1>(eight)
+        )))
     }
 }

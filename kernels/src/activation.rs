@@ -4,7 +4,7 @@ use super::lanes::{LANES, Lanes};
 
 /// An activation function by its definition in PyTorch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::models) enum Activation {
+pub enum Activation {
     /// x Φ(x)
     Gelu,
     /// x / 2 (1 + tanh(√(2/π) (x + 0.044715 x³)))
@@ -89,7 +89,7 @@ pub(super) mod tests {
     //! what is not a number stays so.
 
     use super::*;
-    use crate::models::cpu::lanes::{Kernel, Level};
+    use crate::lanes::{Kernel, Level};
 
     struct Activate<'a>(Activation, &'a mut [f32]);
 
@@ -102,11 +102,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::models::cpu) fn activate_at(
-        level: Level,
-        activation: Activation,
-        values: &mut [f32],
-    ) {
+    pub(crate) fn activate_at(level: Level, activation: Activation, values: &mut [f32]) {
         level.run(Activate(activation, values));
     }
 

@@ -5,16 +5,15 @@
 
 #![allow(clippy::needless_range_loop)]
 
-use super::cells::Cells;
+use super::cells::{BESIDE, Layer};
 use super::softmax::{Factors, Peak};
-use super::{Piece, SEGMENT, SEGMENT_BLOCKS};
-use crate::models::cpu::lanes::{Kernel, LANES, Lanes};
-use crate::models::cpu::stored::Stored;
-use crate::models::{BlockId, KV_BLOCK_TOKENS};
+use super::{BlockId, KV_BLOCK_TOKENS, Piece, SEGMENT, SEGMENT_BLOCKS};
+use crate::lanes::{Kernel, LANES, Lanes};
+use crate::stored::Stored;
 
 /// Computes a piece.
 pub(super) struct Segments<'a, T> {
-    pub cells: &'a Cells<T>,
+    pub cells: &'a Layer<'a, T>,
     /// Of the sequence.
     pub blocks: &'a [BlockId],
     /// Of the tokens of the piece: tokens × heads × head size.
@@ -29,7 +28,7 @@ impl<T: Stored> Kernel for Segments<'_, T> {
 
     #[inline(always)]
     fn run<L: Lanes>(mut self, lanes: L) {
-        let rows = self.piece.tokens * self.cells.heads.group();
+        let rows = self.piece.tokens * self.cells.heads().group();
         let mut first = 0;
         // As many sums at once as there are registers for; all sizes give the same results.
         while first < rows {
@@ -59,7 +58,7 @@ impl<T: Stored> Segments<'_, T> {
     /// Computes `N` rows, `W` vectors at once; returns `N`.
     #[inline(always)]
     fn rows<L: Lanes, const N: usize, const W: usize>(&mut self, lanes: L, first: usize) -> usize {
-        let (heads, piece) = (self.cells.heads, self.piece);
+        let (heads, piece) = (self.cells.heads(), self.piece);
         let group = heads.group();
         let mut rows = Rows {
             cells: self.cells,
@@ -90,7 +89,7 @@ impl<T: Stored> Segments<'_, T> {
 
 /// Query rows that meet the same keys and values.
 struct Rows<'a, T, const N: usize> {
-    cells: &'a Cells<T>,
+    cells: &'a Layer<'a, T>,
     kv_head: usize,
     queries: [&'a [f32]; N],
     /// Positions that each row sees, from the start of the sequence.
@@ -118,12 +117,12 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
             self.score::<L, 1>(lanes, blocks, block);
             block += 1;
         }
-        let width = self.cells.heads.stored_size();
-        let size = self.cells.heads.partial_size();
+        let width = self.cells.heads().stored_size();
+        let size = self.cells.heads().partial_size();
         let mut factors = [None; N];
         for row in 0..N {
             let partial = &mut partials[row * size..][..size];
-            let mut peak = self.normalise(lanes, row, segment * SEGMENT, blocks.len());
+            let mut peak = self.normalise(lanes, row, segment * SEGMENT, blocks);
             if !begins {
                 let (joined, both) = Peak::read(partial, width).join(lanes, peak);
                 (peak, factors[row]) = (joined, Some(both));
@@ -144,10 +143,11 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
     /// The scores of `W` blocks.
     #[inline(always)]
     fn score<L: Lanes, const W: usize>(&mut self, lanes: L, blocks: &[BlockId], first: usize) {
-        let size = self.cells.heads.size;
+        let size = self.cells.heads().size;
         let mut keys: [&[[T; LANES]]; W] = [&[]; W];
         for index in 0..W {
-            keys[index] = &self.cells.keys(blocks[first + index], self.kv_head)[..size];
+            let length = size * BESIDE - (BESIDE - 1);
+            keys[index] = &self.cells.keys(blocks[first + index], self.kv_head)[..length];
         }
         let mut queries = self.queries;
         for row in 0..N {
@@ -156,35 +156,42 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
         let mut sums = [[lanes.splat(0.0); W]; N];
         for value in 0..size {
             for index in 0..W {
-                let key = T::load(lanes, &keys[index][value]);
+                let key = T::load(lanes, &keys[index][value * BESIDE]);
                 for row in 0..N {
                     let query = lanes.splat(queries[row][value]);
                     sums[row][index] = lanes.fma(key, query, sums[row][index]);
                 }
             }
         }
-        let scale = lanes.splat(1.0 / (size as f32).sqrt());
+        let root = lanes.splat(1.0 / (size as f32).sqrt());
+        let mut scales = [root; W];
+        if T::SCALE > 0 {
+            for index in 0..W {
+                let (of_keys, _) = self.cells.scales(blocks[first + index], self.kv_head);
+                scales[index] = lanes.mul(root, T::load_scales(lanes, of_keys));
+            }
+        }
         for row in 0..N {
             for index in 0..W {
-                let scores = lanes.mul(sums[row][index], scale);
+                let scores = lanes.mul(sums[row][index], scales[index]);
                 lanes.store(scores, &mut self.scores[row][first + index]);
             }
         }
     }
 
-    /// Turns the scores of a row into weights.
+    /// Turns the scores of a row into weights, and those into what the stored values are multiplied by.
     #[inline(always)]
     fn normalise<L: Lanes>(
         &mut self,
         lanes: L,
         row: usize,
         position: usize,
-        blocks: usize,
+        blocks: &[BlockId],
     ) -> Peak {
         let seen = self.seen[row].saturating_sub(position);
-        let scores = &mut self.scores[row][..blocks];
+        let scores = &mut self.scores[row][..blocks.len()];
         let mut highest = lanes.splat(f32::NEG_INFINITY);
-        for block in 0..blocks {
+        for block in 0..blocks.len() {
             let left = seen.saturating_sub(block * KV_BLOCK_TOKENS);
             let scores = lanes.load(&scores[block]);
             let scores = lanes.keep_first(scores, left, f32::NEG_INFINITY);
@@ -193,11 +200,18 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
         let highest = lanes.largest(highest);
         let minus = lanes.splat(-highest);
         let mut total = lanes.splat(0.0);
-        for block in 0..blocks {
+        for block in 0..blocks.len() {
             let left = seen.saturating_sub(block * KV_BLOCK_TOKENS);
             let weights = lanes.exp(lanes.add(lanes.load(&scores[block]), minus));
             let weights = lanes.keep_first(weights, left, 0.0);
             total = lanes.add(total, weights);
+            let weights = match T::SCALE {
+                0 => weights,
+                _ => {
+                    let (_, of_values) = self.cells.scales(blocks[block], self.kv_head);
+                    lanes.mul(weights, T::load_scales(lanes, of_values))
+                }
+            };
             lanes.store(weights, &mut scores[block]);
         }
         let total = lanes.sum(total);
@@ -214,14 +228,14 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
         (factors, partials): (&[Option<Factors<L>>; N], &mut [f32]),
     ) {
         let mut sums = [[lanes.splat(0.0); W]; N];
+        let of_token = self.cells.heads().stored_size() / LANES;
         for (block, id) in blocks.iter().enumerate() {
-            let mut values = [self.cells.values(*id, self.kv_head, first); W];
-            for index in 1..W {
-                values[index] = self.cells.values(*id, self.kv_head, first + index);
-            }
+            let values = self.cells.values(*id, self.kv_head);
+            let values = &values[..KV_BLOCK_TOKENS * of_token];
             for slot in 0..KV_BLOCK_TOKENS {
+                let values = &values[slot * of_token + first..][..W];
                 for index in 0..W {
-                    let value = T::load(lanes, &values[index][slot]);
+                    let value = T::load(lanes, &values[index]);
                     for row in 0..N {
                         let weight = lanes.splat(self.scores[row][block][slot]);
                         sums[row][index] = lanes.fma(value, weight, sums[row][index]);
@@ -229,7 +243,7 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
                 }
             }
         }
-        let size = self.cells.heads.partial_size();
+        let size = self.cells.heads().partial_size();
         for row in 0..N {
             for index in 0..W {
                 let (to, _) = partials[row * size + (first + index) * LANES..].as_chunks_mut();

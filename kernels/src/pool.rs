@@ -21,7 +21,7 @@ const LOOKS: usize = 64;
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// The threads.
-pub(in crate::models) struct Pool {
+pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<Worker>,
     /// One computation at a time.
@@ -55,13 +55,13 @@ const STOPPED: u64 = u64::MAX;
 
 impl Pool {
     /// The pool of this process, with as many threads as its settings ask for.
-    pub(in crate::models) fn global() -> &'static Self {
+    pub fn global() -> &'static Self {
         static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(rayon::current_num_threads()));
         &POOL
     }
 
     /// A pool of `threads` threads, the caller among them.
-    pub(super) fn new(threads: usize) -> Self {
+    pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared::default());
         let workers = (1..threads).filter_map(|_| {
             let shared = shared.clone();
@@ -83,7 +83,7 @@ impl Pool {
         }
     }
 
-    pub(super) fn threads(&self) -> usize {
+    pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
@@ -98,7 +98,7 @@ impl Pool {
     }
 
     /// Calls `work` with 0 to `count` - 1, each once, in any order, and returns when all are done.
-    pub(in crate::models) fn run(&self, count: usize, work: &Work<'_>) {
+    pub fn run(&self, count: usize, work: &Work<'_>) {
         let turn = match self.turn.try_lock() {
             Ok(turn) => Some(turn),
             Err(TryLockError::Poisoned(turn)) => Some(PoisonError::into_inner(turn)),

@@ -13,25 +13,29 @@ mod avx2;
 mod avx512;
 mod level;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod quarter;
 
-pub(in crate::models) use level::{Kernel, Level};
+pub use level::{Kernel, Level};
 
 /// Values that are worked on at once.
 pub(super) const LANES: usize = 16;
 
 /// The length of `count` values when they are filled up to whole vectors.
-pub(in crate::models) fn filled(count: usize) -> usize {
+pub fn filled(count: usize) -> usize {
     count.next_multiple_of(LANES)
 }
 
-/// The operations of one level. `f16` values are passed as their bits.
-pub(in crate::models) trait Lanes: Copy + Send + Sync {
+/// The operations of one level. `f16` and `bf16` values are passed as their bits.
+pub trait Lanes: Copy + Send + Sync {
     /// Sixteen f32.
     type F: Copy;
     /// Sixteen i32.
     type I: Copy;
     /// Sixty-four bytes: four for each lane.
     type B: Copy;
+    /// Thirty-two bf16: two for each lane.
+    type H: Copy;
 
     /// Sums of sixteen f32 for which there are registers beside what is added to them; 1 keeps the code
     /// of a level small.
@@ -58,6 +62,8 @@ pub(in crate::models) trait Lanes: Copy + Send + Sync {
     fn keep_first(self, a: Self::F, count: usize, other: f32) -> Self::F;
 
     fn splat_i32(self, value: i32) -> Self::I;
+    /// Times 2 to the power of `BITS`.
+    fn shift_left<const BITS: u32>(self, a: Self::I) -> Self::I;
     fn to_f32(self, a: Self::I) -> Self::F;
     fn load_bytes(self, bytes: &[u8; 64]) -> Self::B;
     fn low_nibbles(self, bytes: Self::B) -> Self::B;
@@ -84,6 +90,12 @@ pub(in crate::models) trait Lanes: Copy + Send + Sync {
     fn dot_small(self, sum: Self::I, weights: &[Self::B], x: &[[u8; 4]], _sets: usize) -> Self::I {
         self.dot_groups(sum, weights, x)
     }
+    fn load_halves(self, bits: &[u16; 2 * LANES]) -> Self::H;
+    /// To the nearest, ties to even; numbers below the normal ones may become zero.
+    fn to_bf16(self, a: Self::F) -> [u16; LANES];
+    /// Adds to each lane the product of its second value with that of `x`, then that of the first ones: two
+    /// roundings, since a product of two bf16 is exact. Results below the normal numbers may become zero.
+    fn dot_halves(self, sum: Self::F, weights: Self::H, x: [u16; 2]) -> Self::F;
     /// Rounds to the nearest, ties to even, and keeps the low byte of each value in -128 to 127.
     fn to_i8(self, a: Self::F) -> [u8; LANES];
 
@@ -95,15 +107,16 @@ pub(in crate::models) trait Lanes: Copy + Send + Sync {
         values[0]
     }
 
-    /// The sum, halves onto halves.
+    /// The sum, halves onto halves: lane 0 and lane 8, and so on.
     #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {
         self.fold(a, |x, y| x + y)
     }
 
+    /// As `max` of halves and halves.
     #[inline(always)]
     fn largest(self, a: Self::F) -> f32 {
-        self.fold(a, f32::max)
+        self.fold(a, |x, y| if x > y { x } else { y })
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use super::dot::dots;
 use super::parts::{Band, Bands};
 use super::pool::Pool;
 use super::product::Write;
-use crate::models::Matrix;
+use crate::Matrix;
 
 /// Weight rows that are unpacked together.
 const ROWS: usize = 4;
@@ -17,7 +17,7 @@ const TOKENS: usize = 4;
 const TASK_ROWS: usize = 16;
 
 /// tokens × columns activations times the transposed matrix and `scale`: tokens × rows.
-pub(in crate::models) fn float_product(
+pub fn float_product(
     pool: &Pool,
     matrix: &Matrix,
     activations: &[f32],

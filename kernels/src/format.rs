@@ -87,6 +87,12 @@ impl Format {
         blocks.checked_mul(self.block_bytes())
     }
 
+    /// Bytes of a matrix; None for sizes that do not fit the format, and without rows.
+    pub fn matrix_bytes(self, rows: usize, columns: usize) -> Option<usize> {
+        let bytes = self.row_bytes(columns)?.checked_mul(rows)?;
+        (rows > 0).then_some(bytes)
+    }
+
     /// Writes the weights in `bytes` to `values`; both hold the same whole number of blocks.
     #[inline(always)]
     pub fn unpack(self, bytes: &[u8], values: &mut [f32]) {
@@ -193,7 +199,7 @@ fn unpack_q8_0(block: &[u8; 34], values: &mut [f32; 32]) {
 
 /// The 6-bit scale and minimum of sub-block `i` of eight, packed in 12 bytes.
 #[inline(always)]
-pub(super) fn scale_and_minimum(packed: &[u8], i: usize) -> (u8, u8) {
+pub(crate) fn scale_and_minimum(packed: &[u8], i: usize) -> (u8, u8) {
     if i < 4 {
         return (packed[i] & 63, packed[i + 4] & 63);
     }
@@ -271,7 +277,7 @@ mod tests {
     //! Goal: each format unpacks to exactly what candle, an independent reader, makes of the bytes.
 
     use candle_core::Device;
-    use candle_core::quantized::QTensor;
+    use candle_core::quantized::{GgmlDType, QTensor};
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
 
@@ -283,7 +289,7 @@ mod tests {
         for format in Format::ALL {
             let weights: Vec<f32> = (0..1024).map(|_| random.random_range(-3.0..3.0)).collect();
             let tensor = candle_core::Tensor::new(weights.as_slice(), &Device::Cpu).unwrap();
-            let packed = QTensor::quantize(&tensor, format.into()).unwrap();
+            let packed = QTensor::quantize(&tensor, candle_format(format)).unwrap();
             let expected = packed
                 .dequantize(&Device::Cpu)
                 .unwrap()
@@ -299,6 +305,22 @@ mod tests {
                     "{format:?}: {a} {b}"
                 );
             }
+        }
+    }
+
+    fn candle_format(format: Format) -> GgmlDType {
+        match format {
+            Format::F32 => GgmlDType::F32,
+            Format::F16 => GgmlDType::F16,
+            Format::Bf16 => GgmlDType::BF16,
+            Format::Q4_0 => GgmlDType::Q4_0,
+            Format::Q4_1 => GgmlDType::Q4_1,
+            Format::Q5_0 => GgmlDType::Q5_0,
+            Format::Q5_1 => GgmlDType::Q5_1,
+            Format::Q8_0 => GgmlDType::Q8_0,
+            Format::Q4K => GgmlDType::Q4K,
+            Format::Q5K => GgmlDType::Q5K,
+            Format::Q6K => GgmlDType::Q6K,
         }
     }
 }

@@ -8,16 +8,22 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::lanes::{Kernel, LANES, Lanes, Level};
-use super::packed::{PackedMatrix, Packing, SUPER, Tile};
+use super::packed::{PackedMatrix, SUPER, Tile};
 use super::parts::{Band, Bands};
 use super::pool::Pool;
-use super::quantized::{QuantizedRow, QuantizedRows};
+use super::prefetch::prefetch;
+use super::quantized::{Block, GROUP, QuantizedRows};
+use crate::Format;
 
 /// Pieces of work for each thread, so that one that is slow holds the others up only briefly.
 const PIECES: usize = 6;
+/// How far ahead weights are asked for.
+const AHEAD: usize = 8 << 10;
+/// Bytes of activations that stay near a thread while all tiles of a piece meet them.
+const CACHE: usize = 256 << 10;
 
 /// One matrix and where its results go: rows of activations × rows of the matrix.
-pub(in crate::models) struct Product<'a> {
+pub struct Product<'a> {
     pub matrix: &'a PackedMatrix,
     pub results: &'a mut [f32],
     pub write: Write,
@@ -25,13 +31,33 @@ pub(in crate::models) struct Product<'a> {
 
 /// What becomes of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::models) enum Write {
+pub enum Write {
     Replace,
     Add,
 }
 
+impl Write {
+    #[inline(always)]
+    fn whole<L: Lanes>(self, lanes: L, sums: L::F, results: &mut [f32; LANES]) {
+        let sums = match self {
+            Self::Replace => sums,
+            Self::Add => lanes.add(lanes.load(results), sums),
+        };
+        lanes.store(sums, results);
+    }
+
+    /// The rows of a last tile.
+    #[inline(always)]
+    fn part<L: Lanes>(self, lanes: L, sums: L::F, results: &mut [f32]) {
+        let mut all = [0.0; LANES];
+        all[..results.len()].copy_from_slice(results);
+        self.whole(lanes, sums, &mut all);
+        results.copy_from_slice(&all[..results.len()]);
+    }
+}
+
 /// Multiplies the same activations with several matrices.
-pub(in crate::models) fn multiply(
+pub fn multiply(
     pool: &Pool,
     level: Level,
     activations: &QuantizedRows,
@@ -41,7 +67,7 @@ pub(in crate::models) fn multiply(
     let piece = (tiles / (pool.threads() * PIECES)).max(1);
     let (mut bands, mut tasks) = (Vec::new(), Vec::new());
     for product in products {
-        let (rows, columns) = (product.matrix.rows, product.matrix.columns());
+        let (rows, columns) = (product.matrix.rows(), product.matrix.columns());
         assert_eq!(columns, activations.columns());
         assert_eq!(product.results.len(), activations.rows() * rows);
         bands.push(Bands::new(product.results, rows, piece * LANES));
@@ -72,136 +98,173 @@ impl Kernel for Piece<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        // Each number of bits gets loops of its own; what else differs is asked once a block.
-        match self.matrix.packing.bits {
-            4 => self.tiles::<L, 4>(lanes),
-            5 => self.tiles::<L, 5>(lanes),
-            6 => self.tiles::<L, 6>(lanes),
-            _ => self.tiles::<L, 8>(lanes),
+        // Each format gets loops of its own.
+        match self.matrix.format() {
+            Format::Q4_0 => self.tiles::<L, 4, 3, false>(lanes),
+            Format::Q4_1 => self.tiles::<L, 4, 0, false>(lanes),
+            Format::Q4K => self.tiles::<L, 4, 0, true>(lanes),
+            Format::Q5_0 => self.tiles::<L, 5, 4, false>(lanes),
+            Format::Q5_1 => self.tiles::<L, 5, 0, false>(lanes),
+            Format::Q5K => self.tiles::<L, 5, 0, true>(lanes),
+            Format::Q6K => self.tiles::<L, 6, 5, true>(lanes),
+            Format::Q8_0 => self.tiles::<L, 8, 7, false>(lanes),
+            Format::F32 | Format::F16 | Format::Bf16 => unreachable!("these are not packed"),
         }
     }
 }
 
 impl Piece<'_> {
+    /// A format is described by the bits of a quant, the power of two that is subtracted from it (0: there
+    /// is a minimum instead), and whether it is a K format.
     #[inline(always)]
-    fn tiles<L: Lanes, const BITS: usize>(mut self, lanes: L) {
-        let count = self.band.columns().div_ceil(LANES);
-        for index in 0..count {
-            let tile = self.matrix.tile(self.first_tile + index);
-            let rows = self.activations.rows();
-            let mut row = 0;
-            while row < rows {
-                row += match rows - row {
-                    8.. if L::SUMS > 1 => self.rows::<L, BITS, 8>(lanes, tile, index, row),
-                    4.. if L::SUMS > 1 => self.rows::<L, BITS, 4>(lanes, tile, index, row),
-                    2.. => self.rows::<L, BITS, 2>(lanes, tile, index, row),
-                    _ => self.rows::<L, BITS, 1>(lanes, tile, index, row),
-                };
+    fn tiles<L: Lanes, const BITS: usize, const SHIFT: u32, const K: bool>(mut self, lanes: L) {
+        let tiles = self.band.columns().div_ceil(LANES);
+        let rows = self.activations.rows();
+        let group_bytes = size_of_val(self.activations.group(0));
+        let rows_together = (CACHE / group_bytes).max(1) * GROUP;
+        let mut first = 0;
+        while first < rows {
+            let end = rows.min(first + rows_together);
+            for index in 0..tiles {
+                let tile = self.matrix.tile(self.first_tile + index);
+                let mut row = first;
+                while row < end {
+                    row += match end - row {
+                        8.. if L::SUMS > 1 => {
+                            self.rows::<L, BITS, SHIFT, K, 8>(lanes, tile, index, row)
+                        }
+                        4.. if L::SUMS > 1 => {
+                            self.rows::<L, BITS, SHIFT, K, 4>(lanes, tile, index, row)
+                        }
+                        _ => self.rows::<L, BITS, SHIFT, K, 1>(lanes, tile, index, row),
+                    };
+                }
             }
+            first = end;
         }
     }
 
-    /// Computes `T` rows of activations; returns `T`.
+    /// Computes `T` rows of activations, which are of one group; returns `T`.
     #[inline(always)]
-    fn rows<L: Lanes, const BITS: usize, const T: usize>(
+    fn rows<L: Lanes, const BITS: usize, const SHIFT: u32, const K: bool, const T: usize>(
         &mut self,
         lanes: L,
         tile: Tile<'_>,
         index: usize,
         first: usize,
     ) -> usize {
-        let rows: [_; T] = std::array::from_fn(|row| self.activations.row(first + row));
-        let sums = dots::<L, BITS, T>(lanes, tile, rows, self.matrix.packing);
-        for (offset, sum) in sums.into_iter().enumerate() {
-            let mut values = [0.0; LANES];
-            lanes.store(sum, &mut values);
-            let band = self.band.row(first + offset);
-            let end = band.len().min((index + 1) * LANES);
-            let results = &mut band[index * LANES..end];
-            match self.write {
-                Write::Replace => results.copy_from_slice(&values[..results.len()]),
-                Write::Add => results.iter_mut().zip(values).for_each(|(r, v)| *r += v),
+        let blocks = self.activations.group(first / GROUP);
+        let sums = dots::<L, BITS, SHIFT, K, T>(lanes, tile, blocks, first % GROUP);
+        for row in 0..T {
+            let results = &mut self.band.row(first + row)[index * LANES..];
+            match results.first_chunk_mut::<LANES>() {
+                Some(results) => self.write.whole(lanes, sums[row], results),
+                None => self.write.part(lanes, sums[row], results),
             }
         }
         T
     }
 }
 
-/// Sixteen weight rows, whose quants have `BITS` bits, with `T` rows of activations.
+/// Sixteen weight rows with `T` rows of activations, from row `first` of a group on.
 #[inline(always)]
-fn dots<L: Lanes, const BITS: usize, const T: usize>(
+fn dots<L: Lanes, const BITS: usize, const SHIFT: u32, const K: bool, const T: usize>(
     lanes: L,
     tile: Tile<'_>,
-    rows: [QuantizedRow<'_>; T],
-    packing: Packing,
+    blocks: &[Block],
+    first: usize,
 ) -> [L::F; T] {
     let mut sums = [lanes.splat(0.0); T];
-    let blocks = tile.quants.len() / BITS;
-    let quants = rows.map(|row| &row.quants.as_chunks::<8>().0[..blocks]);
-    let scales = rows.map(|row| &row.blocks[..blocks]);
-    for block in 0..blocks {
-        let lines = &tile.quants[block * BITS..][..BITS];
-        let weights = unpack::<L, BITS>(lanes, lines);
-        let weight_scales = block_scales(lanes, packing, tile, block);
-        for row in 0..T {
-            let scale = scales[row][block];
-            let x = &quants[row][block];
-            // Groups that share a scale.
-            let parts = if BITS == 6 { 2 } else { 1 };
-            for part in 0..parts {
-                let sum = match parts {
-                    1 => scale.sum(),
-                    _ => i32::from(scale.sums[part]),
-                };
-                let mut whole = lanes.splat_i32(-packing.offset * sum);
-                let groups = part * 8 / parts..(part + 1) * 8 / parts;
-                let (weights, x) = (&weights[groups.clone()], &x[groups]);
-                whole = match BITS {
-                    8 => lanes.dot_groups(whole, weights, x),
-                    _ => lanes.dot_small(whole, weights, x, 128 >> BITS),
-                };
-                let factors = lanes.mul(weight_scales[part], lanes.splat(scale.scale));
-                sums[row] = lanes.fma(lanes.to_f32(whole), factors, sums[row]);
-            }
-        }
-        if packing.has_minimum {
-            let minima = block_minima(lanes, packing, tile, block);
+    let (lines, _) = tile.quants.as_chunks::<BITS>();
+    // Known to be equal, the lengths are not checked in the loop.
+    let lines = &lines[..blocks.len()];
+    assert!(first + T <= GROUP);
+    let step = tile.bytes.len() / blocks.len();
+    for block in 0..blocks.len() {
+        // Beyond its end lies the next tile.
+        prefetch(tile.bytes, block * step + AHEAD, step);
+        let weights = unpack::<L, BITS>(lanes, &lines[block]);
+        let factors = block_scales::<L, BITS, K>(lanes, tile, block);
+        let x = &blocks[block];
+        if SHIFT > 0 {
             for row in 0..T {
-                let scale = scales[row][block];
-                let sum = lanes.splat(scale.scale * scale.sum() as f32);
-                sums[row] = lanes.fma(minima, sum, sums[row]);
+                let at = first + row;
+                let scale = lanes.splat(x.scales[at]);
+                // Halves that have a scale of their own.
+                let parts = if BITS == 6 { 2 } else { 1 };
+                for part in 0..parts {
+                    let minus_sums = if BITS == 6 {
+                        &x.minus_halves[part]
+                    } else {
+                        &x.minus_sums
+                    };
+                    let whole = lanes.shift_left::<SHIFT>(lanes.splat_i32(minus_sums[at]));
+                    let groups = part * 8 / parts..(part + 1) * 8 / parts;
+                    let (weights, x) = (&weights[groups.clone()], &x.quants[at][groups]);
+                    let whole = dot_all::<L, BITS>(lanes, whole, weights, x);
+                    let factor = lanes.mul(factors[part], scale);
+                    sums[row] = lanes.fma(lanes.to_f32(whole), factor, sums[row]);
+                }
+            }
+        } else {
+            let minima = block_minima::<L, K>(lanes, tile, block);
+            for row in 0..T {
+                let at = first + row;
+                let zero = lanes.splat_i32(0);
+                let whole = dot_all::<L, BITS>(lanes, zero, &weights, &x.quants[at]);
+                let factor = lanes.mul(factors[0], lanes.splat(x.scales[at]));
+                sums[row] = lanes.fma(lanes.to_f32(whole), factor, sums[row]);
+                sums[row] = lanes.fma(minima, lanes.splat(x.scaled_sums[at]), sums[row]);
             }
         }
     }
     sums
 }
 
+#[inline(always)]
+fn dot_all<L: Lanes, const BITS: usize>(
+    lanes: L,
+    sum: L::I,
+    weights: &[L::B],
+    x: &[[u8; 4]],
+) -> L::I {
+    match BITS {
+        8 => lanes.dot_groups(sum, weights, x),
+        _ => lanes.dot_small(sum, weights, x, 128 >> BITS),
+    }
+}
+
 /// The scales of a block; the second is that of its second half where that has one of its own.
 #[inline(always)]
-fn block_scales<L: Lanes>(lanes: L, packing: Packing, tile: Tile<'_>, block: usize) -> [L::F; 2] {
-    if !packing.is_k() {
+fn block_scales<L: Lanes, const BITS: usize, const K: bool>(
+    lanes: L,
+    tile: Tile<'_>,
+    block: usize,
+) -> [L::F; 2] {
+    if !K {
         return [lanes.load_f16(&tile.scales[block]); 2];
     }
     let factors = lanes.load_f16(&tile.scales[block / SUPER]);
-    let bytes = &tile.byte_scales[block * packing.scales()..][..packing.scales()];
-    let first = lanes.mul(factors, lanes.to_f32(lanes.load_i8(&bytes[0])));
-    if packing.scales() == 1 {
-        return [first; 2];
+    if BITS != 6 {
+        let bytes = lanes.load_i8(&tile.byte_scales[block]);
+        return [lanes.mul(factors, lanes.to_f32(bytes)); 2];
     }
-    let second = lanes.mul(factors, lanes.to_f32(lanes.load_i8(&bytes[1])));
-    [first, second]
+    let bytes = &tile.byte_scales[2 * block..][..2];
+    let mut scales = [factors; 2];
+    for half in 0..2 {
+        scales[half] = lanes.mul(factors, lanes.to_f32(lanes.load_i8(&bytes[half])));
+    }
+    scales
 }
 
 #[inline(always)]
-fn block_minima<L: Lanes>(lanes: L, packing: Packing, tile: Tile<'_>, block: usize) -> L::F {
-    if !packing.is_k() {
+fn block_minima<L: Lanes, const K: bool>(lanes: L, tile: Tile<'_>, block: usize) -> L::F {
+    if !K {
         return lanes.load_f16(&tile.minima[block]);
     }
     let factors = lanes.load_f16(&tile.minima[block / SUPER]);
-    lanes.mul(
-        factors,
-        lanes.to_f32(lanes.load_i8(&tile.byte_minima[block])),
-    )
+    let bytes = lanes.load_i8(&tile.byte_minima[block]);
+    lanes.mul(factors, lanes.to_f32(bytes))
 }
 
 /// The eight groups of a block.
@@ -245,10 +308,10 @@ mod tests {
     use rand::{Rng, SeedableRng};
 
     use super::*;
-    use crate::models::cpu::packed::tests::{PACKED, pack, random_matrix};
+    use crate::packed::tests::{PACKED, pack, random_matrix};
 
     fn product(level: Level, matrix: &PackedMatrix, activations: &QuantizedRows) -> Vec<f32> {
-        let mut results = vec![1.0; activations.rows() * matrix.rows];
+        let mut results = vec![1.0; activations.rows() * matrix.rows()];
         let product = Product {
             matrix,
             results: &mut results,
@@ -259,38 +322,50 @@ mod tests {
     }
 
     /// The definition: block by block, the whole number scaled, then the minimum.
-    fn defined(matrix: &PackedMatrix, activations: QuantizedRow<'_>, row: usize) -> f32 {
+    fn defined(
+        matrix: &PackedMatrix,
+        activations: &QuantizedRows,
+        token: usize,
+        row: usize,
+    ) -> f32 {
         let (packing, tile, lane) = (matrix.packing, matrix.tile(row / LANES), row % LANES);
         let length = 32 / packing.scales();
         let mut sum = 0f32;
-        for (block, scale) in activations.blocks.iter().enumerate() {
+        for (block, x) in activations.group(token / GROUP).iter().enumerate() {
             let lines = &tile.quants[block * packing.lines()..][..packing.lines()];
-            let x = activations.quants[8 * block..][..8].as_flattened();
-            let x = |column: usize| i32::from(x[column].cast_signed());
+            let (x, scale) = (quants(x, token), x.scales[token % GROUP]);
             for part in 0..packing.scales() {
                 let whole: i32 = (part * length..(part + 1) * length)
                     .map(|column| {
                         let quant = i32::from(packing.get(lines, lane, column));
-                        (quant - packing.offset) * x(column)
+                        (quant - packing.offset) * x[column]
                     })
                     .sum();
-                let factor = tile.scale(packing, block, part, lane) * scale.scale;
+                let factor = tile.scale(packing, block, part, lane) * scale;
                 sum = (whole as f32).mul_add(factor, sum);
             }
             if packing.has_minimum {
-                let total: i32 = (0..32).map(x).sum();
+                let total: i32 = x.iter().sum();
                 let minimum = tile.minimum(packing, block, lane);
-                sum = minimum.mul_add(scale.scale * total as f32, sum);
+                sum = minimum.mul_add(scale * total as f32, sum);
             }
         }
         sum
     }
 
+    fn quants(block: &Block, token: usize) -> Vec<i32> {
+        let quants = block.quants[token % GROUP].as_flattened().iter();
+        quants.map(|quant| i32::from(quant.cast_signed())).collect()
+    }
+
     /// The exact product with the weights of the file, and the size of its terms.
-    fn exact(weights: &[f32], activations: QuantizedRow<'_>) -> (f64, f64) {
-        let quants = activations.quants.as_flattened();
-        let x = quants.iter().enumerate().map(|(column, &quant)| {
-            f64::from(activations.blocks[column / 32].scale) * f64::from(quant.cast_signed())
+    fn exact(weights: &[f32], activations: &QuantizedRows, token: usize) -> (f64, f64) {
+        let blocks = activations.group(token / GROUP).iter();
+        let x = blocks.flat_map(|block| {
+            let scale = f64::from(block.scales[token % GROUP]);
+            quants(block, token)
+                .into_iter()
+                .map(move |quant| scale * f64::from(quant))
         });
         let products = weights.iter().zip(x).map(|(&w, x)| f64::from(w) * x);
         products.fold((0.0, 0.0), |(sum, size), product| {
@@ -319,7 +394,7 @@ mod tests {
                 for row in 0..rows {
                     matrix.read_row(row, &mut weights);
                     for token in 0..tokens {
-                        let (exact, size) = exact(&weights, activations.row(token));
+                        let (exact, size) = exact(&weights, &activations, token);
                         let found = f64::from(expected[token * rows + row]);
                         assert!(
                             (found - exact).abs() <= 1e-5 * size,
@@ -333,7 +408,7 @@ mod tests {
                     let results = product(level, &packed, &activations);
                     for token in 0..tokens {
                         for row in 0..rows {
-                            let expected = defined(&packed, activations.row(token), row);
+                            let expected = defined(&packed, &activations, token, row);
                             let found = results[token * rows + row];
                             assert_eq!(found.to_bits(), expected.to_bits(), "{format:?} {level:?}");
                         }

@@ -1,12 +1,12 @@
 //! The definition of each operation, in plain Rust: what every other level must equal.
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::{LANES, Lanes};
 
 /// Runs on every processor.
 #[derive(Clone, Copy)]
-pub(in crate::models) struct Portable;
+pub struct Portable;
 
 #[inline(always)]
 fn each<T: Copy, U>(a: [T; LANES], change: impl FnMut(T) -> U) -> [U; LANES] {
@@ -22,6 +22,7 @@ impl Lanes for Portable {
     type F = [f32; LANES];
     type I = [i32; LANES];
     type B = [u8; 64];
+    type H = [u16; 2 * LANES];
 
     const SUMS: usize = 1;
 
@@ -98,6 +99,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn shift_left<const BITS: u32>(self, a: Self::I) -> Self::I {
+        each(a, |a| a << BITS)
+    }
+
+    #[inline(always)]
     fn to_f32(self, a: Self::I) -> Self::F {
         each(a, |a| a as f32)
     }
@@ -134,6 +140,25 @@ impl Lanes for Portable {
             let products =
                 (0..4).map(|i| i32::from(weights[4 * lane + i]) * i32::from(x[i].cast_signed()));
             sum[lane] + products.sum::<i32>()
+        })
+    }
+
+    #[inline(always)]
+    fn load_halves(self, bits: &[u16; 2 * LANES]) -> Self::H {
+        *bits
+    }
+
+    #[inline(always)]
+    fn to_bf16(self, a: Self::F) -> [u16; LANES] {
+        each(a, |a| bf16::from_f32(a).to_bits())
+    }
+
+    #[inline(always)]
+    fn dot_halves(self, sum: Self::F, weights: Self::H, x: [u16; 2]) -> Self::F {
+        let value = |bits: u16| bf16::from_bits(bits).to_f32();
+        std::array::from_fn(|lane| {
+            let second = value(weights[2 * lane + 1]).mul_add(value(x[1]), sum[lane]);
+            value(weights[2 * lane]).mul_add(value(x[0]), second)
         })
     }
 

@@ -1,7 +1,7 @@
 //! Parts of a softmax, and how they are joined.
 
 use super::{Heads, Token};
-use crate::models::cpu::lanes::{Kernel, LANES, Lanes};
+use crate::lanes::{Kernel, LANES, Lanes};
 
 /// What a softmax over some positions needs to be joined with others.
 #[derive(Clone, Copy)]

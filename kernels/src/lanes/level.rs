@@ -10,7 +10,7 @@ use super::avx512::Avx512;
 use super::portable::Portable;
 
 /// A computation that is written for every level.
-pub(in crate::models) trait Kernel {
+pub trait Kernel {
     type Output;
 
     /// Always inlined, so that it is compiled with the instructions of the level.
@@ -19,9 +19,11 @@ pub(in crate::models) trait Kernel {
 
 /// A level that this processor has.
 #[derive(Clone, Copy)]
-pub(in crate::models) enum Level {
+pub enum Level {
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+    Avx512Bf16(Avx512<true>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512<false>),
     #[cfg(target_arch = "x86_64")]
     AvxVnni(Avx2<true>),
     #[cfg(target_arch = "x86_64")]
@@ -31,10 +33,11 @@ pub(in crate::models) enum Level {
 
 impl Level {
     /// The fastest level of this processor.
-    pub(in crate::models) fn best() -> Self {
+    pub fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            let best = Avx512::detect().map(Self::Avx512);
+            let best = Avx512::detect().map(Self::Avx512Bf16);
+            let best = best.or_else(|| Avx512::detect().map(Self::Avx512));
             let best = best.or_else(|| Avx2::detect().map(Self::AvxVnni));
             if let Some(level) = best.or_else(|| Avx2::detect().map(Self::Avx2)) {
                 return level;
@@ -44,23 +47,26 @@ impl Level {
     }
 
     /// All levels that this processor has.
-    #[cfg(test)]
-    pub(in crate::models) fn all() -> Vec<Self> {
+    pub fn all() -> Vec<Self> {
         let mut all = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
         {
             all.extend(Avx2::detect().map(Self::Avx2));
             all.extend(Avx2::detect().map(Self::AvxVnni));
             all.extend(Avx512::detect().map(Self::Avx512));
+            all.extend(Avx512::detect().map(Self::Avx512Bf16));
         }
         all
     }
 
     /// Runs a kernel with the instructions of this level.
     #[inline]
-    pub(in crate::models) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             // SAFETY: the token says that the processor has the instructions.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(lanes) => unsafe { run_avx512_bf16(lanes, kernel) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(lanes) => unsafe { run_avx512(lanes, kernel) },
             // SAFETY: as above.
@@ -78,6 +84,8 @@ impl fmt::Debug for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(_) => "AVX-512 VNNI and BF16",
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "AVX-512 VNNI",
             #[cfg(target_arch = "x86_64")]
             Self::AvxVnni(_) => "AVX-VNNI",
@@ -89,8 +97,14 @@ impl fmt::Debug for Level {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16")]
+fn run_avx512_bf16<K: Kernel>(lanes: Avx512<true>, kernel: K) -> K::Output {
+    kernel.run(lanes)
+}
+
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn run_avx512<K: Kernel>(lanes: Avx512, kernel: K) -> K::Output {
+fn run_avx512<K: Kernel>(lanes: Avx512<false>, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
 

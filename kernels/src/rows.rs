@@ -6,7 +6,7 @@ use super::pool::Pool;
 
 /// Root mean square normalisation (Zhang and Sennrich, arXiv 1910.07467): rows of as many values as
 /// `weights` has.
-pub(in crate::models) fn rms_norm(
+pub fn rms_norm(
     pool: &Pool,
     level: Level,
     rows: &[f32],
@@ -55,7 +55,7 @@ impl Kernel for RmsNorm<'_> {
 
 /// Layer normalisation (Ba, Kiros and Hinton, arXiv 1607.06450) of rows that are filled up to whole
 /// vectors.
-pub(in crate::models) struct LayerNorm {
+pub struct LayerNorm {
     columns: usize,
     epsilon: f32,
     /// Filled up with zeros, as the shifts are.
@@ -68,7 +68,7 @@ const NORM_ROWS: usize = 8;
 
 impl LayerNorm {
     /// `scales` and `shifts` have one value for each column.
-    pub(in crate::models) fn new(mut scales: Vec<f32>, mut shifts: Vec<f32>, epsilon: f32) -> Self {
+    pub fn new(mut scales: Vec<f32>, mut shifts: Vec<f32>, epsilon: f32) -> Self {
         let columns = scales.len();
         assert_eq!(columns, shifts.len());
         scales.resize(filled(columns), 0.0);
@@ -82,7 +82,7 @@ impl LayerNorm {
     }
 
     /// Normalises each row; what fills it up becomes zero.
-    pub(in crate::models) fn apply(&self, pool: &Pool, level: Level, rows: &mut [f32]) {
+    pub fn apply(&self, pool: &Pool, level: Level, rows: &mut [f32]) {
         let width = self.scales.len();
         let pieces = Chunks::new(rows, NORM_ROWS * width);
         pool.for_each(pieces, |_, rows| {
@@ -133,13 +133,7 @@ impl Kernel for NormaliseRows<'_> {
 }
 
 /// Each value of `gates` becomes x / (1 + exp(-x)) times its neighbour in `values`.
-pub(in crate::models) fn gate(
-    pool: &Pool,
-    level: Level,
-    gates: &mut [f32],
-    values: &[f32],
-    columns: usize,
-) {
+pub fn gate(pool: &Pool, level: Level, gates: &mut [f32], values: &[f32], columns: usize) {
     pool.for_each(Chunks::new(gates, columns), |row, gates| {
         let values = &values[row * columns..][..columns];
         level.run(Gate { gates, values });
@@ -171,7 +165,7 @@ impl Kernel for Gate<'_> {
 }
 
 /// Cosine and sine of each pair of a head for the position of a row.
-pub(in crate::models) struct Turns {
+pub struct Turns {
     /// Pairs of a head.
     pub pairs: usize,
     /// Rows × pairs.
@@ -182,13 +176,7 @@ pub(in crate::models) struct Turns {
 }
 
 /// Turns the heads of each row (rows × heads × 2 · pairs) by the angles of its position.
-pub(in crate::models) fn turn(
-    pool: &Pool,
-    level: Level,
-    turns: &Turns,
-    rows: &mut [f32],
-    columns: usize,
-) {
+pub fn turn(pool: &Pool, level: Level, turns: &Turns, rows: &mut [f32], columns: usize) {
     let pairs = turns.pairs;
     pool.for_each(Chunks::new(rows, columns), |row, values| {
         level.run(Turn {

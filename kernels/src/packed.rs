@@ -10,14 +10,15 @@
 //! it) and sixteen f16 for eight blocks by which they are multiplied.
 //! Nothing is lost: a weight is exactly what the file says, and takes as many bits as there.
 
+use std::ops::Range;
+
 use half::f16;
 use rayon::prelude::*;
 
 use super::lanes::LANES;
-use super::pages::Pages;
-use crate::error::Error;
-use crate::models::format::scale_and_minimum;
-use crate::models::{Format, UnreadMatrix};
+use super::pages::{Arena, NoMemory, Pages};
+use crate::Format;
+use crate::format::scale_and_minimum;
 
 /// Columns that share a scale, or two.
 pub(super) const BLOCK: usize = 32;
@@ -43,17 +44,19 @@ pub(super) struct Packing {
 }
 
 /// A packed matrix of rows × columns.
-pub(in crate::models) struct PackedMatrix {
-    pub(super) rows: usize,
+pub struct PackedMatrix {
+    rows: usize,
     columns: usize,
     pub(super) packing: Packing,
     /// Tile after tile.
-    bytes: Pages,
+    bytes: Pages<u8>,
 }
 
 /// The parts of one tile; those that a packing lacks are empty.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
+    /// All parts.
+    pub bytes: &'a [u8],
     /// [`Packing::lines`] for each block.
     pub quants: &'a [[u8; LINE]],
     /// Signed bytes of a K format: [`Packing::scales`] for each block.
@@ -271,20 +274,26 @@ fn half_at(bytes: &[u8], position: usize) -> u16 {
 }
 
 impl PackedMatrix {
-    /// Reads a matrix tile by tile, on all threads; None for formats that are not packed.
-    pub(in crate::models) fn read(matrix: &UnreadMatrix<'_>) -> Result<Option<Self>, Error> {
-        let Some(packing) = Packing::of(matrix.format) else {
+    /// Packs rows × columns weights of `format` tile by tile, on all threads; None for formats that are not
+    /// packed. `read_rows` replaces the content of a buffer by some of the rows, as GGUF has them.
+    pub fn pack<E: From<NoMemory> + Send>(
+        arena: &mut Arena,
+        format: Format,
+        rows: usize,
+        columns: usize,
+        read_rows: impl Fn(Range<usize>, &mut Vec<u8>) -> Result<(), E> + Sync,
+    ) -> Result<Option<Self>, E> {
+        let Some(packing) = Packing::of(format) else {
             return Ok(None);
         };
-        let (rows, columns) = (matrix.rows, matrix.columns);
         let tile_bytes = packing.tile_bytes(columns);
-        let mut bytes = Pages::zeroed(rows.div_ceil(LANES) * tile_bytes)?;
+        let mut bytes: Pages<u8> = arena.take(rows.div_ceil(LANES) * tile_bytes)?;
         bytes
             .par_chunks_exact_mut(tile_bytes)
             .enumerate()
-            .try_for_each_init(Vec::new, |bytes, (tile, to)| -> Result<(), Error> {
+            .try_for_each_init(Vec::new, |bytes, (tile, to)| -> Result<(), E> {
                 let start = tile * LANES;
-                matrix.read_rows(start..rows.min(start + LANES), bytes)?;
+                read_rows(start..rows.min(start + LANES), bytes)?;
                 write_tile(packing, columns, bytes, to);
                 Ok(())
             })?;
@@ -296,7 +305,15 @@ impl PackedMatrix {
         }))
     }
 
-    pub(in crate::models) fn columns(&self) -> usize {
+    pub(super) fn format(&self) -> Format {
+        self.packing.format
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn columns(&self) -> usize {
         self.columns
     }
 
@@ -313,6 +330,7 @@ impl PackedMatrix {
         let (byte_minima, rest) = rest.split_at(sizes[2]);
         let (scales, minima) = rest.split_at(sizes[3]);
         Tile {
+            bytes,
             quants: quants.as_chunks().0,
             byte_scales: byte_scales.as_chunks().0,
             byte_minima: byte_minima.as_chunks().0,
@@ -322,7 +340,7 @@ impl PackedMatrix {
     }
 
     /// The values of one row; `values` has as many entries as there are columns.
-    pub(in crate::models) fn read_row(&self, row: usize, values: &mut [f32]) {
+    pub fn read_row(&self, row: usize, values: &mut [f32]) {
         let packing = self.packing;
         let tile = self.tile(row / LANES);
         let lane = row % LANES;
@@ -416,15 +434,11 @@ fn halves_of(bytes: &[u8]) -> &[[u16; LANES]] {
 pub(super) mod tests {
     //! Goal: packing loses nothing, whatever the number of rows.
 
-    use std::io::Write as _;
-    use std::path::Path;
-
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
 
     use super::*;
-    use crate::file_bytes::FileBytes;
-    use crate::models::Matrix;
+    use crate::Matrix;
 
     #[test]
     fn rows_come_back_as_they_are_in_the_file() {
@@ -450,7 +464,7 @@ pub(super) mod tests {
         assert!(pack(&matrix).is_none());
     }
 
-    pub(in crate::models::cpu) const PACKED: [Format; 8] = [
+    pub(crate) const PACKED: [Format; 8] = [
         Format::Q4_0,
         Format::Q4_1,
         Format::Q5_0,
@@ -462,36 +476,47 @@ pub(super) mod tests {
     ];
 
     #[test]
-    fn a_file_that_shrinks_is_an_error() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        let matrix = random_matrix(&mut StdRng::seed_from_u64(5), Format::Q4_0, 37, 64);
-        file.write_all(matrix.bytes()).unwrap();
-        let bytes = FileBytes::open(file.path()).unwrap();
-        let unread = UnreadMatrix::new(Format::Q4_0, 37, 64, &bytes, 0..bytes.length()).unwrap();
-        let packed = PackedMatrix::read(&unread).unwrap().unwrap();
-        assert!(*packed.bytes == *pack(&matrix).unwrap().bytes);
-        file.as_file().set_len(36 * 36).unwrap();
-        let message = PackedMatrix::read(&unread).err().unwrap().to_string();
-        assert!(message.contains("shrank"), "{message}");
+    fn a_failing_reader_is_an_error() {
+        #[derive(Debug, PartialEq)]
+        struct Shrank;
+        impl From<NoMemory> for Shrank {
+            fn from(_: NoMemory) -> Self {
+                Self
+            }
+        }
+        let packed = PackedMatrix::pack(
+            &mut Arena::default(),
+            Format::Q4_0,
+            37,
+            64,
+            |rows, bytes| match rows.end {
+                37 => Err(Shrank),
+                _ => {
+                    bytes.resize(rows.len() * 36, 0);
+                    Ok(())
+                }
+            },
+        );
+        assert_eq!(packed.err(), Some(Shrank));
     }
 
-    /// As from a file.
-    pub(in crate::models::cpu) fn pack(matrix: &Matrix) -> Option<PackedMatrix> {
-        let bytes = matrix.bytes().to_vec();
-        let range = 0..bytes.len();
-        let file = FileBytes::in_memory(bytes, Path::new("a test"));
+    pub(crate) fn pack(matrix: &Matrix) -> Option<PackedMatrix> {
+        let read_rows = |rows: Range<usize>, bytes: &mut Vec<u8>| -> Result<(), NoMemory> {
+            bytes.clear();
+            rows.for_each(|row| bytes.extend_from_slice(matrix.row(row)));
+            Ok(())
+        };
         let Matrix {
             format,
             rows,
             columns,
             ..
         } = *matrix;
-        let unread = UnreadMatrix::new(format, rows, columns, &file, range).unwrap();
-        PackedMatrix::read(&unread).unwrap()
+        PackedMatrix::pack(&mut Arena::default(), format, rows, columns, read_rows).unwrap()
     }
 
     /// Random quants with scales of ordinary size.
-    pub(in crate::models::cpu) fn random_matrix(
+    pub(crate) fn random_matrix(
         random: &mut StdRng,
         format: Format,
         rows: usize,
@@ -510,6 +535,6 @@ pub(super) mod tests {
                 block[at..at + 2].copy_from_slice(&value.to_le_bytes());
             }
         }
-        Matrix::new(format, rows, columns, bytes.into()).unwrap()
+        Matrix::new(format, rows, columns, bytes).unwrap()
     }
 }

@@ -3,11 +3,11 @@
 #[allow(clippy::wildcard_imports, reason = "dozens of instructions")]
 use std::arch::x86_64::*;
 
-use super::{LANES, Lanes};
+use super::{LANES, Lanes, quarter};
 
 /// Proof that the processor has AVX2, FMA and F16C; and AVX-VNNI if `VNNI` is true.
 #[derive(Clone, Copy)]
-pub(in crate::models) struct Avx2<const VNNI: bool>(());
+pub struct Avx2<const VNNI: bool>(());
 
 impl<const VNNI: bool> Avx2<VNNI> {
     pub(super) fn detect() -> Option<Self> {
@@ -28,6 +28,24 @@ macro_rules! run {
     };
 }
 
+/// Rounds to bf16, which stays in the upper half of each value.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn rounded_to_bf16(a: __m256) -> __m256i {
+    run!({
+        let bits = _mm256_castps_si256(a);
+        let is_odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let half = _mm256_add_epi32(is_odd, _mm256_set1_epi32(0x7fff));
+        let rounded = _mm256_add_epi32(bits, half);
+        // What is not a number stays so, also where its upper half alone would be an infinity.
+        let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+        let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(a, a));
+        _mm256_blendv_epi8(rounded, quiet, is_nan)
+    })
+}
+
 #[inline(always)]
 fn both<T: Copy, U>(a: [T; 2], change: impl Fn(T) -> U) -> [U; 2] {
     [change(a[0]), change(a[1])]
@@ -42,6 +60,7 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     type F = [__m256; 2];
     type I = [__m256i; 2];
     type B = [__m256i; 2];
+    type H = [__m256i; 2];
 
     const SUMS: usize = 6;
 
@@ -144,6 +163,13 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn shift_left<const BITS: u32>(self, a: Self::I) -> Self::I {
+        both(a, |a| {
+            run!(_mm256_sll_epi32(a, _mm_cvtsi32_si128(BITS as i32)))
+        })
+    }
+
+    #[inline(always)]
     fn to_f32(self, a: Self::I) -> Self::F {
         both(a, |a| run!(_mm256_cvtepi32_ps(a)))
     }
@@ -243,13 +269,72 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn to_i8(self, a: Self::F) -> [u8; LANES] {
-        let mut values = [0i32; LANES];
-        let to = values.as_mut_ptr();
+    fn load_halves(self, bits: &[u16; 2 * LANES]) -> Self::H {
+        run!(std::mem::transmute::<[u16; 2 * LANES], [__m256i; 2]>(*bits))
+    }
+
+    #[inline(always)]
+    fn to_bf16(self, a: Self::F) -> [u16; LANES] {
+        let mut bits = [0; LANES];
         run!({
-            _mm256_storeu_si256(to.cast(), _mm256_cvtps_epi32(a[0]));
-            _mm256_storeu_si256(to.add(8).cast(), _mm256_cvtps_epi32(a[1]));
+            // Kept in the upper halves, moved down and packed, which works on 128 bits apart.
+            let low = _mm256_srli_epi32::<16>(rounded_to_bf16(a[0]));
+            let high = _mm256_srli_epi32::<16>(rounded_to_bf16(a[1]));
+            let packed = _mm256_packus_epi32(low, high);
+            let ordered = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
+            _mm256_storeu_si256(bits.as_mut_ptr().cast(), ordered);
         });
-        values.map(|value| value.to_le_bytes()[0])
+        bits
+    }
+
+    #[inline(always)]
+    fn dot_halves(self, sum: Self::F, weights: Self::H, x: [u16; 2]) -> Self::F {
+        // A bf16 is the upper half of an f32.
+        let upper = run!(_mm256_set1_epi32(0xffff_0000_u32.cast_signed()));
+        let both = u32::from(x[0]) | u32::from(x[1]) << 16;
+        let x = run!(_mm256_set1_epi32(both.cast_signed()));
+        let first_x = run!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(x)));
+        let second_x = run!(_mm256_castsi256_ps(_mm256_and_si256(x, upper)));
+        let mut sum = sum;
+        for half in 0..2 {
+            sum[half] = run!({
+                let second = _mm256_castsi256_ps(_mm256_and_si256(weights[half], upper));
+                let first = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(weights[half]));
+                _mm256_fmadd_ps(first, first_x, _mm256_fmadd_ps(second, second_x, sum[half]))
+            });
+        }
+        sum
+    }
+
+    #[inline(always)]
+    fn to_i8(self, a: Self::F) -> [u8; LANES] {
+        let mut bytes = [0; LANES];
+        run!({
+            // Packing works on 128 bits apart, hence the order of the quarters.
+            let pairs = _mm256_packs_epi32(_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1]));
+            let pairs = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
+            let low = _mm256_castsi256_si128(pairs);
+            let high = _mm256_extracti128_si256::<1>(pairs);
+            _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm_packs_epi16(low, high));
+        });
+        bytes
+    }
+
+    #[inline(always)]
+    fn sum(self, a: Self::F) -> f32 {
+        let eight = run!(_mm256_add_ps(a[0], a[1]));
+        quarter::sum(run!(_mm_add_ps(
+            _mm256_castps256_ps128(eight),
+            _mm256_extractf128_ps::<1>(eight)
+        )))
+    }
+
+    #[inline(always)]
+    fn largest(self, a: Self::F) -> f32 {
+        let eight = run!(_mm256_max_ps(a[0], a[1]));
+        quarter::largest(run!(_mm_max_ps(
+            _mm256_castps256_ps128(eight),
+            _mm256_extractf128_ps::<1>(eight)
+        )))
     }
 }

@@ -7,13 +7,12 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::lanes::{Kernel, LANES, Lanes, Level, filled};
-use super::panels::{Line, add_products};
 use super::parts::{Band, Bands, Uniform};
 use super::pool::Pool;
 
 /// The heads of a model.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::models) struct EqualHeads {
+pub struct EqualHeads {
     pub count: usize,
     /// Values of one head.
     pub size: usize,
@@ -28,7 +27,7 @@ impl EqualHeads {
 
 /// `projected` holds for each token its queries, keys and values, each of all heads and filled up, and
 /// `results` gets what each head makes of the values. `lengths` are the tokens of each sequence.
-pub(in crate::models) fn attend_sequences(
+pub fn attend_sequences(
     pool: &Pool,
     level: Level,
     heads: EqualHeads,
@@ -62,6 +61,15 @@ pub(in crate::models) fn attend_sequences(
             }
         },
     );
+}
+
+/// Sixteen values in a cache line of their own.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([f32; LANES]);
+
+impl Line {
+    const ZERO: Self = Self([0.0; LANES]);
 }
 
 /// One head of one sequence.
@@ -179,9 +187,15 @@ impl Products<'_> {
         let width = self.panels.len() / self.depth;
         let (results, _) = self.results[row * width * LANES..].as_chunks_mut::<LANES>();
         for (index, panel) in self.panels.chunks_exact(self.depth).enumerate() {
-            let sums = add_products(lanes, rows, [panel], [[lanes.splat(0.0)]; N]);
+            let mut sums = [lanes.splat(0.0); N];
+            for k in 0..self.depth {
+                let values = lanes.load(&panel[k].0);
+                for n in 0..N {
+                    sums[n] = lanes.fma(lanes.splat(rows[n][k]), values, sums[n]);
+                }
+            }
             for n in 0..N {
-                lanes.store(sums[n][0], &mut results[n * width + index]);
+                lanes.store(sums[n], &mut results[n * width + index]);
             }
         }
         N

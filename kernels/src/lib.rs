@@ -1,0 +1,51 @@
+//! What the CPU computes: products with weights, attention over blocks, and what lies between them.
+//!
+//! - `lanes`: sixteen values at a time, at every level of the processor
+//! - `pool`, `parts`: threads, and memory that they write at once
+//! - `prefetch`: memory before it is needed
+//! - `format`, `matrix`: weights as files have them
+//! - `pages`: memory in large pages
+//! - `packed`, `quantized`, `product`: weights and activations in few bits
+//! - `float_product`, `dot`: weights of the other formats
+//! - `panels`, `activation`: weights in bf16 that many rows meet at once
+//! - `attention`, `stored`: keys and values
+//! - `sequences`: attention of whole sequences
+//! - `rows`: what lies between
+//!
+//! Each value of a result is summed in an order that depends on the sizes of the model alone, so a row
+//! comes out the same bit for bit whatever other rows are computed beside it. No size is checked beyond
+//! assertions: callers check models and requests.
+
+mod activation;
+mod attention;
+mod dot;
+mod float_product;
+mod format;
+mod lanes;
+mod matrix;
+mod packed;
+mod pages;
+mod panels;
+mod parts;
+mod pool;
+mod prefetch;
+mod product;
+mod quantized;
+mod rows;
+mod sequences;
+mod stored;
+
+pub use activation::Activation;
+pub use attention::{Attention, BlockId, Heads, HostKv, KV_BLOCK_TOKENS, KvFormat, Span};
+pub use float_product::float_product;
+pub use format::Format;
+pub use lanes::{Level, filled};
+pub use matrix::Matrix;
+pub use packed::PackedMatrix;
+pub use pages::{Arena, NoMemory};
+pub use panels::{Finish, HalfRows, Panels, project};
+pub use pool::Pool;
+pub use product::{Product, Write, multiply};
+pub use quantized::QuantizedRows;
+pub use rows::{LayerNorm, Turns, gate, rms_norm, turn};
+pub use sequences::{EqualHeads, attend_sequences};

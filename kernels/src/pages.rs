@@ -1,0 +1,135 @@
+//! Memory for weights, keys and values: large regions, of which parts are taken.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::slice;
+use std::sync::Arc;
+
+use memmap2::{Advice, MmapMut, MmapRaw};
+
+/// A huge page of x86-64.
+const HUGE_PAGE: usize = 2 << 20;
+/// Least bytes of a region.
+const REGION: usize = 32 * HUGE_PAGE;
+/// Parts begin at a cache line.
+const LINE: usize = 64;
+
+/// The system refuses memory for weights, or for keys and values.
+#[derive(Debug)]
+pub struct NoMemory(pub io::Error);
+
+/// Zeroed bytes in huge pages where the system has them: the processor fetches ahead only within a page,
+/// and to clear gigabytes page by page takes longer than to fill them. A region is given back when all
+/// that took parts of it are gone.
+#[derive(Default)]
+pub struct Arena {
+    region: Option<Arc<MmapRaw>>,
+    /// Where the next part begins in the region.
+    next: usize,
+}
+
+/// A part of a region.
+pub(super) struct Pages<T> {
+    region: Arc<MmapRaw>,
+    /// In bytes.
+    start: usize,
+    length: usize,
+    values: PhantomData<T>,
+}
+
+/// A number of which every pattern of bits is one.
+///
+/// # Safety
+/// So it is, and its alignment is at most that of a cache line.
+pub(super) unsafe trait Plain: Copy + Send + Sync {}
+
+// SAFETY: all patterns are numbers.
+unsafe impl Plain for u8 {}
+// SAFETY: as above.
+unsafe impl Plain for u16 {}
+// SAFETY: as above.
+unsafe impl Plain for f32 {}
+
+impl Arena {
+    /// So many zeros.
+    pub(super) fn take<T: Plain>(&mut self, length: usize) -> Result<Pages<T>, NoMemory> {
+        let Some(bytes) = length.checked_mul(size_of::<T>()) else {
+            return Err(NoMemory(io::ErrorKind::OutOfMemory.into()));
+        };
+        let region = match &self.region {
+            Some(region) if bytes <= region.len() - self.next => region.clone(),
+            _ => self.grow(bytes)?,
+        };
+        let start = self.next;
+        self.next = (start + bytes).next_multiple_of(LINE).min(region.len());
+        Ok(Pages {
+            region,
+            start,
+            length,
+            values: PhantomData,
+        })
+    }
+
+    fn grow(&mut self, length: usize) -> Result<Arc<MmapRaw>, NoMemory> {
+        // What lies before the first huge page stays unused, which costs only addresses.
+        let bytes = length.max(REGION).saturating_add(HUGE_PAGE);
+        let pages = MmapMut::map_anon(bytes).map_err(NoMemory)?;
+        // A kernel without huge pages refuses; ordinary ones do as well, slower.
+        pages.advise(Advice::HugePage).ok();
+        self.next = pages.as_ptr().align_offset(HUGE_PAGE);
+        let region = Arc::new(MmapRaw::from(pages));
+        self.region = Some(region.clone());
+        Ok(region)
+    }
+}
+
+impl<T: Plain> Deref for Pages<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: the part lies in the region, which lives as long, begins at a cache line, and is zeroed or
+        // holds values; no other part overlaps it.
+        unsafe {
+            let first = self.region.as_ptr().add(self.start);
+            slice::from_raw_parts(first.cast(), self.length)
+        }
+    }
+}
+
+impl<T: Plain> DerefMut for Pages<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above.
+        unsafe {
+            let first = self.region.as_mut_ptr().add(self.start);
+            slice::from_raw_parts_mut(first.cast(), self.length)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: parts do not overlap, begin at cache lines, are zero, and outlive their arena.
+
+    use super::*;
+
+    #[test]
+    fn parts_are_apart_and_zero() {
+        let mut arena = Arena::default();
+        let sizes = [1, 64, 1000, REGION / 2, REGION, 3, 2 * REGION, 70];
+        let mut parts: Vec<Pages<u8>> = sizes.map(|size| arena.take(size).unwrap()).into();
+        drop(arena);
+        for (index, part) in parts.iter_mut().enumerate() {
+            assert!(part.as_ptr().addr().is_multiple_of(LINE));
+            assert!(part.iter().all(|byte| *byte == 0), "{index}");
+            part.fill(index as u8 + 1);
+        }
+        parts.remove(0);
+        for (index, part) in parts.iter().enumerate() {
+            assert_eq!(part.len(), sizes[index + 1]);
+            assert!(part.iter().all(|byte| usize::from(*byte) == index + 2));
+        }
+    }
+}
