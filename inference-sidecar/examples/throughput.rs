@@ -1,7 +1,7 @@
 //! Prints the speed of the models, each the median of some runs after a warm-up, one figure a line.
 //!
-//! `throughput RUNS MODEL.gguf [BERT_DIR]`, on an idle machine. `reference/peer_speed.py` runs it
-//! alternately with llama.cpp.
+//! `throughput RUNS MODEL.gguf [BERT_DIR]`, on an idle machine. `make bench-peers` runs it alternately with
+//! other engines.
 
 use std::path::Path;
 use std::time::Instant;
@@ -10,8 +10,8 @@ use anyhow::Context;
 use inference_sidecar::error::Error;
 use inference_sidecar::gguf::GgufFile;
 use inference_sidecar::models::{
-    BatchPlan, BertEmbedder, BlockId, EmbeddingModel, KV_BLOCK_TOKENS, LanguageModel, Llama,
-    LlamaOptions, LogitsOf, SequencePlan,
+    BatchPlan, BertEmbedder, BlockId, Compute, EmbeddingModel, KV_BLOCK_TOKENS, LanguageModel,
+    Llama, LlamaOptions, LogitsOf, Precision, SequencePlan,
 };
 use inference_sidecar::text::TextTokenizer;
 
@@ -23,6 +23,8 @@ const PROMPT_TOKENS: usize = 512;
 const DECODE_TOKENS: usize = 64;
 /// Sequences that decode together, and how many tokens stand before in each.
 const DECODES: [(usize, usize); 4] = [(1, 0), (8, 0), (16, 0), (1, 2048)];
+/// Those that are measured with keys and values in 8 bits as well.
+const COMPACT_DECODES: [(usize, usize); 2] = [(1, 0), (1, 2048)];
 const BLOCKS_EACH: usize = (2048 + DECODE_TOKENS).div_ceil(KV_BLOCK_TOKENS);
 
 fn main() -> anyhow::Result<()> {
@@ -36,30 +38,43 @@ fn main() -> anyhow::Result<()> {
     let start = Instant::now();
     let file = GgufFile::open(Path::new(language))?;
     let mut llama = Llama::from_gguf(&file, &LlamaOptions::cpu())?;
-    drop(file);
     println!("load: {:.2} s", start.elapsed().as_secs_f64());
-    measure_language(&mut llama, runs)?;
+    measure_prefill(&mut llama, runs)?;
+    measure_decodes(&mut llama, runs, &DECODES, "")?;
+    let compact = LlamaOptions {
+        compute: Compute::Host(Precision::Compact),
+        ..LlamaOptions::cpu()
+    };
+    llama = Llama::from_gguf(&file, &compact)?;
+    drop(file);
+    measure_decodes(&mut llama, runs, &COMPACT_DECODES, ", int8 keys and values")?;
     match embedding {
         Some(directory) => measure_embedding(Path::new(directory), runs),
         None => Ok(()),
     }
 }
 
-fn measure_language(llama: &mut Llama, runs: usize) -> anyhow::Result<()> {
-    let sequences = DECODES.iter().map(|&(count, _)| count).max().unwrap_or(1);
-    llama.reserve_kv(sequences * BLOCKS_EACH)?;
-    let blocks: Vec<BlockId> = (0u32..)
-        .take(sequences * BLOCKS_EACH)
-        .map(BlockId)
-        .collect();
-    let blocks: Vec<&[BlockId]> = blocks.chunks(BLOCKS_EACH).collect();
-    let tokens: Vec<u32> = (0..2048).map(|i| 1000 + i * 7).collect();
-    let prompt = &tokens[..PROMPT_TOKENS];
+fn measure_prefill(llama: &mut Llama, runs: usize) -> anyhow::Result<()> {
+    let blocks = reserve(llama, 1)?;
+    let tokens = prompt();
     let speed = median(runs, PROMPT_TOKENS, || {
-        step(llama, vec![plan(prompt, 0, blocks[0])])
+        step(llama, vec![plan(&tokens[..PROMPT_TOKENS], 0, &blocks)])
     })?;
     println!("prefill {PROMPT_TOKENS}: {speed:.1} tokens/s");
-    for (count, depth) in DECODES {
+    Ok(())
+}
+
+fn measure_decodes(
+    llama: &mut Llama,
+    runs: usize,
+    decodes: &[(usize, usize)],
+    note: &str,
+) -> anyhow::Result<()> {
+    let sequences = decodes.iter().map(|&(count, _)| count).max().unwrap_or(1);
+    let blocks = reserve(llama, sequences)?;
+    let blocks: Vec<&[BlockId]> = blocks.chunks(BLOCKS_EACH).collect();
+    let tokens = prompt();
+    for &(count, depth) in decodes {
         if depth > 0 {
             for blocks in &blocks[..count] {
                 step(llama, vec![plan(&tokens[..depth], 0, blocks)])?;
@@ -68,9 +83,22 @@ fn measure_language(llama: &mut Llama, runs: usize) -> anyhow::Result<()> {
         let speed = median(runs, count * DECODE_TOKENS, || {
             continue_together(llama, &tokens, depth, &blocks[..count])
         })?;
-        println!("decode {count} at {depth}: {speed:.1} tokens/s");
+        println!("decode {count} at {depth}{note}: {speed:.1} tokens/s");
     }
     Ok(())
+}
+
+/// The blocks of so many sequences.
+fn reserve(llama: &mut Llama, sequences: usize) -> anyhow::Result<Vec<BlockId>> {
+    llama.reserve_kv(sequences * BLOCKS_EACH)?;
+    Ok((0u32..)
+        .take(sequences * BLOCKS_EACH)
+        .map(BlockId)
+        .collect())
+}
+
+fn prompt() -> Vec<u32> {
+    (0..2048).map(|i| 1000 + i * 7).collect()
 }
 
 /// Reads token after token in all sequences at once.

@@ -135,10 +135,10 @@ pub enum Error {
 }
 
 impl From<kernels::NoMemory> for Error {
-    fn from(kernels::NoMemory(source): kernels::NoMemory) -> Self {
+    fn from(error: kernels::NoMemory) -> Self {
         Error::Setup {
-            part: "memory for weights",
-            source: source.into(),
+            part: "memory for weights, or for keys and values",
+            source: error.0.into(),
         }
     }
 }

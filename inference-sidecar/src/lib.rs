@@ -16,7 +16,7 @@
 //!
 //! The life of a request: `service` → `text` → `scheduler` queue → worker thread → `models`.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod adapters;
 pub mod bench;

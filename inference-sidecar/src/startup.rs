@@ -9,7 +9,9 @@ use candle_core::Device;
 
 use crate::adapters::{AdapterLimits, AdapterRegistry};
 use crate::catalog::{Catalog, EmbeddingEntry, LanguageEntry, ModelCard};
-use crate::config::{Config, DeviceConfig, EmbeddingModelConfig, LanguageModelConfig};
+use crate::config::{
+    Config, DeviceConfig, EmbeddingModelConfig, KvCacheDtype, LanguageModelConfig,
+};
 use crate::error::Error;
 use crate::gguf::GgufFile;
 use crate::metrics::Metrics;
@@ -139,7 +141,7 @@ impl Loader<'_> {
             mut llama,
             tokenizer,
             fingerprint,
-        } = read_language(model, config.context_tokens_of(model) as usize)?;
+        } = read_language(model, config)?;
         let kv_blocks = (config.kv_mib * MIB) as usize / llama.kv_block_bytes();
         // A sequence can be no longer than the memory for its keys and values.
         let tokens_max = llama.tokens_max().min(kv_blocks * KV_BLOCK_TOKENS);
@@ -200,13 +202,17 @@ impl Loader<'_> {
 }
 
 /// A GGUF file, or a Hugging Face directory.
-fn read_language(model: &LanguageModelConfig, tokens_max: usize) -> Result<LanguageParts, Error> {
+fn read_language(model: &LanguageModelConfig, config: &Config) -> Result<LanguageParts, Error> {
+    let precision = match config.kv_cache_dtype {
+        KvCacheDtype::Float16 => Precision::Fast,
+        KvCacheDtype::Int8 => Precision::Compact,
+    };
     let compute = match model.device {
-        DeviceConfig::Cpu => Compute::Host(Precision::Fast),
+        DeviceConfig::Cpu => Compute::Host(precision),
         DeviceConfig::Cuda(number) => Compute::Candle(Device::new_cuda(number)?),
     };
     let options = LlamaOptions {
-        tokens_max,
+        tokens_max: config.context_tokens_of(model) as usize,
         compute,
     };
     let expected = model.sha256.as_deref();

@@ -11,6 +11,7 @@
 //! - `attention`, `stored`: keys and values
 //! - `sequences`: attention of whole sequences
 //! - `rows`: what lies between
+//! - `limits`: what the machine can do at most
 //!
 //! Each value of a result is summed in an order that depends on the sizes of the model alone, so a row
 //! comes out the same bit for bit whatever other rows are computed beside it. No size is checked beyond
@@ -22,6 +23,7 @@ mod dot;
 mod float_product;
 mod format;
 mod lanes;
+mod limits;
 mod matrix;
 mod packed;
 mod pages;
@@ -40,6 +42,7 @@ pub use attention::{Attention, BlockId, Heads, HostKv, KV_BLOCK_TOKENS, KvFormat
 pub use float_product::float_product;
 pub use format::Format;
 pub use lanes::{Level, filled};
+pub use limits::{int8_rate, read_bandwidth};
 pub use matrix::Matrix;
 pub use packed::PackedMatrix;
 pub use pages::{Arena, NoMemory};
@@ -47,5 +50,5 @@ pub use panels::{Finish, HalfRows, Panels, project};
 pub use pool::Pool;
 pub use product::{Product, Write, multiply};
 pub use quantized::QuantizedRows;
-pub use rows::{LayerNorm, Turns, gate, rms_norm, turn};
+pub use rows::{LayerNorm, Turns, gate, make_rows, rms_norm, turn};
 pub use sequences::{EqualHeads, attend_sequences};

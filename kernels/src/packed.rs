@@ -309,10 +309,12 @@ impl PackedMatrix {
         self.packing.format
     }
 
+    /// Outputs.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
+    /// Inputs.
     pub fn columns(&self) -> usize {
         self.columns
     }

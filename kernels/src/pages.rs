@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)]
 
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -20,6 +22,18 @@ const LINE: usize = 64;
 /// The system refuses memory for weights, or for keys and values.
 #[derive(Debug)]
 pub struct NoMemory(pub io::Error);
+
+impl fmt::Display for NoMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the system refuses memory")
+    }
+}
+
+impl Error for NoMemory {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
 
 /// Zeroed bytes in huge pages where the system has them: the processor fetches ahead only within a page,
 /// and to clear gigabytes page by page takes longer than to fill them. A region is given back when all

@@ -83,6 +83,7 @@ impl Pool {
         }
     }
 
+    /// Its threads, the caller among them.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }

@@ -63,6 +63,9 @@ pub fn multiply(
     activations: &QuantizedRows,
     products: Vec<Product<'_>>,
 ) {
+    if products.is_empty() || activations.rows() == 0 {
+        return;
+    }
     let tiles: usize = products.iter().map(|product| product.matrix.tiles()).sum();
     let piece = (tiles / (pool.threads() * PIECES)).max(1);
     let (mut bands, mut tasks) = (Vec::new(), Vec::new());

@@ -49,21 +49,56 @@ impl QuantizedRows {
 
     /// Replaces all rows; `columns` is a multiple of 32.
     pub fn set(&mut self, pool: &Pool, level: Level, values: &[f32], columns: usize) {
-        assert!(columns.is_multiple_of(BLOCK) && values.len().is_multiple_of(columns));
+        let blocks = self.resize(values.len(), columns);
+        pool.for_each(Chunks::new(&mut self.blocks, blocks), |group, blocks| {
+            let values = &values[group * GROUP * columns..];
+            let values = &values[..values.len().min(GROUP * columns)];
+            quantize_group(level, values, columns, blocks);
+        });
+    }
+
+    /// As `set`, of rows that `make` makes by their number just before.
+    pub fn set_made(
+        &mut self,
+        pool: &Pool,
+        level: Level,
+        rows: &mut [f32],
+        columns: usize,
+        make: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        let blocks = self.resize(rows.len(), columns);
+        let parts = (
+            Chunks::new(&mut self.blocks, blocks),
+            Chunks::new(rows, GROUP * columns),
+        );
+        pool.for_each(parts, |group, (blocks, values)| {
+            for (row, values) in values.chunks_exact_mut(columns).enumerate() {
+                make(group * GROUP + row, values);
+            }
+            quantize_group(level, values, columns, blocks);
+        });
+    }
+
+    /// Makes room for rows of so many values; returns the blocks of a row.
+    fn resize(&mut self, values: usize, columns: usize) -> usize {
+        assert!(columns.is_multiple_of(BLOCK) && values.is_multiple_of(columns));
         self.columns = columns;
-        self.rows = values.len() / columns;
+        self.rows = values / columns;
         let blocks = columns / BLOCK;
         let length = self.rows.div_ceil(GROUP) * blocks;
         self.blocks.resize(length, Block::default());
-        pool.for_each(Chunks::new(&mut self.blocks, blocks), |group, blocks| {
-            let values = &values[group * GROUP * columns..];
-            level.run(Quantize {
-                values: &values[..values.len().min(GROUP * columns)],
-                columns,
-                blocks,
-            });
-        });
+        blocks
     }
+}
+
+/// No generic function, so that it is compiled as this crate is.
+#[inline(never)]
+fn quantize_group(level: Level, values: &[f32], columns: usize, blocks: &mut [Block]) {
+    level.run(Quantize {
+        values,
+        columns,
+        blocks,
+    });
 }
 
 /// The rows of a group.
@@ -96,7 +131,12 @@ pub(super) fn quantize<L: Lanes>(lanes: L, values: &[f32; BLOCK], block: &mut Bl
     let size = |a| lanes.max(a, lanes.mul(a, minus));
     let largest = lanes.largest(lanes.max(size(halves[0]), size(halves[1])));
     let scale = largest / 127.0;
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    // Below the normal numbers the inverse would be infinite: such values count as zeros.
+    let inverse = if scale >= f32::MIN_POSITIVE {
+        1.0 / scale
+    } else {
+        0.0
+    };
     let (quants, _) = block.quants[row]
         .as_flattened_mut()
         .as_chunks_mut::<LANES>();
@@ -112,4 +152,41 @@ pub(super) fn quantize<L: Lanes>(lanes: L, values: &[f32; BLOCK], block: &mut Bl
     block.scales[row] = scale;
     block.minus_sums[row] = -sum as i32;
     block.scaled_sums[row] = scale * sum;
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: rounding is the same at every level, also of numbers near zero, whose scales have no inverse.
+
+    use super::*;
+
+    #[test]
+    fn the_smallest_numbers_become_zeros_at_every_level() {
+        let mut values = [[0.0; BLOCK]; 6];
+        for (row, value) in [1e-45, 1e-38, 1.4e-36, 1e-30, 3.0].into_iter().enumerate() {
+            for (column, x) in values[row].iter_mut().enumerate() {
+                *x = value * (column as f32 - 11.0) / 20.0;
+            }
+        }
+        let pool = Pool::new(1);
+        for level in Level::all() {
+            let mut rows = QuantizedRows::default();
+            rows.set(&pool, level, values.as_flattened(), BLOCK);
+            let block = &rows.group(0)[0];
+            for (row, values) in values.iter().enumerate() {
+                let quants = block.quants[row].as_flattened();
+                let sum: i32 = quants.iter().map(|q| i32::from(q.cast_signed())).sum();
+                assert_eq!(block.minus_sums[row], -sum, "{level:?} {row}");
+                let halves = block.minus_halves.map(|half| half[row]);
+                assert_eq!(halves.iter().sum::<i32>(), -sum);
+                assert_eq!(block.scaled_sums[row], block.scales[row] * sum as f32);
+                for (quant, value) in quants.iter().zip(values) {
+                    let found = f32::from(quant.cast_signed()) * block.scales[row];
+                    let step = block.scales[row].max(f32::MIN_POSITIVE);
+                    assert!((found - value).abs() <= 127.0 * step, "{level:?} {row}");
+                    assert!(row < 3 || (found - value).abs() <= 0.51 * step);
+                }
+            }
+        }
+    }
 }

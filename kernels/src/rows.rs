@@ -4,24 +4,23 @@ use super::lanes::{Kernel, LANES, Lanes, Level, filled};
 use super::parts::Chunks;
 use super::pool::Pool;
 
-/// Root mean square normalisation (Zhang and Sennrich, arXiv 1910.07467): rows of as many values as
-/// `weights` has.
-pub fn rms_norm(
+/// Makes each row of `rows` by its number, on all threads.
+pub fn make_rows(
     pool: &Pool,
-    level: Level,
-    rows: &[f32],
-    weights: &[f32],
-    epsilon: f32,
-    results: &mut [f32],
+    rows: &mut [f32],
+    columns: usize,
+    make: impl Fn(usize, &mut [f32]) + Sync,
 ) {
-    let columns = weights.len();
-    pool.for_each(Chunks::new(results, columns), |row, results| {
-        level.run(RmsNorm {
-            values: &rows[row * columns..][..columns],
-            weights,
-            epsilon,
-            results,
-        });
+    pool.for_each(Chunks::new(rows, columns), make);
+}
+
+/// Root mean square normalisation (Zhang and Sennrich, arXiv 1910.07467) of a row; all have as many values.
+pub fn rms_norm(level: Level, values: &[f32], weights: &[f32], epsilon: f32, results: &mut [f32]) {
+    level.run(RmsNorm {
+        values,
+        weights,
+        epsilon,
+        results,
     });
 }
 
@@ -132,12 +131,9 @@ impl Kernel for NormaliseRows<'_> {
     }
 }
 
-/// Each value of `gates` becomes x / (1 + exp(-x)) times its neighbour in `values`.
-pub fn gate(pool: &Pool, level: Level, gates: &mut [f32], values: &[f32], columns: usize) {
-    pool.for_each(Chunks::new(gates, columns), |row, gates| {
-        let values = &values[row * columns..][..columns];
-        level.run(Gate { gates, values });
-    });
+/// Each value of the row `gates` becomes x / (1 + exp(-x)) times its neighbour in `values`.
+pub fn gate(level: Level, gates: &mut [f32], values: &[f32]) {
+    level.run(Gate { gates, values });
 }
 
 struct Gate<'a> {
@@ -150,18 +146,25 @@ impl Kernel for Gate<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        for (gates, values) in self.gates.chunks_mut(LANES).zip(self.values.chunks(LANES)) {
-            let (mut gate, mut value) = ([0.0; LANES], [0.0; LANES]);
-            gate[..gates.len()].copy_from_slice(gates);
-            value[..values.len()].copy_from_slice(values);
-            let x = lanes.load(&gate);
-            let power = lanes.exp(lanes.mul(x, lanes.splat(-1.0)));
-            let one = lanes.splat(1.0);
-            let gated = lanes.mul(lanes.div(x, lanes.add(one, power)), lanes.load(&value));
-            lanes.store(gated, &mut gate);
-            gates.copy_from_slice(&gate[..gates.len()]);
+        let (gates, gates_left) = self.gates.as_chunks_mut::<LANES>();
+        let (values, values_left) = self.values.as_chunks::<LANES>();
+        for (gates, values) in gates.iter_mut().zip(values) {
+            gate_vector(lanes, gates, values);
         }
+        let (mut gates, mut values) = ([0.0; LANES], [0.0; LANES]);
+        gates[..gates_left.len()].copy_from_slice(gates_left);
+        values[..values_left.len()].copy_from_slice(values_left);
+        gate_vector(lanes, &mut gates, &values);
+        gates_left.copy_from_slice(&gates[..gates_left.len()]);
     }
+}
+
+#[inline(always)]
+fn gate_vector<L: Lanes>(lanes: L, gates: &mut [f32; LANES], values: &[f32; LANES]) {
+    let (x, values) = (lanes.load(gates), lanes.load(values));
+    let power = lanes.exp(lanes.mul(x, lanes.splat(-1.0)));
+    let share = lanes.div(x, lanes.add(lanes.splat(1.0), power));
+    lanes.store(lanes.mul(share, values), gates);
 }
 
 /// Cosine and sine of each pair of a head for the position of a row.

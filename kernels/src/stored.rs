@@ -86,7 +86,11 @@ impl Stored for u8 {
         let scale = (largest / 127.0).min(f32::MAX);
         let (bytes, _) = scales.as_chunks_mut();
         bytes[slot] = scale.to_ne_bytes();
-        if scale > 0.0 { 1.0 / scale } else { 0.0 }
+        // Below the normal numbers the inverse would be infinite.
+        match scale >= f32::MIN_POSITIVE {
+            true => 1.0 / scale,
+            false => 0.0,
+        }
     }
 }
 

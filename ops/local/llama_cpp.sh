@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced after env.sh: llama-cpp-python, the peer. The package is built from source, which takes many minutes;
+# Sourced after env.sh: llama-cpp-python and the other peers. The package is built from source, which takes many minutes;
 # it is kept in .salesai/llama-venv. LLAMA_CMAKE_ARGS builds it otherwise than for all that this processor has
 # (with AMX it crashed on a virtual machine).
 
@@ -17,4 +17,10 @@ install_llama_cpp() {
         CMAKE_ARGS=${LLAMA_CMAKE_ARGS:--DGGML_NATIVE=ON} nice "$venv/bin/pip" install --quiet "${pin/==/[server]==}" ||
         die "could not build $pin; pip's message is above"
     echo "$pin" >"$venv/.pin"
+}
+
+# The other peers of `make bench-peers`, in the same place.
+install_peers() {
+    "$venv/bin/pip" install --quiet onnxruntime==1.32.0 onnx==1.23.2 numpy==2.4.6 tokenizers==0.23.2 ||
+        die "could not install ONNX Runtime; pip's message is above"
 }

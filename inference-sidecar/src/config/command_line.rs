@@ -6,7 +6,10 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Config, ConfigError, DeviceConfig, EmbeddingModelConfig, LanguageModelConfig, bounds};
+use super::{
+    Config, ConfigError, DeviceConfig, EmbeddingModelConfig, KvCacheDtype, LanguageModelConfig,
+    bounds,
+};
 use crate::bench::BenchArguments;
 
 /// Model server of salesai: embeddings and generation over gRPC on a Unix socket.
@@ -97,6 +100,10 @@ struct ServeArguments {
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=4_194_304))]
     kv_mib: Option<u64>,
 
+    /// How keys and values are kept.
+    #[arg(long, value_name = "DTYPE")]
+    kv_cache_dtype: Option<KvCacheDtype>,
+
     /// Most sequences of one language model that run together.
     #[arg(long, value_name = "SEQUENCES", value_parser = clap::value_parser!(u32).range(1..=1024))]
     sequences_max: Option<u32>,
@@ -184,6 +191,7 @@ impl ServeArguments {
             *setting = flag.or(setting.take());
         }
         replace(&mut config.kv_mib, self.kv_mib);
+        replace(&mut config.kv_cache_dtype, self.kv_cache_dtype);
         replace(&mut config.sequences_max, self.sequences_max);
         replace(&mut config.batch_tokens_max, self.batch_tokens_max);
         replace(&mut config.prompt_chunk_tokens, self.prompt_chunk_tokens);

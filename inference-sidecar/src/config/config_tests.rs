@@ -120,6 +120,10 @@ fn refusals_name_line_and_key() {
             "[[language_model]]\nname = \"m\"\npath = \"/m\"\ndevice = \"tpu\"",
             ["device", "\"cuda:0\""],
         ),
+        (
+            "kv_cache_dtype = \"fp8\"",
+            ["kv_cache_dtype", "`float16` or `int8`"],
+        ),
         ("queue_size", ["line 1", ""]),
     ] {
         let error = Config::parse(text).unwrap_err().to_string();
@@ -144,6 +148,20 @@ fn a_device_must_be_built_in() {
         true => check(on_gpu).unwrap(),
         false => check_refused(on_gpu, "cargo feature \"cuda\""),
     }
+}
+
+#[test]
+fn keys_and_values_of_a_gpu_are_not_in_8_bits() {
+    let text = "kv_cache_dtype = \"int8\"\n[[language_model]]\nname = \"m\"\npath = \"/m\"";
+    let mut config = Config::parse(text).unwrap();
+    config.check().unwrap();
+    config.language_models[0].device = DeviceConfig::Cuda(0);
+    let error = config.check().unwrap_err().to_string();
+    let expected = match cfg!(feature = "cuda") {
+        true => "\"kv_cache_dtype\"",
+        false => "cargo feature \"cuda\"",
+    };
+    assert!(error.contains(expected), "{error}");
 }
 
 fn check_refused(change: impl FnOnce(&mut Config), expected: &str) {

@@ -9,7 +9,8 @@ use crate::router::config::{RouteConfig, RouterConfig};
 use crate::router::tls::ServerTlsFiles;
 
 use super::{
-    ConfigError, EmbeddingModelConfig, LanguageModelConfig, MetricsAddress, bounds::within,
+    ConfigError, DeviceConfig, EmbeddingModelConfig, KvCacheDtype, LanguageModelConfig,
+    MetricsAddress, bounds::within,
 };
 
 /// The commented file that explains every option and holds every default; `--print-config` shows it.
@@ -42,6 +43,8 @@ pub struct Config {
     /// Memory for keys and values of one language model, in MiB.
     #[serde(deserialize_with = "within::<_, 1, 4_194_304, _>")]
     pub kv_mib: u64,
+    /// How they are kept.
+    pub kv_cache_dtype: KvCacheDtype,
     /// Most tokens of one step of the engine.
     #[serde(deserialize_with = "within::<_, 1, 65_536, _>")]
     pub batch_tokens_max: u32,
@@ -158,13 +161,21 @@ impl Config {
 
     fn check_devices(&self) -> Result<(), ConfigError> {
         let is_built_in = |model: &LanguageModelConfig| model.device.is_built_in();
-        if self.language_models.iter().all(is_built_in) {
-            return Ok(());
+        if !self.language_models.iter().all(is_built_in) {
+            return Err(ConfigError::Value {
+                key: "device",
+                expected: "\"cpu\": this server was built without its cargo feature \"cuda\""
+                    .into(),
+            });
         }
-        Err(ConfigError::Value {
-            key: "device",
-            expected: "\"cpu\": this server was built without its cargo feature \"cuda\"".into(),
-        })
+        let on_gpu = |model: &LanguageModelConfig| model.device != DeviceConfig::Cpu;
+        if self.kv_cache_dtype == KvCacheDtype::Int8 && self.language_models.iter().any(on_gpu) {
+            return Err(ConfigError::Value {
+                key: "kv_cache_dtype",
+                expected: "\"float16\" where a language model computes on a GPU".into(),
+            });
+        }
+        Ok(())
     }
 
     fn check_addresses(&self) -> Result<(), ConfigError> {
@@ -231,6 +242,7 @@ impl Default for Config {
             queue_size: 256,
             context_tokens: 8192,
             kv_mib: 512,
+            kv_cache_dtype: KvCacheDtype::Float16,
             batch_tokens_max: 256,
             prompt_chunk_tokens: 128,
             draft_tokens_max: 7,

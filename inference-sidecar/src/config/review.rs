@@ -30,8 +30,8 @@ pub fn review(config: &Config) -> Review {
     }
     review.others(config);
     review.plan.push(format!(
-        "each language model: {} sequences, {} tokens per step, {} MiB of keys and values",
-        config.sequences_max, config.batch_tokens_max, config.kv_mib
+        "each language model: {} sequences, {} tokens per step, {} MiB of keys and values in {}",
+        config.sequences_max, config.batch_tokens_max, config.kv_mib, config.kv_cache_dtype
     ));
     review.plan.push(format!(
         "at most {} waiting requests; {} adapters of rank {} in {} MiB; {}",

@@ -5,9 +5,10 @@
 //! sequence which tokens stand at which positions, in which blocks its keys and values lie, and
 //! under which adapter it runs.
 
-use kernels::BlockId;
 use std::ops::Range;
 use std::sync::Arc;
+
+use kernels::BlockId;
 
 use crate::error::Error;
 use crate::models::Adapter;

@@ -1,7 +1,8 @@
 //! Weight matrices of a file that are not read yet.
 
-use kernels::{Arena, Format, Matrix, PackedMatrix};
 use std::ops::Range;
+
+use kernels::{Arena, Format, Matrix, PackedMatrix};
 
 use crate::error::Error;
 use crate::file_bytes::FileBytes;
@@ -43,17 +44,23 @@ impl<'a> UnreadMatrix<'a> {
     /// All of it in the order of the kernels, tile by tile, so that no weight is in memory twice; None for
     /// formats that are not packed.
     pub fn pack(&self, arena: &mut Arena) -> Result<Option<PackedMatrix>, Error> {
+        let Self {
+            format,
+            rows,
+            columns,
+            ..
+        } = *self;
+        PackedMatrix::pack(arena, format, rows, columns, |rows, bytes| {
+            self.read_rows(rows, bytes)
+        })
+    }
+
+    /// The bytes of some of the rows, in place of what `bytes` holds.
+    pub fn read_rows(&self, rows: Range<usize>, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        assert!(rows.end <= self.rows);
         let row = self.place.len() / self.rows;
-        PackedMatrix::pack(
-            arena,
-            self.format,
-            self.rows,
-            self.columns,
-            |rows, bytes| {
-                bytes.resize(rows.len() * row, 0);
-                self.file
-                    .read_at(self.place.start + rows.start * row, bytes)
-            },
-        )
+        bytes.resize(rows.len() * row, 0);
+        self.file
+            .read_at(self.place.start + rows.start * row, bytes)
     }
 }

@@ -328,7 +328,8 @@ fn check_against_candle(directory: &Path, vocabulary: u32) {
         assert_eq!(&embedder.embed(&[tokens]).unwrap()[0], found);
     }
     println!("against candle: lowest cosine {lowest:.9}, largest difference {largest:e}");
-    assert!(lowest >= 0.999_999 && largest < 1e-5);
+    // The linear layers round to bf16, eight bits of a number.
+    assert!(lowest >= 0.9999 && largest < 5e-3);
 }
 
 #[test]
@@ -436,7 +437,7 @@ fn tensors_of_other_names_and_shapes() {
     rename_tensors(&old, &norms);
     let mut embedder = BertEmbedder::load(old.directory.path()).unwrap();
     let [vector] = embedder.embed(&[&[2, 5, 3]]).unwrap().try_into().unwrap();
-    assert!(cosine(&vector, &widened(&old.vector("price"))) >= 0.999_999);
+    assert!(cosine(&vector, &widened(&old.vector("price"))) >= 0.9999);
 
     let check = |model: &TinyBert, expected: &str| {
         let refused = BertEmbedder::load(model.directory.path()).err().unwrap();

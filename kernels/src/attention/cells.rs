@@ -20,6 +20,7 @@ pub struct HostKv(pub(super) AnyCells);
 pub enum KvFormat {
     /// Exact.
     F32,
+    /// Rounded, and bounded to its largest number.
     F16,
     /// Whole numbers of 8 bits: the keys of a token's head share a scale (f32), as do its values.
     Int8,
@@ -101,10 +102,6 @@ impl HostKv {
             KvFormat::Int8 => AnyCells::Byte(Cells::new(layers, blocks, heads)?),
         }))
     }
-
-    pub(super) fn heads(&self) -> Heads {
-        with_cells!(&self.0, cells => cells.places.heads)
-    }
 }
 
 impl KvFormat {
@@ -160,7 +157,7 @@ impl<T: Stored> Cells<T> {
     fn new(layers: usize, blocks: usize, heads: Heads) -> Result<Self, NoMemory> {
         let places = Places::new::<T>(layers, heads);
         let runs = blocks.div_ceil(RUN);
-        let length = runs.checked_mul(places.run()).unwrap_or(usize::MAX);
+        let length = runs.saturating_mul(places.run());
         Ok(Self {
             cells: Arena::default().take(length)?,
             places,
@@ -218,13 +215,15 @@ struct KeyCells<'a, T> {
     cells: PhantomData<&'a mut [T]>,
 }
 
-impl<T> KeyCells<'_, T> {
-    /// Stores value `index` of the token in a slot.
+impl<T: Copy> KeyCells<'_, T> {
+    /// Stores values of the token in a slot, from value `first` on.
     #[inline(always)]
-    fn set(&mut self, index: usize, slot: usize, key: T) {
-        assert!(index < self.size && slot < KV_BLOCK_TOKENS);
-        // SAFETY: a cell of this head and block, which nothing else has.
-        unsafe { self.start.add(index * BESIDE * LANES + slot).write(key) };
+    fn set(&mut self, first: usize, slot: usize, keys: &[T]) {
+        assert!(first + keys.len() <= self.size && slot < KV_BLOCK_TOKENS);
+        for (index, key) in (first..).zip(keys) {
+            // SAFETY: a cell of this head and block, which nothing else has.
+            unsafe { self.start.add(index * BESIDE * LANES + slot).write(*key) };
+        }
     }
 }
 
@@ -337,9 +336,7 @@ fn write_keys<L: Lanes, T: Stored>(
     let inverse = scale::<L, T>(lanes, keys, scales, slot);
     for (vector, keys) in keys.chunks(LANES).enumerate() {
         let stored = stored(lanes, keys, inverse);
-        for (index, key) in stored.into_iter().take(keys.len()).enumerate() {
-            cells.set(vector * LANES + index, slot, key);
-        }
+        cells.set(vector * LANES, slot, &stored[..keys.len()]);
     }
 }
 

@@ -253,18 +253,16 @@ impl Attention {
         });
     }
 
-    /// Results for the queries of the planned tokens (tokens × heads × head size) in a layer: each token sees
-    /// its own and all earlier positions.
+    /// Computes the queries of the planned tokens (tokens × heads × head size) in a layer: each token sees its
+    /// own and all earlier positions. `result` has what came of it.
     pub fn attend(
         &mut self,
         (pool, level): (&Pool, Level),
         cache: &HostKv,
         layer: usize,
         queries: &[f32],
-        results: &mut [f32],
     ) {
         with_cells!(&cache.0, cells => self.attend_cells(pool, level, cells.layer(layer), queries));
-        self.finish(pool, level, cache.heads(), results);
     }
 
     fn attend_cells<T: Stored>(
@@ -289,17 +287,15 @@ impl Attention {
         });
     }
 
-    fn finish(&self, pool: &Pool, level: Level, heads: Heads, results: &mut [f32]) {
-        let row = heads.count * heads.size;
-        pool.for_each(Chunks::new(results, row), |index, results| {
-            let token = &self.tokens[index];
-            level.run(Finish {
-                heads,
-                token,
-                piece_size: self.piece_size,
-                partials: &self.partials[token.piece * self.piece_size..],
-                results,
-            });
+    /// The result of a token (heads × head size) after `attend`.
+    pub fn result(&self, level: Level, heads: Heads, token: usize, results: &mut [f32]) {
+        let token = &self.tokens[token];
+        level.run(Finish {
+            heads,
+            token,
+            piece_size: self.piece_size,
+            partials: &self.partials[token.piece * self.piece_size..],
+            results,
         });
     }
 }

@@ -154,12 +154,16 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
             queries[row] = &queries[row][..size];
         }
         let mut sums = [[lanes.splat(0.0); W]; N];
+        // A query value is broadcast once for all vectors: so few are held at a time.
         for value in 0..size {
+            let mut vectors = [lanes.splat(0.0); W];
             for index in 0..W {
-                let key = T::load(lanes, &keys[index][value * BESIDE]);
-                for row in 0..N {
-                    let query = lanes.splat(queries[row][value]);
-                    sums[row][index] = lanes.fma(key, query, sums[row][index]);
+                vectors[index] = T::load(lanes, &keys[index][value * BESIDE]);
+            }
+            for row in 0..N {
+                let query = lanes.splat(queries[row][value]);
+                for index in 0..W {
+                    sums[row][index] = lanes.fma(vectors[index], query, sums[row][index]);
                 }
             }
         }
@@ -231,17 +235,11 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
         let of_token = self.cells.heads().stored_size() / LANES;
         for (block, id) in blocks.iter().enumerate() {
             let values = self.cells.values(*id, self.kv_head);
-            let values = &values[..KV_BLOCK_TOKENS * of_token];
-            for slot in 0..KV_BLOCK_TOKENS {
-                let values = &values[slot * of_token + first..][..W];
-                for index in 0..W {
-                    let value = T::load(lanes, &values[index]);
-                    for row in 0..N {
-                        let weight = lanes.splat(self.scores[row][block][slot]);
-                        sums[row][index] = lanes.fma(value, weight, sums[row][index]);
-                    }
-                }
+            let mut weights = [&self.scores[0][block]; N];
+            for row in 1..N {
+                weights[row] = &self.scores[row][block];
             }
+            sums = add_block(lanes, &values[first..], of_token, weights, sums);
         }
         let size = self.cells.heads().partial_size();
         for row in 0..N {
@@ -256,4 +254,31 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
             }
         }
     }
+}
+
+/// Adds to each sum its vector of the values of each token by the token's weight. `values` begin with the first
+/// vector of the first token; those of the next one are `of_token` vectors behind.
+#[inline(always)]
+fn add_block<L: Lanes, T: Stored, const N: usize, const W: usize>(
+    lanes: L,
+    values: &[[T; LANES]],
+    of_token: usize,
+    weights: [&[f32; LANES]; N],
+    mut sums: [[L::F; W]; N],
+) -> [[L::F; W]; N] {
+    let values = &values[..(KV_BLOCK_TOKENS - 1) * of_token + W];
+    for slot in 0..KV_BLOCK_TOKENS {
+        let values = &values[slot * of_token..][..W];
+        let mut vectors = [lanes.splat(0.0); W];
+        for index in 0..W {
+            vectors[index] = T::load(lanes, &values[index]);
+        }
+        for row in 0..N {
+            let weight = lanes.splat(weights[row][slot]);
+            for index in 0..W {
+                sums[row][index] = lanes.fma(vectors[index], weight, sums[row][index]);
+            }
+        }
+    }
+    sums
 }

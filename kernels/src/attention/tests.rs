@@ -58,7 +58,8 @@ impl Case {
             let (keys, values) = (&self.keys[of(kv)], &self.values[of(kv)]);
             attention.write((&pool, level), &mut cache, LAYER, keys, values);
             let (queries, results) = (&self.queries[of(count)], &mut results[of(count)]);
-            attention.attend((&pool, level), &cache, LAYER, queries, results);
+            attention.attend((&pool, level), &cache, LAYER, queries);
+            collect(&attention, level, self.heads, results);
         }
         results
     }
@@ -87,6 +88,12 @@ impl Case {
         }
         result
     }
+}
+
+fn collect(attention: &Attention, level: Level, heads: Heads, results: &mut [f32]) {
+    let rows = results.chunks_exact_mut(heads.count * heads.size);
+    rows.enumerate()
+        .for_each(|(token, row)| attention.result(level, heads, token, row));
 }
 
 #[test]
@@ -183,7 +190,8 @@ fn sequences_of_one_step_do_not_touch_one_another() {
             attention.write((&pool, level), &mut cache, LAYER, &keys, &values);
             let queries = joined(|c| &c.queries, 6);
             let mut results = vec![0.0; queries.len()];
-            attention.attend((&pool, level), &cache, LAYER, &queries, &mut results);
+            attention.attend((&pool, level), &cache, LAYER, &queries);
+            collect(&attention, level, heads, &mut results);
             let mut results = results.as_slice();
             for case in &cases {
                 let alone = case.attend(KvFormat::F16, level, case.tokens);

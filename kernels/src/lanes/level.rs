@@ -47,6 +47,7 @@ impl Level {
     }
 
     /// All levels that this processor has.
+    #[cfg(test)]
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]

@@ -1,8 +1,8 @@
 //! Sixteen values at a time: the operations that the kernels are written in, once for each level of
 //! the processor.
 //!
-//! Every operation is exact or rounded once, so all levels give the same results bit for bit; only
-//! their speed differs. A level's token exists only where the processor has its instructions.
+//! Every operation is exact or rounded once (`dot_halves`: twice, in a fixed order), so all levels give the same
+//! results bit for bit, but for bf16 results below the normal numbers; only their speed differs. A level's token exists only where the processor has its instructions.
 
 // The instructions of a level may only run where they exist, which the compiler cannot know.
 #![allow(unsafe_code)]

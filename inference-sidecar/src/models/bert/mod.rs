@@ -1,4 +1,4 @@
-//! BERT embeddings from a sentence-transformers directory, computed in f32.
+//! BERT embeddings from a sentence-transformers directory, computed in f32 but for the linear layers, which are bf16.
 //!
 //! - `directory`: what the files beside the weights ask for
 //! - `weights`: the tensors, packed
@@ -8,8 +8,9 @@ mod directory;
 mod forward;
 mod weights;
 
-use kernels::{Level, Pool};
 use std::path::{Path, PathBuf};
+
+use kernels::{Level, Pool};
 
 use crate::error::Error;
 use crate::models::EmbeddingModel;

@@ -1,7 +1,8 @@
 //! The tensors of a model as the kernels read them.
 
-use kernels::{LayerNorm, Panels};
 use std::path::Path;
+
+use kernels::{LayerNorm, Panels};
 
 use super::directory::Config;
 use crate::error::Error;

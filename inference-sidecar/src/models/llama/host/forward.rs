@@ -2,7 +2,7 @@
 
 use kernels::{
     Attention, HostKv, Level, Pool, Product, QuantizedRows, Span, Turns, Write, float_product,
-    gate, multiply, rms_norm, turn,
+    gate, make_rows, multiply, rms_norm, turn,
 };
 
 use super::weights::{Layer, Linear, Weights};
@@ -89,17 +89,22 @@ impl Step<'_> {
     }
 
     fn project_heads(&self, layer: (usize, &Layer), buffers: &mut Buffers) {
-        self.normalise(&buffers.x, &layer.1.attention_norm, &mut buffers.normed);
+        let Buffers {
+            x,
+            normed,
+            quantized,
+            queries,
+            keys,
+            values,
+            ..
+        } = buffers;
         let targets = vec![
-            (
-                Module::Query,
-                buffers.queries.as_mut_slice(),
-                Write::Replace,
-            ),
-            (Module::Key, buffers.keys.as_mut_slice(), Write::Replace),
-            (Module::Value, buffers.values.as_mut_slice(), Write::Replace),
+            (Module::Query, queries.as_mut_slice(), Write::Replace),
+            (Module::Key, keys.as_mut_slice(), Write::Replace),
+            (Module::Value, values.as_mut_slice(), Write::Replace),
         ];
-        self.project(layer, &buffers.normed, &mut buffers.quantized, targets);
+        let norm = self.norm(x, &layer.1.attention_norm);
+        self.project(layer, (normed, quantized), norm, targets);
     }
 
     fn attend(&self, layer: usize, kv: &mut HostKv, turns: &Turns, buffers: &mut Buffers) {
@@ -109,66 +114,91 @@ impl Step<'_> {
         turn(pool, level, turns, &mut buffers.keys, kv_width);
         let attention = &mut buffers.attention;
         attention.write((pool, level), kv, layer, &buffers.keys, &buffers.values);
-        let (queries, attended) = (&buffers.queries, &mut buffers.attended);
-        attention.attend((pool, level), kv, layer, queries, attended);
+        attention.attend((pool, level), kv, layer, &buffers.queries);
     }
 
     fn add_attended(&self, layer: (usize, &Layer), buffers: &mut Buffers) {
-        let targets = vec![(
-            Module::AttentionOutput,
-            buffers.x.as_mut_slice(),
-            Write::Add,
-        )];
-        self.project(layer, &buffers.attended, &mut buffers.quantized, targets);
+        let Buffers {
+            x,
+            quantized,
+            attention,
+            attended,
+            ..
+        } = buffers;
+        let targets = vec![(Module::AttentionOutput, x.as_mut_slice(), Write::Add)];
+        let (level, heads) = (self.level, self.shape.heads);
+        let result = |row: usize, results: &mut [f32]| {
+            attention.result(level, heads, row, results);
+        };
+        self.project(layer, (attended, quantized), result, targets);
     }
 
     fn feed_forward(&self, layer: (usize, &Layer), buffers: &mut Buffers) {
-        self.normalise(&buffers.x, &layer.1.feed_forward_norm, &mut buffers.normed);
+        let Buffers {
+            x,
+            normed,
+            quantized,
+            gates,
+            ups,
+            ..
+        } = buffers;
         let targets = vec![
-            (Module::Gate, buffers.gates.as_mut_slice(), Write::Replace),
-            (Module::Up, buffers.ups.as_mut_slice(), Write::Replace),
+            (Module::Gate, gates.as_mut_slice(), Write::Replace),
+            (Module::Up, ups.as_mut_slice(), Write::Replace),
         ];
-        self.project(layer, &buffers.normed, &mut buffers.quantized, targets);
-        let width = self.shape.feed_forward;
-        gate(
-            self.pool,
-            self.level,
-            &mut buffers.gates,
-            &buffers.ups,
-            width,
-        );
-        let targets = vec![(Module::Down, buffers.x.as_mut_slice(), Write::Add)];
-        self.project(layer, &buffers.gates, &mut buffers.quantized, targets);
+        let norm = self.norm(x, &layer.1.feed_forward_norm);
+        self.project(layer, (normed, quantized), norm, targets);
+        let (level, width) = (self.level, self.shape.feed_forward);
+        let targets = vec![(Module::Down, x.as_mut_slice(), Write::Add)];
+        let gated = |row: usize, gates: &mut [f32]| {
+            gate(level, gates, &ups[row * width..][..width]);
+        };
+        self.project(layer, (gates, quantized), gated, targets);
     }
 
-    fn normalise(&self, rows: &[f32], weights: &[f32], results: &mut [f32]) {
-        let epsilon = self.shape.norm_epsilon;
-        rms_norm(self.pool, self.level, rows, weights, epsilon, results);
+    /// Normalises a row of `rows`, by its number.
+    fn norm<'b>(
+        &self,
+        rows: &'b [f32],
+        weights: &'b [f32],
+    ) -> impl Fn(usize, &mut [f32]) + Sync + use<'b> {
+        let (level, epsilon) = (self.level, self.shape.norm_epsilon);
+        move |row, results| {
+            let row = &rows[row * weights.len()..][..weights.len()];
+            rms_norm(level, row, weights, epsilon, results);
+        }
     }
 
-    /// Linear layers over the same rows, and for each sequence what its adapter adds.
+    /// Linear layers over the rows that `make` makes, and for each sequence what its adapter adds.
     fn project(
         &self,
         (index, layer): (usize, &Layer),
-        rows: &[f32],
-        quantized: &mut QuantizedRows,
+        (rows, quantized): (&mut [f32], &mut QuantizedRows),
+        make: impl Fn(usize, &mut [f32]) + Sync,
         mut targets: Vec<Target<'_>>,
     ) {
         let linears = targets
             .iter_mut()
             .map(|(module, results, write)| (layer.linear(*module), &mut **results, *write));
-        self.multiply(rows, quantized, linears.collect());
+        self.multiply((&mut *rows, quantized), make, linears.collect());
         for (module, results, _) in targets {
             self.adapt(index, module, rows, results);
         }
     }
 
+    /// All layers have as many inputs.
     fn multiply(
         &self,
-        rows: &[f32],
-        quantized: &mut QuantizedRows,
+        (rows, quantized): (&mut [f32], &mut QuantizedRows),
+        make: impl Fn(usize, &mut [f32]) + Sync,
         linears: Vec<(&Linear, &mut [f32], Write)>,
     ) {
+        let columns = linears[0].0.columns();
+        let is_packed = |linear: &(&Linear, _, _)| matches!(linear.0, Linear::Packed(_));
+        match linears.iter().any(is_packed) {
+            true => quantized.set_made(self.pool, self.level, rows, columns, make),
+            false => make_rows(self.pool, rows, columns, make),
+        }
         let mut products = Vec::with_capacity(linears.len());
         for (linear, results, write) in linears {
             match linear {
@@ -182,10 +212,7 @@ impl Step<'_> {
                 }
             }
         }
-        if let Some(product) = products.first() {
-            quantized.set(self.pool, self.level, rows, product.matrix.columns());
-            multiply(self.pool, self.level, quantized, products);
-        }
+        multiply(self.pool, self.level, quantized, products);
     }
 
     /// Adds scale · B (A x) for the rows of sequences with an adapter.
@@ -223,10 +250,10 @@ impl Step<'_> {
             .copied()
             .collect();
         normed.resize(rows.len(), 0.0);
-        self.normalise(&rows, &self.weights.output_norm, normed);
         let mut scores = vec![0.0; wanted.len() * self.shape.vocabulary];
         let linear = (&*self.weights.output, scores.as_mut_slice(), Write::Replace);
-        self.multiply(normed, quantized, vec![linear]);
+        let norm = self.norm(&rows, &self.weights.output_norm);
+        self.multiply((normed, quantized), norm, vec![linear]);
         scores
     }
 }

@@ -38,6 +38,13 @@ impl Layer {
 }
 
 impl Linear {
+    pub(super) fn columns(&self) -> usize {
+        match self {
+            Self::Packed(matrix) => matrix.columns(),
+            Self::Unpacked(matrix) => matrix.columns,
+        }
+    }
+
     /// The values of one row.
     pub(super) fn read_row(&self, row: usize, values: &mut [f32]) {
         match self {
