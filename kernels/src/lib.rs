@@ -38,7 +38,9 @@ mod sequences;
 mod stored;
 
 pub use activation::Activation;
-pub use attention::{Attention, BlockId, Heads, HostKv, KV_BLOCK_TOKENS, KvFormat, Span};
+pub use attention::{
+    Attention, BlockId, Heads, HostKv, KV_BLOCK_TOKENS, KV_RUN_BLOCKS, KvFormat, Span,
+};
 pub use float_product::float_product;
 pub use format::Format;
 pub use lanes::{Level, filled};

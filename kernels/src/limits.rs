@@ -74,10 +74,6 @@ impl Kernel for Multiply {
     fn run<L: Lanes>(self, lanes: L) -> f32 {
         let weights = lanes.load_bytes(&black_box([1; 64]));
         let mut sums = [lanes.splat_i32(0); SUMS];
-        for sum in 0..SUMS {
-            // Each is another one to the compiler.
-            sums[sum] = lanes.splat_i32(black_box(0));
-        }
         for step in 0..STEPS {
             let x = (step as u32).to_le_bytes();
             for sum in 0..SUMS {

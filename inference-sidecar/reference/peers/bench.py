@@ -40,9 +40,10 @@ ENVIRONMENT = {**os.environ, "RAYON_NUM_THREADS": str(THREADS), "CANDLE_NUM_THRE
 
 
 def run(program, *arguments, may_fail=False):
-    """What the program prints; its errors go to ours."""
-    command = [program, *map(str, arguments)]
-    done = subprocess.run(command, check=not may_fail, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    """What the program prints."""
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT)
+    if done.returncode != 0 and not may_fail:
+        sys.exit(f"{program} failed:\n{done.stderr}")
     return done.stdout
 
 

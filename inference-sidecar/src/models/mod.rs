@@ -12,7 +12,7 @@ pub use adapter::{Adapter, AdapterBase, LowRank, Module, PeftAdapter};
 pub use bert::BertEmbedder;
 pub use embedding_model::EmbeddingModel;
 pub use fingerprint::{Fingerprint, fingerprint};
-pub use kernels::{BlockId, Format, KV_BLOCK_TOKENS, Matrix};
+pub use kernels::{BlockId, Format, KV_BLOCK_TOKENS, KV_RUN_BLOCKS, Matrix};
 pub use language_model::{BatchPlan, LanguageModel, LogitsOf, SequencePlan};
 pub use llama::{Compute, Llama, LlamaOptions, Precision};
 pub use matrix::UnreadMatrix;

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use sha2::{Digest, Sha256};
 
 use crate::metrics::KvBlocks;
-use crate::models::{BlockId, KV_BLOCK_TOKENS};
+use crate::models::{BlockId, KV_BLOCK_TOKENS, KV_RUN_BLOCKS};
 
 /// Names the content of a full block. SHA-256, so that no text can be made to collide with another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,7 +18,7 @@ pub struct PrefixKey([u8; 32]);
 /// The blocks of one model.
 pub struct BlockPool {
     blocks: Vec<Block>,
-    /// Unheld blocks in the order in which they are taken: without a key first, then longest unused.
+    /// Unheld blocks: without a key first, then longest unused.
     free: BTreeSet<(u64, BlockId)>,
     by_key: HashMap<PrefixKey, BlockId>,
     clock: u64,
@@ -112,8 +112,17 @@ impl BlockPool {
     }
 
     /// Holds a block with undefined content; None when all are held.
-    pub fn take_new(&mut self) -> Option<BlockId> {
-        let (_, id) = self.free.pop_first()?;
+    ///
+    /// Neighbours are read faster than others ([`KV_RUN_BLOCKS`]), so it is the one behind `last`, the last block
+    /// of the same text, or else one at the start of a run; as long as there is a block without a key.
+    pub fn take_new(&mut self, last: Option<BlockId>) -> Option<BlockId> {
+        let id = match self.neighbour(last) {
+            Some(id) => {
+                self.free.remove(&(0, id));
+                id
+            }
+            None => self.free.pop_first()?.1,
+        };
         if let Some(key) = self.block_mut(id).key.take() {
             self.by_key.remove(&key);
         }
@@ -122,6 +131,19 @@ impl BlockPool {
             ..Block::default()
         };
         Some(id)
+    }
+
+    /// The unheld block without a key that serves a text best.
+    fn neighbour(&self, last: Option<BlockId>) -> Option<BlockId> {
+        let is_plain = |id: &BlockId| self.free.contains(&(0, *id));
+        // Most pools are full of blocks with keys after a while.
+        let (freed_at, _) = self.free.first()?;
+        if *freed_at > 0 {
+            return None;
+        }
+        let behind = last.map(|last| BlockId(last.0 + 1));
+        let starts = (0..self.blocks.len() as u32).step_by(KV_RUN_BLOCKS);
+        behind.into_iter().chain(starts.map(BlockId)).find(is_plain)
     }
 
     /// Makes a held, full block findable. When another block has the key already, that one stays.
@@ -217,7 +239,7 @@ mod tests {
     fn a_shared_prefix_is_one_block() {
         let mut pool = BlockPool::new(3);
         let keys = chain(b"s", &[1, 2]);
-        let first = pool.take_new().unwrap();
+        let first = pool.take_new(None).unwrap();
         pool.publish(first, keys[0]);
         assert_eq!(pool.take_cached(&keys[0]), Some(first));
         assert_eq!(pool.take_cached(&keys[1]), None);
@@ -238,7 +260,7 @@ mod tests {
     fn holdings_after_some_were_given_back() {
         let mut pool = BlockPool::new(4);
         let keys = chain(b"s", &[1, 2, 3]);
-        let blocks = [1, 2].map(|_| pool.take_new().unwrap());
+        let blocks = [1, 2].map(|_| pool.take_new(None).unwrap());
         pool.publish(blocks[0], keys[0]);
         pool.publish(blocks[1], keys[1]);
         pool.take_cached(&keys[0]).unwrap();
@@ -258,16 +280,37 @@ mod tests {
     fn the_longest_unused_goes_first() {
         let mut pool = BlockPool::new(2);
         let keys = chain(b"s", &[1, 2]);
-        let blocks = [pool.take_new().unwrap(), pool.take_new().unwrap()];
-        assert_eq!(pool.take_new(), None);
+        let blocks = [pool.take_new(None).unwrap(), pool.take_new(None).unwrap()];
+        assert_eq!(pool.take_new(None), None);
         for (block, key) in blocks.iter().zip(&keys) {
             pool.publish(*block, *key);
         }
         pool.release(blocks[1]);
         pool.release(blocks[0]);
-        assert_eq!(pool.take_new(), Some(blocks[1]));
+        assert_eq!(pool.take_new(None), Some(blocks[1]));
         assert!(pool.by_key.contains_key(&keys[0]));
         assert_eq!(pool.take_cached(&keys[1]), None);
+    }
+
+    #[test]
+    fn texts_that_grow_together_have_neighbouring_blocks() {
+        let mut pool = BlockPool::new(3 * KV_RUN_BLOCKS - 1);
+        let mut texts: [Vec<u32>; 2] = [vec![], vec![]];
+        for _ in 0..KV_RUN_BLOCKS {
+            for text in &mut texts {
+                let last = text.last().map(|id| BlockId(*id));
+                text.push(pool.take_new(last).unwrap().0);
+            }
+        }
+        let run = |first: u32| (first..first + KV_RUN_BLOCKS as u32).collect::<Vec<_>>();
+        assert_eq!(texts, [run(0), run(16)]);
+        // Where both want to go on is one run, and then what there is.
+        let first = pool.take_new(Some(BlockId(15))).unwrap();
+        let second = pool.take_new(Some(BlockId(31))).unwrap();
+        assert_eq!((first, second), (BlockId(32), BlockId(33)));
+        assert_eq!(pool.available(), KV_RUN_BLOCKS - 3);
+        while pool.take_new(Some(second)).is_some() {}
+        assert_eq!(pool.available(), 0);
     }
 
     #[test]
@@ -279,7 +322,7 @@ mod tests {
             let key = chain(b"s", &[random.random_range(0..30)])[0];
             match random.random_range(0..4) {
                 0 => held.extend(pool.take_cached(&key)),
-                1 => held.extend(pool.take_new()),
+                1 => held.extend(pool.take_new(held.last().copied())),
                 2 if !held.is_empty() => {
                     pool.publish(held[random.random_range(0..held.len())], key);
                 }

@@ -85,7 +85,7 @@ mod tests {
     }
 
     fn take(pool: &mut BlockPool, count: usize) -> Vec<BlockId> {
-        (0..count).map(|_| pool.take_new().unwrap()).collect()
+        (0..count).map(|_| pool.take_new(None).unwrap()).collect()
     }
 
     fn publish(pool: &mut BlockPool, blocks: &[BlockId], keys: &[PrefixKey]) {

@@ -212,7 +212,7 @@ impl Sequence {
     pub(super) fn hold(&mut self, count: usize, pool: &mut BlockPool) -> bool {
         let wanted = (self.computed + count).div_ceil(KV_BLOCK_TOKENS);
         while self.blocks.len() < wanted {
-            match pool.take_new() {
+            match pool.take_new(self.blocks.last().copied()) {
                 Some(block) => self.blocks.push(block),
                 None => return false,
             }

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::slice;
 
-use super::{BlockId, Heads, KV_BLOCK_TOKENS};
+use super::{BlockId, Heads, KV_BLOCK_TOKENS, KV_RUN_BLOCKS as RUN};
 use crate::lanes::{Kernel, LANES, Lanes};
 use crate::pages::{Arena, NoMemory, Pages};
 use crate::parts::Parted;
@@ -81,8 +81,6 @@ pub(super) struct Layer<'a, T> {
     index: usize,
 }
 
-/// Blocks of a run.
-const RUN: usize = 16;
 /// Blocks whose keys lie beside each other.
 pub(super) const BESIDE: usize = 4;
 

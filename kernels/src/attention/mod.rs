@@ -32,6 +32,9 @@ use softmax::Finish;
 /// Tokens whose keys and values one block holds.
 pub const KV_BLOCK_TOKENS: usize = 16;
 
+/// Neighbouring blocks, from a multiple of this number on, that a text is read from fastest.
+pub const KV_RUN_BLOCKS: usize = 16;
+
 /// A block of the pool of keys and values, in all layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockId(pub u32);
