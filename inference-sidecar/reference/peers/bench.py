@@ -67,7 +67,18 @@ def in_turn(measures):
     return figures
 
 
-def measure_language(arguments, model):
+def measure_limits(programs):
+    return dict(re.findall(r"^(.+): (.+)$", run(programs / "limits"), re.M))
+
+
+def measure_language(arguments, model, bandwidths):
+    """The figures; `bandwidths` gets what memory allows in GB/s each time that our engine has run."""
+
+    def salesai():
+        found = speeds(run(arguments.programs / "throughput", 1, model))
+        bandwidths.append(float(measure_limits(arguments.programs)["read from memory"].split()[0]))
+        return found
+
     def llama_cpp():
         peer = llama.Model(str(model), THREADS, arguments.plain)
         found = peer.figures()
@@ -75,7 +86,7 @@ def measure_language(arguments, model):
         return found
 
     measures = {
-        "salesai": lambda: speeds(run(arguments.programs / "throughput", 1, model)),
+        "salesai": salesai,
         "llama.cpp": llama_cpp,
     }
     if arguments.candle:
@@ -135,15 +146,15 @@ def measure_embedding(arguments):
 
 def machine(programs):
     cpu = re.search(r"^model name\s*: (.+)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
-    limits = dict(re.findall(r"^(.+): (.+)$", run(programs / "limits"), re.M))
+    limits = measure_limits(programs)
     lock = pathlib.Path(REFERENCE.parent.parent, "Cargo.lock").read_text()
     candle = re.search(r'name = "candle-transformers"\nversion = "([^"]+)"', lock).group(1)
     return [
         f"{cpu.group(1) if cpu else platform.processor()}, {THREADS} cores, {limits['instructions']}",
-        f"reads {limits['read from memory']} from memory, multiplies {limits['int8 products']} (`limits`, the best of 5)",
+        f"multiplies {limits['int8 products']} (`limits`, the best of 5)",
         f"{llama.VERSION} ({llama.system_info()})",
         f"{minilm.VERSION}; candle {candle}, which has no vector kernel for Q4_1",
-    ], limits
+    ]
 
 
 def main():
@@ -160,13 +171,14 @@ def main():
         pathlib.Path(llama.requantize(str(arguments.model), str(folder), f"{arguments.model.stem}.{name}.gguf", kind))
         for name, kind in [("Q4_0", 2), ("Q8_0", 7)]
     ]
-    facts, limits = machine(arguments.programs)
+    facts = machine(arguments.programs)
     sections = []
     for model in models:
         print(f"measuring {model.name}", flush=True)
-        figures = measure_language(arguments, model)
+        bandwidths = []
+        figures = measure_language(arguments, model, bandwidths)
         notes = [f"Logits on the same tokens: {agreement(arguments, model)}."]
-        notes += report.rooflines(figures, model, limits)
+        notes += report.rooflines(figures, model, bandwidths)
         sections.append(report.section(f"Language model: {model.name}", "tokens/s", figures, notes))
     print("measuring embeddings", flush=True)
     figures, notes = measure_embedding(arguments)

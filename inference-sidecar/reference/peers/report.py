@@ -1,7 +1,6 @@
 """Figures as a page of Markdown."""
 
 import datetime
-import re
 import statistics
 
 OWN = "salesai"
@@ -30,21 +29,20 @@ def section(title, unit, figures, notes):
     return "\n".join(lines + [""] + notes)
 
 
-def rooflines(figures, model, limits):
+def rooflines(figures, model, bandwidths):
     """The share of what memory allows that one stream reaches, and what is lost at a depth of 2,048."""
 
     def median(name):
         return statistics.median(figures[name][OWN])
 
-    bandwidth = float(re.match(r"[0-9.]+", limits["read from memory"]).group()) * 1e9
-    roofline = bandwidth / model.stat().st_size
+    roofline = statistics.median(bandwidths) * 1e9 / model.stat().st_size
     alone = median("decode 1 at 0")
     note = ", int8 keys and values"
     lost = 100 * (1 - median("decode 1 at 2048") / alone)
     lost_int8 = 100 * (1 - median(f"decode 1 at 2048{note}") / median(f"decode 1 at 0{note}"))
     return [
-        f"Reading the whole file from memory for each token would allow {roofline:.0f} tokens/s; one stream reaches "
-        f"{100 * alone / roofline:.0f} % of that.",
+        f"Memory was read at {spread(bandwidths)} GB/s (`limits`, in each round): the whole file for each token would "
+        f"allow {roofline:.0f} tokens/s, and one stream reaches {100 * alone / roofline:.0f} % of that.",
         f"After 2,048 tokens one stream is {lost:.0f} % slower, with int8 keys and values {lost_int8:.0f} %.",
     ]
 
