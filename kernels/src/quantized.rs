@@ -124,7 +124,7 @@ impl Kernel for Quantize<'_> {
 }
 
 #[inline(always)]
-pub(super) fn quantize<L: Lanes>(lanes: L, values: &[f32; BLOCK], block: &mut Block, row: usize) {
+fn quantize<L: Lanes>(lanes: L, values: &[f32; BLOCK], block: &mut Block, row: usize) {
     let (values, _) = values.as_chunks::<LANES>();
     let halves = [lanes.load(&values[0]), lanes.load(&values[1])];
     let minus = lanes.splat(-1.0);

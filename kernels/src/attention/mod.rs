@@ -131,7 +131,7 @@ impl Heads {
     }
 
     /// Values of a head of keys or values, filled up to whole vectors.
-    pub fn stored_size(self) -> usize {
+    fn stored_size(self) -> usize {
         filled(self.size)
     }
 

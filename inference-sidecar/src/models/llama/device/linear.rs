@@ -72,3 +72,40 @@ fn candle_format(format: Format) -> GgmlDType {
         Format::Q6K => GgmlDType::Q6K,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! Goal: each format unpacks to exactly what candle, an independent reader, makes of the bytes.
+
+    use candle_core::Device;
+    use candle_core::quantized::QTensor;
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    #[test]
+    fn formats_unpack_as_in_candle() {
+        let mut random = StdRng::seed_from_u64(1);
+        for format in Format::ALL {
+            let weights: Vec<f32> = (0..1024).map(|_| random.random_range(-3.0..3.0)).collect();
+            let tensor = candle_core::Tensor::new(weights.as_slice(), &Device::Cpu).unwrap();
+            let packed = QTensor::quantize(&tensor, candle_format(format)).unwrap();
+            let expected = packed
+                .dequantize(&Device::Cpu)
+                .unwrap()
+                .to_vec1::<f32>()
+                .unwrap();
+            let bytes = packed.data().unwrap();
+            assert_eq!(bytes.len(), format.row_bytes(1024).unwrap(), "{format:?}");
+            let mut unpacked = vec![0.0; 1024];
+            format.unpack(&bytes, &mut unpacked);
+            for (a, b) in unpacked.iter().zip(&expected) {
+                assert!(
+                    (a - b).abs() <= 1e-6 * b.abs().max(1.0),
+                    "{format:?}: {a} {b}"
+                );
+            }
+        }
+    }
+}
