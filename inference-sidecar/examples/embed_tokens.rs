@@ -1,8 +1,8 @@
 //! Embeds given token sequences and prints the speed: for comparisons with other engines on the same input.
 //!
-//! `embed_tokens BERT_DIR TOKENS.json OUT.f32 AT_ONCE [candle]`: TOKENS.json is a list of lists of token ids, which
-//! come `AT_ONCE` together in their order, as requests do; the vectors are written one behind the other. With
-//! `candle` it computes by candle's own model in padded batches.
+//! `embed_tokens BERT_DIR TOKENS.json OUT.f32 AT_ONCE [int8|candle]`: TOKENS.json is a list of lists of token ids,
+//! which come `AT_ONCE` together in their order, as requests do; the vectors are written one behind the other. With
+//! `int8` linear layers are in 8 bits; with `candle` it computes by candle's own model in padded batches.
 
 use std::path::Path;
 use std::time::Instant;
@@ -11,20 +11,21 @@ use anyhow::Context;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config};
-use inference_sidecar::models::{BertEmbedder, EmbeddingModel};
+use inference_sidecar::models::{BertEmbedder, BertPrecision, EmbeddingModel};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, directory, tokens, out, at_once, mode @ ..] = arguments.as_slice() else {
-        anyhow::bail!("usage: embed_tokens BERT_DIR TOKENS.json OUT.f32 AT_ONCE [candle]");
+        anyhow::bail!("usage: embed_tokens BERT_DIR TOKENS.json OUT.f32 AT_ONCE [int8|candle]");
     };
     let sequences: Vec<Vec<u32>> = serde_json::from_slice(&std::fs::read(tokens)?)?;
     let at_once: usize = at_once.parse().context("AT_ONCE is no number")?;
     let directory = Path::new(directory);
     let vectors = match mode {
-        [] => embed(directory, &sequences, at_once)?,
+        [] => embed(directory, BertPrecision::Bf16, &sequences, at_once)?,
+        [mode] if mode == "int8" => embed(directory, BertPrecision::Int8, &sequences, at_once)?,
         [mode] if mode == "candle" => embed_by_candle(directory, &sequences, at_once)?,
-        _ => anyhow::bail!("the only mode is candle"),
+        _ => anyhow::bail!("the modes are int8 and candle"),
     };
     let bytes: Vec<u8> = vectors
         .iter()
@@ -36,10 +37,11 @@ fn main() -> anyhow::Result<()> {
 
 fn embed(
     directory: &Path,
+    precision: BertPrecision,
     sequences: &[Vec<u32>],
     at_once: usize,
 ) -> anyhow::Result<Vec<Vec<f32>>> {
-    let mut model = BertEmbedder::load(directory)?;
+    let mut model = BertEmbedder::load(directory, precision)?;
     let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
     model.embed(&sequences[..at_once.min(sequences.len())])?;
     let start = Instant::now();

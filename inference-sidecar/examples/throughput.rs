@@ -1,7 +1,7 @@
 //! Prints the speed of the models, each the median of some runs after a warm-up, one figure a line.
 //!
-//! `throughput RUNS MODEL.gguf [BERT_DIR]`, on an idle machine. `make bench-peers` runs it alternately with
-//! other engines.
+//! `throughput RUNS MODEL.gguf [BERT_DIR | --decode-alone]`, on an idle machine; with `--decode-alone` one stream is
+//! all that is measured. `make bench-peers` runs it alternately with other engines.
 
 use std::path::Path;
 use std::time::Instant;
@@ -10,8 +10,8 @@ use anyhow::Context;
 use inference_sidecar::error::Error;
 use inference_sidecar::gguf::GgufFile;
 use inference_sidecar::models::{
-    BatchPlan, BertEmbedder, BlockId, Compute, EmbeddingModel, KV_BLOCK_TOKENS, LanguageModel,
-    Llama, LlamaOptions, LogitsOf, Precision, SequencePlan,
+    BatchPlan, BertEmbedder, BertPrecision, BlockId, Compute, EmbeddingModel, KV_BLOCK_TOKENS,
+    LanguageModel, Llama, LlamaOptions, LogitsOf, Precision, SequencePlan,
 };
 use inference_sidecar::text::TextTokenizer;
 
@@ -29,16 +29,20 @@ const BLOCKS_EACH: usize = (2048 + DECODE_TOKENS).div_ceil(KV_BLOCK_TOKENS);
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
-    let (runs, language, embedding) = match arguments.as_slice() {
+    let (runs, language, more) = match arguments.as_slice() {
         [_, runs, language] => (runs, language, None),
-        [_, runs, language, embedding] => (runs, language, Some(embedding)),
-        _ => anyhow::bail!("usage: throughput RUNS MODEL.gguf [BERT_DIR]"),
+        [_, runs, language, more] => (runs, language, Some(more.as_str())),
+        _ => anyhow::bail!("usage: throughput RUNS MODEL.gguf [BERT_DIR | --decode-alone]"),
     };
     let runs: usize = runs.parse().context("RUNS is no number")?;
     let start = Instant::now();
     let file = GgufFile::open(Path::new(language))?;
     let mut llama = Llama::from_gguf(&file, &LlamaOptions::cpu())?;
     println!("load: {:.2} s", start.elapsed().as_secs_f64());
+    println!("peak until loaded: {} MiB", peak_mib()?);
+    if more == Some("--decode-alone") {
+        return measure_decodes(&mut llama, runs, &DECODES[..1], "");
+    }
     measure_prefill(&mut llama, runs)?;
     measure_decodes(&mut llama, runs, &DECODES, "")?;
     let compact = LlamaOptions {
@@ -48,10 +52,19 @@ fn main() -> anyhow::Result<()> {
     llama = Llama::from_gguf(&file, &compact)?;
     drop(file);
     measure_decodes(&mut llama, runs, &COMPACT_DECODES, ", int8 keys and values")?;
-    match embedding {
+    match more {
         Some(directory) => measure_embedding(Path::new(directory), runs),
         None => Ok(()),
     }
+}
+
+/// The most memory that this process has had.
+fn peak_mib() -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
+    let kib: u64 = kib.context("Linux tells no peak")?.trim().parse()?;
+    Ok(kib / 1024)
 }
 
 fn measure_prefill(llama: &mut Llama, runs: usize) -> anyhow::Result<()> {
@@ -137,7 +150,7 @@ fn step(llama: &mut Llama, sequences: Vec<SequencePlan<'_>>) -> Result<(), Error
 }
 
 fn measure_embedding(directory: &Path, runs: usize) -> anyhow::Result<()> {
-    let mut model = BertEmbedder::load(directory)?;
+    let mut model = BertEmbedder::load(directory, BertPrecision::Bf16)?;
     for (tokens, texts) in [(16, 1), (16, 64), (128, 32), (256, 16)] {
         let sequence: Vec<u32> = (0..tokens).map(|i| 2000 + i).collect();
         let batch = vec![sequence.as_slice(); texts];

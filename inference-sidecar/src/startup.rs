@@ -10,14 +10,14 @@ use candle_core::Device;
 use crate::adapters::{AdapterLimits, AdapterRegistry};
 use crate::catalog::{Catalog, EmbeddingEntry, LanguageEntry, ModelCard};
 use crate::config::{
-    Config, DeviceConfig, EmbeddingModelConfig, KvCacheDtype, LanguageModelConfig,
+    Config, DeviceConfig, EmbeddingModelConfig, KvCacheDtype, LanguageModelConfig, Quantization,
 };
 use crate::error::Error;
 use crate::gguf::GgufFile;
 use crate::metrics::Metrics;
 use crate::models::{
-    AdapterBase, BertEmbedder, Compute, EmbeddingModel, Fingerprint, KV_BLOCK_TOKENS,
-    LanguageModel, Llama, LlamaOptions, Precision, fingerprint,
+    AdapterBase, BertEmbedder, BertPrecision, Compute, EmbeddingModel, Fingerprint,
+    KV_BLOCK_TOKENS, LanguageModel, Llama, LlamaOptions, Precision, fingerprint,
 };
 use crate::safetensors_model::SafetensorsModel;
 use crate::scheduler::{
@@ -98,7 +98,11 @@ impl Loader<'_> {
         let weights = BertEmbedder::weights_path(&model.path);
         let fingerprint = fingerprint(std::slice::from_ref(&weights), model.sha256.as_deref())?;
         let tokenizer = TextTokenizer::from_directory(&model.path)?;
-        let mut embedder = BertEmbedder::load(&model.path)?;
+        let precision = match model.quantization {
+            Quantization::None => BertPrecision::Bf16,
+            Quantization::Int8 => BertPrecision::Int8,
+        };
+        let mut embedder = BertEmbedder::load(&model.path, precision)?;
         if tokenizer.vocabulary_size() > embedder.vocabulary_size() {
             let reason = "the tokenizer knows more tokens than the model";
             return Err(Error::model_file(&model.path, reason));

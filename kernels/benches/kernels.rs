@@ -76,12 +76,10 @@ fn products(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements((2 * rows * OUTPUTS * columns) as u64));
             group.bench_function(BenchmarkId::new("rows", rows), |bencher| {
                 bencher.iter(|| {
-                    let product = Product {
-                        matrix: next.next().expect("it goes round"),
-                        results: &mut results,
-                        write: Write::Replace,
-                    };
-                    multiply(pool, level, &quantized, vec![product]);
+                    let matrix = next.next().expect("it goes round");
+                    let write = Write::Replace;
+                    let product = Product::quantized(matrix, &quantized, &mut results, write);
+                    multiply(pool, level, &mut [product]);
                 });
             });
         }

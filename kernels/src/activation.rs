@@ -1,6 +1,6 @@
 //! The functions between the two layers of a feed-forward network.
 
-use super::lanes::{LANES, Lanes};
+use super::lanes::{Kernel, LANES, Lanes, Level};
 
 /// An activation function by its definition in PyTorch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +10,24 @@ pub enum Activation {
     /// x / 2 (1 + tanh(√(2/π) (x + 0.044715 x³)))
     GeluTanh,
     Relu,
+}
+
+impl Activation {
+    /// Replaces values that are filled up to whole vectors.
+    pub fn apply(self, level: Level, values: &mut [f32]) {
+        level.run(Activate(self, values));
+    }
+}
+
+struct Activate<'a>(Activation, &'a mut [f32]);
+
+impl Kernel for Activate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        activate(lanes, self.0, self.1);
+    }
 }
 
 /// Replaces whole vectors of values.
@@ -84,27 +102,11 @@ fn erf<L: Lanes>(lanes: L, x: L::F) -> L::F {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     //! Goal: each function equals its definition to the precision of f32, at every level the same, and
     //! what is not a number stays so.
 
     use super::*;
-    use crate::lanes::{Kernel, Level};
-
-    struct Activate<'a>(Activation, &'a mut [f32]);
-
-    impl Kernel for Activate<'_> {
-        type Output = ();
-
-        #[inline(always)]
-        fn run<L: Lanes>(self, lanes: L) {
-            activate(lanes, self.0, self.1);
-        }
-    }
-
-    pub(crate) fn activate_at(level: Level, activation: Activation, values: &mut [f32]) {
-        level.run(Activate(activation, values));
-    }
 
     /// By its power series where that converges well.
     fn exact_erf(z: f64) -> f64 {
@@ -137,7 +139,7 @@ pub(super) mod tests {
         values.resize(values.len().next_multiple_of(LANES), 0.5);
         for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
             let mut portable = values.clone();
-            activate_at(Level::Portable, activation, &mut portable);
+            activation.apply(Level::Portable, &mut portable);
             for (&x, &found) in values.iter().zip(&portable) {
                 let expected = exact(activation, f64::from(x));
                 let allowed = 2.5e-7 * f64::from(x.abs());
@@ -149,7 +151,7 @@ pub(super) mod tests {
             }
             for level in Level::all() {
                 let mut results = values.clone();
-                activate_at(level, activation, &mut results);
+                activation.apply(level, &mut results);
                 let bits = |values: &[f32]| -> Vec<u32> {
                     values.iter().map(|value| value.to_bits()).collect()
                 };
@@ -158,7 +160,7 @@ pub(super) mod tests {
                     "{activation:?} {level:?}"
                 );
                 let mut bad = [f32::NAN; LANES];
-                activate_at(level, activation, &mut bad);
+                activation.apply(level, &mut bad);
                 assert!(bad.iter().all(|value| value.is_nan()), "{activation:?}");
             }
         }

@@ -197,6 +197,21 @@ fn unpack_q8_0(block: &[u8; 34], values: &mut [f32; 32]) {
     }
 }
 
+/// Adds the blocks of a row, rounded: the opposite of `unpack_q8_0`.
+pub(crate) fn quantize_q8_0(values: &[f32], bytes: &mut Vec<u8>) {
+    for block in values.chunks_exact(32) {
+        let largest = block.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+        let d = f16::from_f32(largest / 127.0);
+        bytes.extend(d.to_le_bytes());
+        let scale = d.to_f32();
+        // A block of zeros, or of numbers below what its scale can tell from zero.
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        // The conversion saturates.
+        let quant = |x: &f32| ((x * inverse).round_ties_even() as i8).to_le_bytes()[0];
+        bytes.extend(block.iter().map(quant));
+    }
+}
+
 /// The 6-bit scale and minimum of sub-block `i` of eight, packed in 12 bytes.
 #[inline(always)]
 pub(crate) fn scale_and_minimum(packed: &[u8], i: usize) -> (u8, u8) {

@@ -5,10 +5,11 @@
 //! - `prefetch`: memory before it is needed
 //! - `format`, `matrix`: weights as files have them
 //! - `pages`: memory in large pages
-//! - `packed`, `quantized`, `product`: weights and activations in few bits
-//! - `float_product`, `dot`: weights of the other formats
+//! - `packed`, `quantized`: weights and activations in few bits
+//! - `dense`: weights of the other formats
+//! - `product`: activations × weights
 //! - `panels`, `activation`: weights in bf16 that many rows meet at once
-//! - `attention`, `stored`: keys and values
+//! - `attention`, `stored`: keys and values, and what meets them
 //! - `sequences`: attention of whole sequences
 //! - `rows`: what lies between
 //! - `limits`: what the machine can do at most
@@ -19,8 +20,7 @@
 
 mod activation;
 mod attention;
-mod dot;
-mod float_product;
+mod dense;
 mod format;
 mod lanes;
 mod limits;
@@ -41,7 +41,7 @@ pub use activation::Activation;
 pub use attention::{
     Attention, BlockId, Heads, HostKv, KV_BLOCK_TOKENS, KV_RUN_BLOCKS, KvFormat, Span,
 };
-pub use float_product::float_product;
+pub use dense::DenseMatrix;
 pub use format::Format;
 pub use lanes::{Level, filled};
 pub use limits::{int8_rate, read_bandwidth};

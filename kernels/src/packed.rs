@@ -17,8 +17,8 @@ use rayon::prelude::*;
 
 use super::lanes::LANES;
 use super::pages::{Arena, NoMemory, Pages};
-use crate::Format;
-use crate::format::scale_and_minimum;
+use crate::format::{quantize_q8_0, scale_and_minimum};
+use crate::{Format, Matrix};
 
 /// Columns that share a scale, or two.
 pub(super) const BLOCK: usize = 32;
@@ -305,6 +305,30 @@ impl PackedMatrix {
         }))
     }
 
+    /// Rounds matrices that lie one below the other to 8 bits (Q8_0). Columns are a multiple of 32.
+    pub fn quantize(arena: &mut Arena, parts: &[&Matrix]) -> Result<Self, NoMemory> {
+        let format = Format::Q8_0;
+        let columns = parts[0].columns;
+        assert!(columns.is_multiple_of(BLOCK));
+        assert!(parts.iter().all(|part| part.columns == columns));
+        let rows = parts.iter().map(|part| part.rows).sum();
+        let all: Vec<_> = parts
+            .iter()
+            .flat_map(|part| (0..part.rows).map(move |row| (part, row)))
+            .collect();
+        let read_rows = |rows: Range<usize>, bytes: &mut Vec<u8>| {
+            bytes.clear();
+            let mut values = vec![0.0; columns];
+            for (part, row) in &all[rows] {
+                part.read_row(*row, &mut values);
+                quantize_q8_0(&values, bytes);
+            }
+            Ok(())
+        };
+        let packed = Self::pack::<NoMemory>(arena, format, rows, columns, read_rows)?;
+        Ok(packed.expect("there is a packing for it"))
+    }
+
     pub(super) fn format(&self) -> Format {
         self.packing.format
     }
@@ -440,7 +464,6 @@ pub(super) mod tests {
     use rand::{Rng, SeedableRng};
 
     use super::*;
-    use crate::Matrix;
 
     #[test]
     fn rows_come_back_as_they_are_in_the_file() {
@@ -456,6 +479,30 @@ pub(super) mod tests {
                     matrix.read_row(row, &mut expected);
                     assert_eq!(found, expected, "{format:?} {rows} {columns} {row}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn matrices_are_rounded_one_below_the_other() {
+        let mut random = StdRng::seed_from_u64(7);
+        let mut matrix = |rows| {
+            let values: Vec<f32> = (0..rows * 64)
+                .map(|_| random.random_range(-1.0..1.0))
+                .collect();
+            Matrix::from_f32(rows, 64, &values).unwrap()
+        };
+        let parts = [matrix(16), matrix(21)];
+        let packed =
+            PackedMatrix::quantize(&mut Arena::default(), &[&parts[0], &parts[1]]).unwrap();
+        assert_eq!((packed.rows(), packed.columns()), (37, 64));
+        let exact = [parts[0].to_f32(), parts[1].to_f32()].concat();
+        let mut found = vec![0.0; 64];
+        for (row, exact) in exact.chunks(64).enumerate() {
+            packed.read_row(row, &mut found);
+            for (found, exact) in found.iter().zip(exact) {
+                // Half a step of values up to 1, and the rounding of the scale.
+                assert!((found - exact).abs() < 0.55 / 127.0, "{found} {exact}");
             }
         }
     }

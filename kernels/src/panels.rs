@@ -174,7 +174,7 @@ pub fn project(
         .chunks_mut(ROWS * outputs)
         .map(|results| Bands::new(results, outputs, piece * LANES))
         .collect();
-    pool.for_each(outputs, |_, (block, part, band)| {
+    pool.for_each(&*outputs, |_, (block, part, band)| {
         let values = &rows.values[block * ROWS * rows.width..];
         level.run(Piece {
             panels,
@@ -465,7 +465,7 @@ mod tests {
             for (plain, activated) in plain.into_iter().zip(activated) {
                 let mut expected = plain;
                 expected.resize(filled(expected.len()), 0.0);
-                super::super::activation::tests::activate_at(level, activation, &mut expected);
+                activation.apply(level, &mut expected);
                 assert_eq!(activated, expected[..activated.len()]);
             }
         }

@@ -85,7 +85,7 @@ impl<A: Parted, B: Parted> Parted for (A, B) {
 }
 
 /// Parts of one after parts of the other; says in which and where.
-impl<P: Parted> Parted for Vec<P> {
+impl<P: Parted> Parted for &[P] {
     /// Index of the member, number of the part in it, the part.
     type Part = (usize, usize, P::Part);
 
@@ -104,7 +104,7 @@ impl<P: Parted> Parted for Vec<P> {
     }
 }
 
-/// As a [`Vec`] of parted data that all have the same number of parts.
+/// As a slice of parted data that all have the same number of parts.
 pub(super) struct Uniform<P> {
     members: Vec<P>,
     parts: usize,
@@ -142,6 +142,21 @@ impl<'a> Bands<'a> {
             band: band.max(1),
             slice: PhantomData,
         }
+    }
+
+    /// Columns of all bands together.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Columns of a band.
+    pub(super) fn band(&self) -> usize {
+        self.band
+    }
+
+    /// Changes the columns of a band.
+    pub(super) fn set_band(&mut self, columns: usize) {
+        self.band = columns.max(1);
     }
 }
 

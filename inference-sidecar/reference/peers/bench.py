@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """Measures the model server's engines beside others and writes docs/benchmarks.md.
 
-    bench.py PROGRAMS MODEL.gguf BERT_DIR SHARED_DATA OUT.md [--candle PROGRAMS]
+    bench.py PROGRAMS MODEL.gguf BERT_DIR SHARED_DATA OUT.md --servers OURS LLAMA_SERVER
+        [--candle PROGRAMS] [--large MODEL.gguf] [--postgres BIN_DIR] [--only SECTION]
 
 All engines run on the same inputs and threads, in turn, ROUNDS times, each round beginning with another one;
-every figure of the page is one that this program measured. PROGRAMS is the folder of the examples `throughput`,
-`embed_tokens`, `limits` and `verify_model`; that of `--candle` has `candle_llama` and `embed_tokens` as a release
-build, since candle would suffer from the checks of the other one. Q4_0 and Q8_0 files are made from MODEL, in
-the folder `requantized` beside its own. `--plain`: see llama.py.
+every figure of the page is one that this program measured. PROGRAMS is the folder of our examples; that of
+`--candle` has `candle_llama` and `embed_tokens` as a release build, since candle would suffer from the checks of the
+other one. Q4_0 and Q8_0 files are made from MODEL, in the folder `requantized` beside its own. `--large`: a model
+of which loading, memory and one stream alone are measured. `--postgres`: the programs of a PostgreSQL whose server
+libpq's environment names. `--only` makes one section of the page anew: language, clients, adapters, drafts, large,
+sharing or embeddings. `--plain`: see llama.py.
 """
 
 import argparse
@@ -23,13 +26,16 @@ import tempfile
 
 import numpy as np
 
+import clients
 import llama
 import minilm
 import report
+import retrieval
+import sharing
 import texts
 
 ROUNDS = 5
-TEXTS = 600
+TEXTS = 2000
 AT_ONCE = 32
 REFERENCE = pathlib.Path(__file__).parent.parent
 
@@ -48,12 +54,8 @@ def run(program, *arguments, may_fail=False):
 
 
 def speeds(output):
+    """The lines that tell a speed."""
     return {name: float(value) for name, value in re.findall(r"^(.+): ([0-9.]+) (?:tokens|texts)/s$", output, re.M)}
-
-
-def add(figures, engine, found):
-    for name, value in found.items():
-        figures.setdefault(name, {}).setdefault(engine, []).append(value)
 
 
 def in_turn(measures):
@@ -94,6 +96,95 @@ def measure_language(arguments, model, bandwidths):
     return in_turn(measures)
 
 
+def language(arguments, models):
+    sections = []
+    for model in models:
+        bandwidths = []
+        figures = measure_language(arguments, model, bandwidths)
+        notes = [f"Logits on the same tokens: {agreement(arguments, model)}."]
+        notes += report.rooflines(figures, model, bandwidths)
+        sections.append(report.section(f"Language model: {model.name}", "tokens/s", figures, notes))
+    return sections
+
+
+def measure_clients(arguments, models):
+    ours, peer = arguments.servers
+    sections = []
+    for model in models[:2]:
+        figures = in_turn(
+            {
+                "salesai": lambda: clients.figures(clients.salesai(ours, model, THREADS), ours),
+                "llama.cpp": lambda: clients.figures(clients.llama_cpp(ours, peer, model, THREADS), ours),
+            }
+        )
+        notes = [
+            "Whole servers, started anew for each round: ours, and llama.cpp's own (8 slots) behind a route of ours. "
+            f"`inference-sidecar bench {clients.SHARED}`, then `{clients.ALONE}`."
+        ]
+        sections.append(report.section(f"Clients of a server: {model.name}", "", figures, notes))
+    return sections
+
+
+def adapters(arguments, models):
+    text = run(arguments.programs / "adapter_steps", 400, models[0])
+    return [report.lines("LoRA adapters of rank 16 on all linear layers (`examples/adapter_steps`)", text)]
+
+
+def drafts(arguments, models):
+    notes = sorted((REFERENCE.parent.parent / "ops" / "deal_room" / "notes").iterdir())
+    text = run(arguments.programs / "drafts", arguments.servers[0], models[0], ROUNDS, *notes)
+    return [report.lines("Drafts: the same answers without and with n-gram speculation (`examples/drafts`)", text)]
+
+
+def large(arguments, _models):
+    model = arguments.large
+    if not model:
+        return []
+    bandwidths, loads, peaks = [], [], []
+
+    def salesai():
+        output = run(arguments.programs / "throughput", 1, model, "--decode-alone")
+        loads.append(float(re.search(r"^load: (.+) s$", output, re.M).group(1)))
+        peaks.append(float(re.search(r"^peak until loaded: (.+) MiB$", output, re.M).group(1)))
+        bandwidths.append(float(measure_limits(arguments.programs)["read from memory"].split()[0]))
+        return speeds(output)
+
+    def llama_cpp():
+        peer = llama.Model(str(model), THREADS, arguments.plain)
+        found = peer.figures([(1, 0)])
+        peer.close()
+        return found
+
+    figures = in_turn({"salesai": salesai, "llama.cpp": llama_cpp})
+    size = model.stat().st_size
+    notes = [
+        f"Random weights of the shape of Llama 3.1 8B (`reference/make_llama_8b.py`), {size / 2**20:.0f} MiB. "
+        f"Loaded in {report.spread(loads)} s; peak until loaded {report.spread(peaks)} MiB, "
+        f"{statistics.median(peaks) * 2**20 / size:.2f} times the file.",
+        report.roofline(statistics.median(figures["decode 1 at 0"]["salesai"]), size, bandwidths),
+    ]
+    return [report.section(f"A large model: {model.name}", "tokens/s", figures, notes)]
+
+
+def share(arguments, models):
+    if not arguments.postgres:
+        return []
+    ours = arguments.servers[0]
+    with sharing.Postgres(arguments.postgres) as postgres:
+        # The fewer threads are one core left to PostgreSQL.
+        counts = sorted({THREADS, max(THREADS - 1, 1)}, reverse=True)
+        figures = {}
+        for _ in range(ROUNDS):
+            for count in counts:
+                for name, value in sharing.figures(ours, models[0], count, postgres).items():
+                    figures.setdefault(name, {}).setdefault("salesai", []).append(value)
+    notes = [
+        f"`pgbench {' '.join(sharing.LOAD[:-2])}` at scale {sharing.SCALE} and `inference-sidecar bench {sharing.TALK}` "
+        "on the same cores, PostgreSQL at its defaults."
+    ]
+    return [report.section("Beside PostgreSQL", "", figures, notes)]
+
+
 def agreement(arguments, model):
     """What the checker says of our logits and llama.cpp's on the same tokens."""
     with tempfile.TemporaryDirectory() as folder:
@@ -104,6 +195,11 @@ def agreement(arguments, model):
     return re.search(r"^agreement with llama.cpp: (.+)$", output, re.M).group(1)
 
 
+def embeddings(arguments, _models):
+    figures, notes = measure_embedding(arguments)
+    return [report.section("Embeddings: all-MiniLM-L6-v2", "texts/s", figures, notes)]
+
+
 def measure_embedding(arguments):
     sequences, source = texts.sequences(
         arguments.bert_dir, arguments.shared_data, REFERENCE / "perplexity.txt", TEXTS
@@ -111,37 +207,66 @@ def measure_embedding(arguments):
     peer = minilm.Model(arguments.bert_dir, THREADS)
     orders = {"in the order of requests": sequences, "the shortest first": sorted(sequences, key=len)}
     vectors = {}
-    with tempfile.TemporaryDirectory() as folder:
-        tokens, out = pathlib.Path(folder, "tokens.json"), pathlib.Path(folder, "vectors.f32")
 
-        def own(name, programs, *mode):
-            tokens.write_text(json.dumps(orders[name]))
+    def own(programs, given, *mode):
+        with tempfile.TemporaryDirectory() as folder:
+            tokens, out = pathlib.Path(folder, "tokens.json"), pathlib.Path(folder, "vectors.f32")
+            tokens.write_text(json.dumps(given))
             found = speeds(run(programs / "embed_tokens", arguments.bert_dir, tokens, out, AT_ONCE, *mode))
-            return found["speed"]
+            return np.fromfile(out, np.float32).reshape(len(given), -1), found["speed"]
 
-        def salesai():
-            found = {name: own(name, arguments.programs) for name in reversed(orders)}
-            vectors["salesai"] = np.fromfile(out, np.float32).reshape(len(sequences), -1)
-            return found
+    def salesai():
+        found = {}
+        for name, mode in [("", []), (", linear layers in int8", ["int8"])]:
+            for order, given in reversed(orders.items()):
+                vectors[f"salesai{name}"], found[f"{order}{name}"] = own(arguments.programs, given, *mode)
+        return found
 
-        def onnx():
-            found = {}
-            for name in reversed(orders):
-                vectors["onnx"], found[name] = peer.embed(orders[name], AT_ONCE)
-            return found
+    def onnx():
+        found = {}
+        for order, given in reversed(orders.items()):
+            vectors["onnx"], found[order] = peer.embed(given, AT_ONCE)
+        return found
 
-        measures = {"salesai": salesai, "ONNX Runtime": onnx}
-        if arguments.candle:
-            measures["candle"] = lambda: {name: own(name, arguments.candle, "candle") for name in orders}
-        figures = in_turn(measures)
-    cosines = (vectors["salesai"] * vectors["onnx"]).sum(axis=1)
+    measures = {"salesai": salesai, "ONNX Runtime": onnx}
+    if arguments.candle:
+        measures["candle"] = lambda: {
+            order: own(arguments.candle, given, "candle")[1] for order, given in orders.items()
+        }
+    figures = in_turn(measures)
     mean_tokens = statistics.mean(map(len, sequences))
     notes = [
         f"{len(sequences)} texts, {mean_tokens:.0f} tokens on average: {source}; {AT_ONCE} at once, tokens given. "
-        "Linear layers: ours in bf16, the others in f32.",
-        f"Cosine of our vectors with ONNX Runtime's: lowest {cosines.min():.6f}, mean {cosines.mean():.6f}.",
+        "Linear layers: ours in bf16 unless it says int8, the others in f32.",
     ]
+    for name, precision in [("salesai", "bf16"), ("salesai, linear layers in int8", "int8")]:
+        cosines = (vectors[name] * vectors["onnx"]).sum(axis=1)
+        notes.append(
+            f"Cosine of our vectors in {precision} with ONNX Runtime's: lowest {cosines.min():.6f}, mean "
+            f"{cosines.mean():.6f}."
+        )
+    found = retrieval.SciFact.find(arguments.shared_data, arguments.bert_dir)
+    if found is None:
+        notes.append("shared/data/scifact is absent: what int8 loses in retrieval was not measured.")
+        return figures, notes
+    given = found.documents + found.queries
+    quality = {
+        "bf16": found.ndcg(own(arguments.programs, given)[0]),
+        "int8": found.ndcg(own(arguments.programs, given, "int8")[0]),
+        "f32 (ONNX Runtime)": found.ndcg(in_order(peer, given)),
+    }
+    scores = ", ".join(f"{name} {score:.4f}" for name, score in quality.items())
+    notes.append(f"SciFact, {len(found.queries)} queries of its training part, nDCG at 10: {scores}.")
     return figures, notes
+
+
+def in_order(peer, given):
+    """The peer's vectors, computed the shortest first."""
+    order = sorted(range(len(given)), key=lambda index: len(given[index]))
+    vectors, _ = peer.embed([given[index] for index in order], AT_ONCE)
+    result = np.empty_like(vectors)
+    result[order] = vectors
+    return result
 
 
 def machine(programs):
@@ -157,11 +282,26 @@ def machine(programs):
     ]
 
 
+SECTIONS = {
+    "language": language,
+    "clients": measure_clients,
+    "adapters": adapters,
+    "drafts": drafts,
+    "large": large,
+    "sharing": share,
+    "embeddings": embeddings,
+}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("programs", "model", "bert_dir", "shared_data", "out"):
         parser.add_argument(name, type=pathlib.Path)
+    parser.add_argument("--servers", type=pathlib.Path, nargs=2, required=True, metavar=("OURS", "LLAMA_SERVER"))
     parser.add_argument("--candle", type=pathlib.Path, metavar="PROGRAMS")
+    parser.add_argument("--large", type=pathlib.Path, metavar="MODEL")
+    parser.add_argument("--postgres", type=pathlib.Path, metavar="BIN_DIR")
+    parser.add_argument("--only", choices=SECTIONS)
     parser.add_argument("--plain", action="store_true")
     arguments = parser.parse_args()
     llama.silence()
@@ -172,18 +312,10 @@ def main():
         for name, kind in [("Q4_0", 2), ("Q8_0", 7)]
     ]
     facts = machine(arguments.programs)
-    sections = []
-    for model in models:
-        print(f"measuring {model.name}", flush=True)
-        bandwidths = []
-        figures = measure_language(arguments, model, bandwidths)
-        notes = [f"Logits on the same tokens: {agreement(arguments, model)}."]
-        notes += report.rooflines(figures, model, bandwidths)
-        sections.append(report.section(f"Language model: {model.name}", "tokens/s", figures, notes))
-    print("measuring embeddings", flush=True)
-    figures, notes = measure_embedding(arguments)
-    sections.append(report.section("Embeddings: all-MiniLM-L6-v2", "texts/s", figures, notes))
-    arguments.out.write_text(report.page(facts, ROUNDS, sections))
+    for name, measure in SECTIONS.items():
+        if arguments.only in (None, name):
+            print(f"measuring: {name}", flush=True)
+            report.write(arguments.out, facts, ROUNDS, name, measure(arguments, models))
 
 
 main()

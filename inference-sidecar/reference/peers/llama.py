@@ -60,8 +60,8 @@ class Model:
         for index in range(DECODE_TOKENS):
             self.step([(1000 + index * 7, depth + index, sequence) for sequence in range(count)])
 
-    def figures(self):
-        """One run after a warm-up, in tokens per second."""
+    def figures(self, decodes=None):
+        """One run after a warm-up, in tokens per second; `decodes`: of these alone."""
         found = {}
 
         def measure(name, tokens, prepare, work):
@@ -72,8 +72,9 @@ class Model:
                 work()
                 found[name] = tokens / (time.perf_counter() - start)
 
-        measure(f"prefill {PROMPT_TOKENS}", PROMPT_TOKENS, lambda: None, lambda: self.read(PROMPT_TOKENS))
-        for count, depth in DECODES:
+        if decodes is None:
+            measure(f"prefill {PROMPT_TOKENS}", PROMPT_TOKENS, lambda: None, lambda: self.read(PROMPT_TOKENS))
+        for count, depth in decodes or DECODES:
             measure(
                 f"decode {count} at {depth}",
                 count * DECODE_TOKENS,

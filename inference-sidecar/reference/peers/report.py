@@ -1,13 +1,18 @@
 """Figures as a page of Markdown."""
 
 import datetime
+import re
 import statistics
 
 OWN = "salesai"
 
 
+def number(value):
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
 def spread(values):
-    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+    return f"{number(statistics.median(values))} ({number(min(values))} to {number(max(values))})"
 
 
 def section(title, unit, figures, notes):
@@ -29,33 +34,53 @@ def section(title, unit, figures, notes):
     return "\n".join(lines + [""] + notes)
 
 
+def lines(title, text):
+    """What a program printed."""
+    return "\n".join([f"## {title}", "", text.strip()])
+
+
+def roofline(alone, size, bandwidths):
+    """The share of what memory allows that one stream reaches."""
+    allowed = statistics.median(bandwidths) * 1e9 / size
+    return (
+        f"Memory was read at {spread(bandwidths)} GB/s (`limits`, in each round): the whole file for each token would "
+        f"allow {number(allowed)} tokens/s, and one stream reaches {100 * alone / allowed:.0f} % of that."
+    )
+
+
 def rooflines(figures, model, bandwidths):
-    """The share of what memory allows that one stream reaches, and what is lost at a depth of 2,048."""
+    """As `roofline`, and what is lost at a depth of 2,048."""
 
     def median(name):
         return statistics.median(figures[name][OWN])
 
-    roofline = statistics.median(bandwidths) * 1e9 / model.stat().st_size
     alone = median("decode 1 at 0")
     note = ", int8 keys and values"
     lost = 100 * (1 - median("decode 1 at 2048") / alone)
     lost_int8 = 100 * (1 - median(f"decode 1 at 2048{note}") / median(f"decode 1 at 0{note}"))
     return [
-        f"Memory was read at {spread(bandwidths)} GB/s (`limits`, in each round): the whole file for each token would "
-        f"allow {roofline:.0f} tokens/s, and one stream reaches {100 * alone / roofline:.0f} % of that.",
+        roofline(alone, model.stat().st_size, bandwidths),
         f"After 2,048 tokens one stream is {lost:.0f} % slower, with int8 keys and values {lost_int8:.0f} %.",
     ]
 
 
-def page(facts, rounds, sections):
+def write(path, facts, rounds, name, sections):
+    """Puts the sections of that name in place of those that the page has, which may be of another day."""
     date = datetime.date.today().isoformat()
     head = [
         "# Benchmarks",
         "",
-        f"Written by `make bench-peers` on {date}. Medians of {rounds} rounds in which the engines took turns, with "
-        "their ranges; each figure of a round follows a warm-up. A ratio is ours over the peer's.",
+        f"Written by `make bench-peers`. Medians of {rounds} rounds in which the engines took turns, with their ranges; "
+        "each figure of a round follows a warm-up. A ratio is ours over the peer's: of times, a small one is good.",
         "`inference-sidecar/reference/peers/` has the programs. An empty cell was not measured.",
         "",
     ]
     head += [f"- {fact}" for fact in facts]
-    return "\n".join(head) + "\n\n" + "\n\n".join(sections) + "\n"
+    kept = {}
+    if path.exists():
+        parts = re.split(r"<!-- (\w+), .* -->\n", path.read_text())
+        marks = re.findall(r"<!-- .* -->\n", path.read_text())
+        kept = {part: mark + text for part, mark, text in zip(parts[1::2], marks, parts[2::2], strict=True)}
+    if sections:
+        kept[name] = f"<!-- {name}, {date} -->\n" + "\n\n".join(sections) + "\n"
+    path.write_text("\n\n".join(["\n".join(head)] + [text.strip("\n") for text in kept.values()]) + "\n")

@@ -7,22 +7,22 @@ use crate::adapters::Transfer;
 
 const BASE: AdapterBase = AdapterBase {
     layers: 1,
-    hidden: 8,
-    feed_forward: 8,
+    hidden: 16,
+    feed_forward: 16,
     heads: 2,
     kv_heads: 2,
-    head_size: 4,
+    head_size: 8,
     permuted_heads: false,
 };
 const CONFIG: &str =
-    r#"{"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"]}"#;
-/// What one of the adapters below takes: two factors of eight values.
-const ADAPTER_BYTES: u64 = 2 * 8 * 4;
+    r#"{"peft_type": "LORA", "r": 16, "lora_alpha": 1, "target_modules": ["q_proj"]}"#;
+/// What one of the adapters below takes: two factors of 256 values.
+const ADAPTER_BYTES: u64 = 2 * 256 * 4;
 /// Room for three.
 const LIMITS: AdapterLimits = AdapterLimits {
     count_max: 3,
-    rank_max: 1,
-    bytes_max: 1000,
+    rank_max: 16,
+    bytes_max: 100_000,
 };
 
 fn registry(limits: AdapterLimits) -> Arc<AdapterRegistry> {
@@ -31,12 +31,15 @@ fn registry(limits: AdapterLimits) -> Arc<AdapterRegistry> {
 }
 
 fn content(value: f32) -> Vec<u8> {
-    let bytes = value.to_le_bytes().repeat(8);
+    let bytes = value.to_le_bytes().repeat(256);
     let name =
         |factor| format!("base_model.model.model.layers.0.self_attn.q_proj.lora_{factor}.weight");
     let view = |shape| TensorView::new(Dtype::F32, shape, &bytes).unwrap();
     safetensors::serialize(
-        [(name("A"), view(vec![1, 8])), (name("B"), view(vec![8, 1]))],
+        [
+            (name("A"), view(vec![16, 16])),
+            (name("B"), view(vec![16, 16])),
+        ],
         None,
     )
     .unwrap()
@@ -195,14 +198,14 @@ fn broken_transfers_leave_nothing() {
         &[b"nothing"],
         "\"a\" cannot be used: this is not a safetensors",
     );
-    let rank = CONFIG.replace("\"r\": 1", "\"r\": 2");
+    let rank = CONFIG.replace("\"r\": 16", "\"r\": 2");
     check(
         AdapterHeader {
             config_json: rank,
             ..good()
         },
         &[&content],
-        "has rank 1",
+        "has rank 16",
     );
     load(&registry, "a", 1).unwrap();
 }
@@ -230,7 +233,7 @@ fn ranks_and_bytes_are_bounded() {
         rank_max: 0,
         ..LIMITS
     });
-    check_error(load(&low, "a", 1), "its rank is 1, at most 0 is allowed");
+    check_error(load(&low, "a", 1), "its rank is 16, at most 0 is allowed");
     let size = content(1.0).len() as u64;
     let small = registry(AdapterLimits {
         bytes_max: size - 1,
@@ -284,8 +287,8 @@ fn the_longest_unused_makes_room() {
 
 #[test]
 fn memory_of_old_generations_counts() {
-    let size = content(1.0).len() as u64;
-    let fitting = size / ADAPTER_BYTES;
+    let fitting = 5;
+    let size = fitting * ADAPTER_BYTES + ADAPTER_BYTES / 2;
     let registry = registry(AdapterLimits {
         count_max: 100,
         bytes_max: size,
@@ -314,7 +317,7 @@ fn unloading_disturbs_nobody() {
     registry.remove("a").unwrap();
     check_error(registry.get("m", "a", None), "AdapterNotFound");
     check_error(registry.remove("a"), "AdapterNotFound");
-    assert_eq!(user.adapter.rank(), 1);
+    assert_eq!(user.adapter.rank(), 16);
     // An unload forgets the generation as well: the sender decides which one comes next.
     load(&registry, "a", 1).unwrap();
     assert_eq!(names(&registry), ["a.1"]);
@@ -344,7 +347,7 @@ fn many_senders_and_users() {
                             .change(0, crate::models::Module::Query)
                             .unwrap()
                             .a;
-                        assert_eq!(a.to_f32(), [user.generation as f32; 8]);
+                        assert_eq!(a.to_f32(), [user.generation as f32; 256]);
                     }
                     if turn % 17 == 0 {
                         let _ = registry.remove(name);

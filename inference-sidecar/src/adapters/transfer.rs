@@ -76,7 +76,7 @@ impl Transfer {
         let peft = PeftAdapter::parse(&self.header.config_json, content)
             .and_then(|peft| self.check(peft))
             .map_err(|reason| self.unusable(reason))?;
-        self.registry.reserve(&self.key, peft.unpacked_bytes())?;
+        self.registry.reserve(&self.key, peft.packed_bytes())?;
         let adapter = peft
             .fit(&self.base)
             .map_err(|reason| self.unusable(reason))?;

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     Config, ConfigError, DeviceConfig, EmbeddingModelConfig, KvCacheDtype, LanguageModelConfig,
-    bounds,
+    Quantization, bounds,
 };
 use crate::bench::BenchArguments;
 
@@ -239,6 +239,7 @@ impl From<Named<PathBuf>> for EmbeddingModelConfig {
             name: model.name,
             path: model.value,
             sha256: None,
+            quantization: Quantization::default(),
         }
     }
 }

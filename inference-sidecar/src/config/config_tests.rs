@@ -124,6 +124,11 @@ fn refusals_name_line_and_key() {
             "kv_cache_dtype = \"fp8\"",
             ["kv_cache_dtype", "`float16` or `int8`"],
         ),
+        ("cpus = \"all\"", ["cpus", "\"0-3,8\""]),
+        (
+            "[[embedding_model]]\nname = \"m\"\npath = \"/m\"\nquantization = \"int4\"",
+            ["line 4", "`none` or `int8`"],
+        ),
         ("queue_size", ["line 1", ""]),
     ] {
         let error = Config::parse(text).unwrap_err().to_string();

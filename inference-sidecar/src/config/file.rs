@@ -9,7 +9,7 @@ use crate::router::config::{RouteConfig, RouterConfig};
 use crate::router::tls::ServerTlsFiles;
 
 use super::{
-    ConfigError, DeviceConfig, EmbeddingModelConfig, KvCacheDtype, LanguageModelConfig,
+    ConfigError, CpuList, DeviceConfig, EmbeddingModelConfig, KvCacheDtype, LanguageModelConfig,
     MetricsAddress, bounds::within,
 };
 
@@ -27,6 +27,8 @@ pub struct Config {
     /// Compute threads; 0: one per core.
     #[serde(deserialize_with = "within::<_, 0, 1024, _>")]
     pub threads: u32,
+    /// The processors that they run on; None: all.
+    pub cpus: Option<CpuList>,
     /// Models for Embed, default first.
     #[serde(rename = "embedding_model")]
     pub embedding_models: Vec<EmbeddingModelConfig>,
@@ -237,6 +239,7 @@ impl Default for Config {
             socket: "/run/salesai/sidecar.sock".into(),
             log: "info".into(),
             threads: 0,
+            cpus: None,
             embedding_models: Vec::new(),
             language_models: Vec::new(),
             queue_size: 256,

@@ -7,22 +7,26 @@
 mod address;
 mod bounds;
 mod command_line;
+mod cpus;
 mod device;
 mod error;
 mod file;
 mod kv_cache;
 mod memory;
 mod models;
+mod quantization;
 mod review;
 
 pub use address::MetricsAddress;
 pub use command_line::{Action, CommandLine};
+pub use cpus::CpuList;
 pub use device::DeviceConfig;
 pub use error::ConfigError;
 pub use file::{Config, DEFAULT_FILE};
 pub use kv_cache::KvCacheDtype;
 pub use memory::check_memory;
 pub use models::{EmbeddingModelConfig, LanguageModelConfig};
+pub use quantization::Quantization;
 pub use review::{Review, review};
 
 #[cfg(test)]

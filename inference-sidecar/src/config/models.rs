@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{DeviceConfig, bounds};
+use super::{DeviceConfig, Quantization, bounds};
 
 /// A BERT model.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -18,6 +18,9 @@ pub struct EmbeddingModelConfig {
     /// 64 lower-case hex digits that the weight file must have.
     #[serde(default, deserialize_with = "bounds::sha256")]
     pub sha256: Option<String>,
+    /// What its linear layers are rounded to.
+    #[serde(default)]
+    pub quantization: Quantization,
 }
 
 /// A model of the Llama family.

@@ -6,6 +6,7 @@ use std::path::Path;
 use tracing_subscriber::EnvFilter;
 
 use crate::router::{Router, tls};
+use crate::threads;
 
 use super::{Config, EmbeddingModelConfig, LanguageModelConfig, MetricsAddress, check_memory};
 
@@ -44,6 +45,12 @@ pub fn review(config: &Config) -> Review {
             threads => format!("{threads} threads"),
         }
     ));
+    if let Some(cpus) = &config.cpus {
+        review.plan.push(format!("on the processors {cpus}"));
+        if let Err(error) = threads::check(cpus) {
+            review.problems.push(error.to_string());
+        }
+    }
     if let Err(error) = check_memory(config) {
         review.problems.push(error.to_string());
     }
@@ -88,8 +95,10 @@ impl Review {
 
     fn embedding_model(&mut self, model: &EmbeddingModelConfig) {
         let name = &model.name;
-        self.plan
-            .push(format!("embedding model \"{name}\" from {:?}", model.path));
+        self.plan.push(format!(
+            "embedding model \"{name}\" from {:?} in {}",
+            model.path, model.quantization
+        ));
         for file in ["config.json", "tokenizer.json", "model.safetensors"] {
             self.readable(name, &model.path.join(file));
         }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use kernels::{Arena, Format, Matrix, PackedMatrix};
+use kernels::{Arena, DenseMatrix, Format, Matrix, PackedMatrix};
 
 use crate::error::Error;
 use crate::file_bytes::FileBytes;
@@ -51,6 +51,19 @@ impl<'a> UnreadMatrix<'a> {
             ..
         } = *self;
         PackedMatrix::pack(arena, format, rows, columns, |rows, bytes| {
+            self.read_rows(rows, bytes)
+        })
+    }
+
+    /// As `pack`, in its own format or, if that is a quantised one, in f32.
+    pub fn pack_dense(&self, arena: &mut Arena) -> Result<DenseMatrix, Error> {
+        let Self {
+            format,
+            rows,
+            columns,
+            ..
+        } = *self;
+        DenseMatrix::pack(arena, format, rows, columns, |rows, bytes| {
             self.read_rows(rows, bytes)
         })
     }

@@ -9,7 +9,7 @@ mod llama;
 mod matrix;
 
 pub use adapter::{Adapter, AdapterBase, LowRank, Module, PeftAdapter};
-pub use bert::BertEmbedder;
+pub use bert::{BertEmbedder, BertPrecision};
 pub use embedding_model::EmbeddingModel;
 pub use fingerprint::{Fingerprint, fingerprint};
 pub use kernels::{BlockId, Format, KV_BLOCK_TOKENS, KV_RUN_BLOCKS, Matrix};

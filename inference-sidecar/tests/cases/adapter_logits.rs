@@ -10,6 +10,7 @@ use inference_sidecar::models::{
     LogitsOf, LowRank, Matrix, Module, SequencePlan,
 };
 use inference_sidecar::safetensors_model::SafetensorsModel;
+use kernels::{Arena, DenseMatrix};
 
 use super::gguf_builder::GgufBuilder;
 use super::peft_fixture::{self, ADAPTERS, BASE, HeadOrder, VOCABULARY};
@@ -121,8 +122,10 @@ fn unmerged_adapters_on_gguf() {
 #[test]
 fn an_adapter_that_overflows_harms_nobody_else() {
     let mut model = from_directory();
-    let huge =
-        |rows, columns| Matrix::from_f32(rows, columns, &vec![1e30; rows * columns]).unwrap();
+    let huge = |rows, columns| {
+        let matrix = Matrix::from_f32(rows, columns, &vec![1e30; rows * columns]).unwrap();
+        DenseMatrix::from_matrix(&mut Arena::default(), &matrix).unwrap()
+    };
     let layer = || {
         let mut changes: [Option<LowRank>; Module::COUNT] = Default::default();
         changes[Module::Down as usize] = Some(LowRank {

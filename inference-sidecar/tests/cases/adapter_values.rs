@@ -150,8 +150,8 @@ fn low_rank_product(change: &LowRank, x: &[f64]) -> Vec<f64> {
             x,
         )
     };
-    let narrow = product(change.a.rows, change.a.to_f32(), x);
-    let mut wide = product(change.b.rows, change.b.to_f32(), &narrow);
+    let narrow = product(change.a.rows(), change.a.to_f32(), x);
+    let mut wide = product(change.b.rows(), change.b.to_f32(), &narrow);
     wide.iter_mut().for_each(|y| *y *= f64::from(change.scale));
     wide
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config};
-use inference_sidecar::models::{BertEmbedder, EmbeddingModel};
+use inference_sidecar::models::{BertEmbedder, BertPrecision, EmbeddingModel};
 use proto::model::{EmbeddingRequest, ModelChoice, Priority, TextBatch, TextPurpose};
 use proto::wire::Embedding;
 use proto::{limits, wire};
@@ -303,8 +303,8 @@ fn candle_vectors(directory: &Path, sequences: &[Vec<u32>]) -> Vec<Vec<f32>> {
 }
 
 /// Compares the vectors of sequences of many lengths, and checks that each is the same bit for bit alone.
-fn check_against_candle(directory: &Path, vocabulary: u32) {
-    let mut embedder = BertEmbedder::load(directory).unwrap();
+fn check_against_candle(directory: &Path, vocabulary: u32, precision: BertPrecision) {
+    let mut embedder = BertEmbedder::load(directory, precision).unwrap();
     let lengths = [3, 4, 7, 16, 21, 24, 17, 60, 128, 255];
     let sequence = |(seed, length): (u32, usize)| -> Vec<u32> {
         let token = |i: u32| (i * 7919 + seed * 104_729) % vocabulary;
@@ -327,9 +327,14 @@ fn check_against_candle(directory: &Path, vocabulary: u32) {
         }
         assert_eq!(&embedder.embed(&[tokens]).unwrap()[0], found);
     }
-    println!("against candle: lowest cosine {lowest:.9}, largest difference {largest:e}");
-    // The linear layers round to bf16, eight bits of a number.
-    assert!(lowest >= 0.9999 && largest < 5e-3);
+    println!("{precision:?}: lowest cosine {lowest:.9}, largest difference {largest:e}");
+    let (cosine_min, difference_max) = match precision {
+        // Eight bits of a number.
+        BertPrecision::Bf16 => (0.9999, 5e-3),
+        // Eight bits of the largest of 32.
+        BertPrecision::Int8 => (0.998, 2e-2),
+    };
+    assert!(lowest >= cosine_min && largest < difference_max);
 }
 
 #[test]
@@ -345,14 +350,17 @@ fn vectors_match_those_of_candle() {
         ..Shape::mini()
     };
     for shape in [Shape::mini(), other] {
-        let model = TinyBert::new(shape);
+        let model = TinyBert::new(shape.clone());
         for activation in ["gelu", "geluapproximate", "relu"] {
             let path = model.directory.path().join("config.json");
             let config = std::fs::read(path).unwrap();
             let mut config: Value = serde_json::from_slice(&config).unwrap();
             config["hidden_act"] = activation.into();
             model.write("config.json", &config);
-            check_against_candle(model.directory.path(), 21);
+            check_against_candle(model.directory.path(), 21, BertPrecision::Bf16);
+            if shape.hidden % 32 == 0 {
+                check_against_candle(model.directory.path(), 21, BertPrecision::Int8);
+            }
         }
     }
 }
@@ -361,7 +369,9 @@ fn vectors_match_those_of_candle() {
 fn vectors_of_the_real_model_match_those_of_candle() {
     let name = "vectors_of_the_real_model_match_those_of_candle";
     if let Some(model) = sidecar::embedding_model(name) {
-        check_against_candle(&model, 30_522);
+        for precision in [BertPrecision::Bf16, BertPrecision::Int8] {
+            check_against_candle(&model, 30_522, precision);
+        }
     }
 }
 
@@ -435,12 +445,14 @@ fn tensors_of_other_names_and_shapes() {
         ("LayerNorm.bias", "LayerNorm.beta"),
     ];
     rename_tensors(&old, &norms);
-    let mut embedder = BertEmbedder::load(old.directory.path()).unwrap();
+    let mut embedder = BertEmbedder::load(old.directory.path(), BertPrecision::Bf16).unwrap();
     let [vector] = embedder.embed(&[&[2, 5, 3]]).unwrap().try_into().unwrap();
     assert!(cosine(&vector, &widened(&old.vector("price"))) >= 0.9999);
 
     let check = |model: &TinyBert, expected: &str| {
-        let refused = BertEmbedder::load(model.directory.path()).err().unwrap();
+        let refused = BertEmbedder::load(model.directory.path(), BertPrecision::Bf16)
+            .err()
+            .unwrap();
         assert!(refused.to_string().contains(expected), "{refused}");
     };
     for (name, other) in [
@@ -461,11 +473,24 @@ fn tensors_of_other_names_and_shapes() {
 }
 
 #[test]
+fn widths_that_8_bits_do_not_fit_are_refused() {
+    let model = TinyBert::new(Shape {
+        hidden: 40,
+        ..Shape::mini()
+    });
+    let refused = BertEmbedder::load(model.directory.path(), BertPrecision::Int8);
+    let refused = refused.err().unwrap().to_string();
+    assert!(refused.contains("multiples of 32"), "{refused}");
+}
+
+#[test]
 fn directories_that_say_less_or_too_much() {
     let check = |name: &str, content: Value, expected: &str| {
         let model = TinyBert::new(Shape::mini());
         model.write(name, &content);
-        let refused = BertEmbedder::load(model.directory.path()).err().unwrap();
+        let refused = BertEmbedder::load(model.directory.path(), BertPrecision::Bf16)
+            .err()
+            .unwrap();
         assert!(refused.to_string().contains(expected), "{name}: {refused}");
     };
     let pooling = "1_Pooling/config.json";
@@ -487,7 +512,7 @@ fn directories_that_say_less_or_too_much() {
 
     let named = TinyBert::new(Shape::mini());
     named.write(pooling, &json!({"pooling_mode": "cls"}));
-    assert!(BertEmbedder::load(named.directory.path()).is_ok());
+    assert!(BertEmbedder::load(named.directory.path(), BertPrecision::Bf16).is_ok());
 
     // A directory without modules is one that sentence-transformers takes as well.
     let plain = TinyBert::new(Shape {
@@ -496,7 +521,7 @@ fn directories_that_say_less_or_too_much() {
     });
     std::fs::remove_file(plain.directory.path().join("modules.json")).unwrap();
     std::fs::remove_dir_all(plain.directory.path().join("1_Pooling")).unwrap();
-    let mut embedder = BertEmbedder::load(plain.directory.path()).unwrap();
+    let mut embedder = BertEmbedder::load(plain.directory.path(), BertPrecision::Bf16).unwrap();
     let [vector] = embedder.embed(&[&[2, 5, 3]]).unwrap().try_into().unwrap();
     let expected = widened(&plain.vector("price"));
     assert!(cosine(&vector, &expected) >= 0.9999);

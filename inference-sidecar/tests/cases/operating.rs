@@ -129,6 +129,44 @@ async fn readiness_has_one_meaning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_threads_stay_on_the_processors_of_the_configuration() {
+    let test = "all_threads_stay_on_the_processors_of_the_configuration";
+    let Some(embedding) = sidecar::embedding_model(test) else {
+        return;
+    };
+    let allowed = |status: &Path| {
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        line.unwrap().trim().to_owned()
+    };
+    let all = allowed(Path::new("/proc/self/status"));
+    let first = all.split(['-', ',']).next().unwrap();
+    let folder = TempDir::new().unwrap();
+    let text = format!(
+        "cpus = \"{first}\"\n[[embedding_model]]\nname = \"mini\"\npath = {embedding:?}\nquantization = \"int8\"",
+    );
+    std::fs::write(folder.path().join("sidecar.toml"), text).unwrap();
+    let mut sidecar = start(folder);
+    sidecar.wait_ready().await;
+    let texts = wire::EmbedRequest {
+        texts: vec!["The price is fine.".into()],
+        ..Default::default()
+    };
+    let answer = sidecar.raw_client().await.embed(texts).await.unwrap();
+    assert_eq!(answer.into_inner().embeddings[0].values.len(), 384);
+    let threads = std::fs::read_dir(format!("/proc/{}/task", sidecar.pid())).unwrap();
+    let threads: Vec<_> = threads
+        .map(|thread| thread.unwrap().path().join("status"))
+        .collect();
+    assert!(threads.len() > 3);
+    for thread in threads {
+        assert_eq!(allowed(&thread), first);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metrics_count_what_happened() {
     let test = "metrics_count_what_happened";
     let (Some(embedding), Some(language)) = (
@@ -223,6 +261,7 @@ fn a_configuration_can_be_checked() {
         ("\nqueue_sise = 1", "line 2"),
         ("kv_mib = 0", "kv_mib"),
         ("", "no model"),
+        (&format!("cpus = \"1023\"\n{good}"), "1023 is none"),
     ] {
         let (code, said) = check(text);
         assert_eq!(code, Some(1), "{said}");

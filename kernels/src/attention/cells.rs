@@ -47,8 +47,9 @@ pub(super) use with_cells;
 /// Sixteen neighbouring blocks are a *run*, which holds the cells of all layers and heads, so that a pool that
 /// is little used takes little memory. For each head of a layer it has the keys of its blocks, then their
 /// values, then the scales of both. Keys lie value by value, so that a vector holds one value of all tokens of a
-/// block, beside it the vectors of three neighbouring blocks; values lie token by token. So a sequence in
-/// neighbouring blocks is read from end to end as two streams, which the processor foresees.
+/// block, beside it the vectors of three neighbouring blocks; values lie token by token. Of bytes, four values of a
+/// key take the place of one, and of the values those of four tokens. So a sequence in neighbouring blocks is read
+/// from end to end as two streams, which the processor foresees.
 pub(super) struct Cells<T> {
     cells: Pages<T>,
     places: Places,
@@ -63,11 +64,13 @@ struct Places {
     block: usize,
     /// Cells of the scales of either.
     scales: usize,
+    /// Values that lie together in a lane.
+    together: usize,
 }
 
 /// The cells of a head of a block.
 struct HeadPlaces {
-    /// The first vector of the keys; the next one is [`BESIDE`] vectors behind.
+    /// The first vector of the keys; those of other values are [`BESIDE`] times as far away as lies together.
     keys: usize,
     values: Range<usize>,
     key_scales: Range<usize>,
@@ -82,7 +85,7 @@ pub(super) struct Layer<'a, T> {
 }
 
 /// Blocks whose keys lie beside each other.
-pub(super) const BESIDE: usize = 4;
+pub(crate) const BESIDE: usize = 4;
 
 const _: () = assert!(KV_BLOCK_TOKENS == LANES);
 
@@ -121,6 +124,7 @@ impl Places {
             heads,
             block: KV_BLOCK_TOKENS * heads.stored_size(),
             scales: KV_BLOCK_TOKENS * T::SCALE,
+            together: T::TOGETHER,
         }
     }
 
@@ -143,7 +147,7 @@ impl Places {
         let scales = values + RUN * self.block;
         let group = start + index / BESIDE * BESIDE * self.block;
         HeadPlaces {
-            keys: group + index % BESIDE * LANES,
+            keys: group + index % BESIDE * LANES * self.together,
             values: part(values, self.block),
             key_scales: part(scales, self.scales),
             value_scales: part(scales + RUN * self.scales, self.scales),
@@ -200,6 +204,7 @@ pub(super) struct Picked<'a, T> {
 pub(super) struct HeadCells<'a, T> {
     pub heads: Heads,
     keys: KeyCells<'a, T>,
+    /// A whole block.
     values: &'a mut [T],
     key_scales: &'a mut [T],
     value_scales: &'a mut [T],
@@ -213,14 +218,16 @@ struct KeyCells<'a, T> {
     cells: PhantomData<&'a mut [T]>,
 }
 
-impl<T: Copy> KeyCells<'_, T> {
+impl<T: Stored> KeyCells<'_, T> {
     /// Stores values of the token in a slot, from value `first` on.
     #[inline(always)]
     fn set(&mut self, first: usize, slot: usize, keys: &[T]) {
         assert!(first + keys.len() <= self.size && slot < KV_BLOCK_TOKENS);
         for (index, key) in (first..).zip(keys) {
+            let (group, place) = (index / T::TOGETHER, index % T::TOGETHER);
+            let cell = (group * BESIDE * LANES + slot) * T::TOGETHER + place;
             // SAFETY: a cell of this head and block, which nothing else has.
-            unsafe { self.start.add(index * BESIDE * LANES + slot).write(*key) };
+            unsafe { self.start.add(cell).write(*key) };
         }
     }
 }
@@ -265,15 +272,18 @@ impl<'a, T: Stored> Layer<'a, T> {
         self.places.heads
     }
 
-    /// The keys of a head of a block: each [`BESIDE`]th vector has a value of all tokens.
+    /// The keys of a head of a block, and what lies between them: each [`BESIDE`]th vector has a value of all
+    /// tokens, or as many vectors side by side as many values that lie together.
     #[inline(always)]
     pub(super) fn keys(&self, block: BlockId, head: usize) -> &'a [[T; LANES]] {
         let places = self.places.find(self.index, block, head);
         let (vectors, _) = self.cells[places.keys..].as_chunks();
-        &vectors[..self.places.heads.size * BESIDE - (BESIDE - 1)]
+        let groups = self.places.heads.size.div_ceil(T::TOGETHER);
+        &vectors[..(groups * BESIDE - (BESIDE - 1)) * T::TOGETHER]
     }
 
-    /// The values of all tokens under a head of a block, token by token.
+    /// The values of all tokens under a head of a block, token by token, or as many tokens by as many as lie
+    /// together.
     #[inline(always)]
     pub(super) fn values(&self, block: BlockId, head: usize) -> &'a [[T; LANES]] {
         let places = self.places.find(self.index, block, head);
@@ -347,11 +357,17 @@ fn write_values<L: Lanes, T: Stored>(
     slot: usize,
 ) {
     let inverse = scale::<L, T>(lanes, values, scales, slot);
-    let (vectors, _) = cells.as_chunks_mut::<LANES>();
-    let of_token = vectors.len() / KV_BLOCK_TOKENS;
-    let vectors = &mut vectors[slot * of_token..][..of_token];
-    for (values, vector) in values.chunks(LANES).zip(vectors) {
-        *vector = stored(lanes, values, inverse);
+    let width = cells.len() / KV_BLOCK_TOKENS;
+    let (group, place) = (slot / T::TOGETHER, slot % T::TOGETHER);
+    let cells = &mut cells[group * width * T::TOGETHER..][..width * T::TOGETHER];
+    for (values, cells) in values
+        .chunks(LANES)
+        .zip(cells.chunks_mut(LANES * T::TOGETHER))
+    {
+        let stored = stored::<L, T>(lanes, values, inverse);
+        for (cell, value) in cells[place..].iter_mut().step_by(T::TOGETHER).zip(stored) {
+            *cell = value;
+        }
     }
 }
 
@@ -363,7 +379,7 @@ fn scale<L: Lanes, T: Stored>(lanes: L, values: &[f32], scales: &mut [T], slot: 
     }
     let mut largest = lanes.splat(0.0);
     for values in values.chunks(LANES) {
-        let values = load(lanes, values);
+        let values = lanes.load_part(values);
         let minus = lanes.mul(values, lanes.splat(-1.0));
         largest = lanes.max(lanes.max(values, minus), largest);
     }
@@ -373,19 +389,9 @@ fn scale<L: Lanes, T: Stored>(lanes: L, values: &[f32], scales: &mut [T], slot: 
 /// At most sixteen values times a factor, filled up with zeros.
 #[inline(always)]
 fn stored<L: Lanes, T: Stored>(lanes: L, values: &[f32], factor: f32) -> [T; LANES] {
-    let values = load(lanes, values);
+    let values = lanes.load_part(values);
     match T::SCALE {
         0 => T::store(lanes, values),
         _ => T::store(lanes, lanes.mul(values, lanes.splat(factor))),
     }
-}
-
-#[inline(always)]
-fn load<L: Lanes>(lanes: L, values: &[f32]) -> L::F {
-    if let Some(values) = values.first_chunk() {
-        return lanes.load(values);
-    }
-    let mut filled = [0.0; LANES];
-    filled[..values.len()].copy_from_slice(values);
-    lanes.load(&filled)
 }

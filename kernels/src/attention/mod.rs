@@ -17,6 +17,7 @@ mod softmax;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cells::BESIDE;
 pub use cells::{HostKv, KvFormat};
 
 use std::ops::Range;

@@ -5,7 +5,7 @@
 
 #![allow(clippy::needless_range_loop)]
 
-use super::cells::{BESIDE, Layer};
+use super::cells::Layer;
 use super::softmax::{Factors, Peak};
 use super::{BlockId, KV_BLOCK_TOKENS, Piece, SEGMENT, SEGMENT_BLOCKS};
 use crate::lanes::{Kernel, LANES, Lanes};
@@ -33,7 +33,7 @@ impl<T: Stored> Kernel for Segments<'_, T> {
         // As many sums at once as there are registers for; all sizes give the same results.
         while first < rows {
             let left = rows - first;
-            first += match L::SUMS {
+            first += match L::SUMS / T::SUMS {
                 24.. => match left {
                     12.. => self.rows::<L, 12, 2>(lanes, first),
                     8.. => self.rows::<L, 8, 2>(lanes, first),
@@ -42,11 +42,20 @@ impl<T: Stored> Kernel for Segments<'_, T> {
                     3 => self.rows::<L, 3, 4>(lanes, first),
                     _ => self.rows::<L, 1, 4>(lanes, first),
                 },
-                2.. => match left {
+                12.. => match left {
+                    6.. => self.rows::<L, 6, 2>(lanes, first),
+                    3.. => self.rows::<L, 3, 4>(lanes, first),
+                    _ => self.rows::<L, 1, 4>(lanes, first),
+                },
+                6.. => match left {
                     4 | 5 | 8 => self.rows::<L, 4, 1>(lanes, first),
                     6.. => self.rows::<L, 6, 1>(lanes, first),
                     3 => self.rows::<L, 3, 1>(lanes, first),
                     _ => self.rows::<L, 1, 4>(lanes, first),
+                },
+                3.. => match left {
+                    3.. => self.rows::<L, 3, 1>(lanes, first),
+                    _ => self.rows::<L, 1, 1>(lanes, first),
                 },
                 _ => self.rows::<L, 1, 1>(lanes, first),
             };
@@ -63,14 +72,15 @@ impl<T: Stored> Segments<'_, T> {
         let mut rows = Rows {
             cells: self.cells,
             kv_head: piece.kv_head,
-            queries: [self.queries; N],
+            queries: [T::no_query(); N],
             seen: [0; N],
             scores: [[[0.0; LANES]; SEGMENT_BLOCKS]; N],
         };
         for row in 0..N {
             let (token, head) = ((first + row) / group, (first + row) % group);
             let head = token * heads.count + piece.kv_head * group + head;
-            rows.queries[row] = &self.queries[head * heads.size..][..heads.size];
+            let query = &self.queries[head * heads.size..][..heads.size];
+            rows.queries[row] = T::query(lanes, query);
             rows.seen[row] = piece.position + token + 1;
         }
         let blocks = &self.blocks[..rows.seen[N - 1].div_ceil(KV_BLOCK_TOKENS)];
@@ -88,13 +98,13 @@ impl<T: Stored> Segments<'_, T> {
 }
 
 /// Query rows that meet the same keys and values.
-struct Rows<'a, T, const N: usize> {
+struct Rows<'a, T: Stored, const N: usize> {
     cells: &'a Layer<'a, T>,
     kv_head: usize,
-    queries: [&'a [f32]; N],
+    queries: [T::Query<'a>; N],
     /// Positions that each row sees, from the start of the sequence.
     seen: [usize; N],
-    /// Of the positions of this segment; after `normalise` their weights.
+    /// Of the positions of this segment; after `normalise` their weights, as they meet values.
     scores: [[[f32; LANES]; SEGMENT_BLOCKS]; N],
 }
 
@@ -146,27 +156,9 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
         let size = self.cells.heads().size;
         let mut keys: [&[[T; LANES]]; W] = [&[]; W];
         for index in 0..W {
-            let length = size * BESIDE - (BESIDE - 1);
-            keys[index] = &self.cells.keys(blocks[first + index], self.kv_head)[..length];
+            keys[index] = self.cells.keys(blocks[first + index], self.kv_head);
         }
-        let mut queries = self.queries;
-        for row in 0..N {
-            queries[row] = &queries[row][..size];
-        }
-        let mut sums = [[lanes.splat(0.0); W]; N];
-        // A query value is broadcast once for all vectors: so few are held at a time.
-        for value in 0..size {
-            let mut vectors = [lanes.splat(0.0); W];
-            for index in 0..W {
-                vectors[index] = T::load(lanes, &keys[index][value * BESIDE]);
-            }
-            for row in 0..N {
-                let query = lanes.splat(queries[row][value]);
-                for index in 0..W {
-                    sums[row][index] = lanes.fma(vectors[index], query, sums[row][index]);
-                }
-            }
-        }
+        let sums = T::scores::<L, N, W>(lanes, keys, &self.queries, size);
         let root = lanes.splat(1.0 / (size as f32).sqrt());
         let mut scales = [root; W];
         if T::SCALE > 0 {
@@ -216,7 +208,7 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
                     lanes.mul(weights, T::load_scales(lanes, of_values))
                 }
             };
-            lanes.store(weights, &mut scores[block]);
+            T::weigh(lanes, weights, &mut scores[block]);
         }
         let total = lanes.sum(total);
         Peak { highest, total }
@@ -239,7 +231,8 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
             for row in 1..N {
                 weights[row] = &self.scores[row][block];
             }
-            sums = add_block(lanes, &values[first..], of_token, weights, sums);
+            let values = &values[first * T::TOGETHER..];
+            sums = T::add_block(lanes, values, of_token, weights, sums);
         }
         let size = self.cells.heads().partial_size();
         for row in 0..N {
@@ -254,31 +247,4 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
             }
         }
     }
-}
-
-/// Adds to each sum its vector of the values of each token by the token's weight. `values` begin with the first
-/// vector of the first token; those of the next one are `of_token` vectors behind.
-#[inline(always)]
-fn add_block<L: Lanes, T: Stored, const N: usize, const W: usize>(
-    lanes: L,
-    values: &[[T; LANES]],
-    of_token: usize,
-    weights: [&[f32; LANES]; N],
-    mut sums: [[L::F; W]; N],
-) -> [[L::F; W]; N] {
-    let values = &values[..(KV_BLOCK_TOKENS - 1) * of_token + W];
-    for slot in 0..KV_BLOCK_TOKENS {
-        let values = &values[slot * of_token..][..W];
-        let mut vectors = [lanes.splat(0.0); W];
-        for index in 0..W {
-            vectors[index] = T::load(lanes, &values[index]);
-        }
-        for row in 0..N {
-            let weight = lanes.splat(weights[row][slot]);
-            for index in 0..W {
-                sums[row][index] = lanes.fma(vectors[index], weight, sums[row][index]);
-            }
-        }
-    }
-    sums
 }

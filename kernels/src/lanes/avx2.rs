@@ -85,6 +85,20 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn load_bf16(self, bits: &[u16; LANES]) -> Self::F {
+        let from = bits.as_ptr();
+        // A bf16 is the upper half of an f32.
+        run!({
+            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(8).cast()));
+            [
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+            ]
+        })
+    }
+
+    #[inline(always)]
     fn to_f16(self, values: Self::F) -> [u16; LANES] {
         let mut bits = [0u16; LANES];
         let to = bits.as_mut_ptr();

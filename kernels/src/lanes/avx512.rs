@@ -55,6 +55,14 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn load_bf16(self, bits: &[u16; LANES]) -> Self::F {
+        // A bf16 is the upper half of an f32.
+        run!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(
+            _mm512_cvtepu16_epi32(_mm256_loadu_si256(bits.as_ptr().cast()))
+        )))
+    }
+
+    #[inline(always)]
     fn to_f16(self, values: Self::F) -> [u16; LANES] {
         let mut bits = [0; LANES];
         run!(_mm256_storeu_si256(

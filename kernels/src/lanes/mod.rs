@@ -44,6 +44,7 @@ pub trait Lanes: Copy + Send + Sync {
     fn splat(self, value: f32) -> Self::F;
     fn load(self, values: &[f32; LANES]) -> Self::F;
     fn load_f16(self, bits: &[u16; LANES]) -> Self::F;
+    fn load_bf16(self, bits: &[u16; LANES]) -> Self::F;
     fn to_f16(self, values: Self::F) -> [u16; LANES];
     fn store(self, values: Self::F, to: &mut [f32; LANES]);
 
@@ -98,6 +99,17 @@ pub trait Lanes: Copy + Send + Sync {
     fn dot_halves(self, sum: Self::F, weights: Self::H, x: [u16; 2]) -> Self::F;
     /// Rounds to the nearest, ties to even, and keeps the low byte of each value in -128 to 127.
     fn to_i8(self, a: Self::F) -> [u8; LANES];
+
+    /// At most sixteen values, filled up with zeros.
+    #[inline(always)]
+    fn load_part(self, values: &[f32]) -> Self::F {
+        if let Some(values) = values.first_chunk() {
+            return self.load(values);
+        }
+        let mut all = [0.0; LANES];
+        all[..values.len()].copy_from_slice(values);
+        self.load(&all)
+    }
 
     /// The value of the first lane.
     #[inline(always)]

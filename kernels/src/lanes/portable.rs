@@ -42,6 +42,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn load_bf16(self, bits: &[u16; LANES]) -> Self::F {
+        each(*bits, |bits| bf16::from_bits(bits).to_f32())
+    }
+
+    #[inline(always)]
     fn to_f16(self, values: Self::F) -> [u16; LANES] {
         each(values, |value| f16::from_f32(value).to_bits())
     }

@@ -13,7 +13,7 @@ mod tensor_name;
 pub use base::AdapterBase;
 pub use peft::PeftAdapter;
 
-use crate::models::Matrix;
+use kernels::DenseMatrix;
 
 /// The linear layers of a transformer layer that an adapter may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,12 +28,11 @@ pub enum Module {
 }
 
 /// The change of one linear layer.
-#[derive(Clone)]
 pub struct LowRank {
-    /// Rank × inputs, f32.
-    pub a: Matrix,
-    /// Outputs × rank, f32, rows in the order of the base's weights.
-    pub b: Matrix,
+    /// Rank × inputs.
+    pub a: DenseMatrix,
+    /// Outputs × rank, rows in the order of the base's weights.
+    pub b: DenseMatrix,
     /// alpha / rank, or alpha / sqrt(rank) when rank-stabilised.
     pub scale: f32,
 }
@@ -87,7 +86,7 @@ impl Adapter {
     /// Highest rank of its modules.
     pub fn rank(&self) -> usize {
         self.changes()
-            .map(|change| change.a.rows)
+            .map(|change| change.a.rows())
             .max()
             .unwrap_or(0)
     }
@@ -95,7 +94,7 @@ impl Adapter {
     /// Bytes of its matrices in memory.
     pub fn bytes(&self) -> u64 {
         self.changes()
-            .map(|change| (change.a.bytes().len() + change.b.bytes().len()) as u64)
+            .map(|change| (change.a.bytes() + change.b.bytes()) as u64)
             .sum()
     }
 

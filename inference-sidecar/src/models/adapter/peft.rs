@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use kernels::{Arena, DenseMatrix, NoMemory};
 use safetensors::{Dtype, SafeTensors};
 
 use super::config::LoraConfig;
 use super::tensor_name::{self, Factor, Place};
-use crate::models::{Adapter, AdapterBase, Format, LowRank, Matrix, Module};
+use crate::models::{Adapter, AdapterBase, Format, LowRank, Module};
 
 /// Values that are checked at once.
 const CHECK_VALUES: usize = 1024;
@@ -59,13 +60,13 @@ impl PeftAdapter {
     }
 
     /// Bytes that its matrices will take in memory, as [`Adapter::bytes`] says afterwards.
-    pub fn unpacked_bytes(&self) -> u64 {
+    pub fn packed_bytes(&self) -> u64 {
         let tensors = self
             .changes
             .values()
             .flat_map(|change| [&change.a, &change.b]);
         tensors
-            .map(|tensor| 4 * (tensor.rows * tensor.columns) as u64)
+            .map(|tensor| DenseMatrix::bytes_of(tensor.format, tensor.rows, tensor.columns) as u64)
             .sum()
     }
 
@@ -94,36 +95,41 @@ impl PeftAdapter {
         Ok(())
     }
 
-    /// Unpacks it for `base`, with the rows in the order of the base; fails where
+    /// Packs it for `base`, with the rows in the order of the base; fails where
     /// [`PeftAdapter::check`] does.
     pub fn fit(&self, base: &AdapterBase) -> Result<Adapter, String> {
         self.check(base)?;
-        let mut layers = vec![[const { None }; Module::COUNT]; base.layers];
+        let mut arena = Arena::default();
+        let layer = |_| [const { None }; Module::COUNT];
+        let mut layers: Vec<_> = (0..base.layers).map(layer).collect();
         for (place, change) in &self.changes {
             let source_row = |row| base.source_row(place.module, row);
             layers[place.layer][place.module as usize] = Some(LowRank {
-                a: self.unpack(&change.a, |row| row)?,
-                b: self.unpack(&change.b, source_row)?,
+                a: self.pack(&mut arena, &change.a, |row| row)?,
+                b: self.pack(&mut arena, &change.b, source_row)?,
                 scale: change.scale,
             });
         }
         Ok(Adapter::new(layers))
     }
 
-    fn unpack(
+    fn pack(
         &self,
+        arena: &mut Arena,
         tensor: &Tensor,
-        source_row: impl Fn(usize) -> usize,
-    ) -> Result<Matrix, String> {
-        let bytes = &self.content[tensor.bytes.clone()];
-        let row_bytes = bytes.len() / tensor.rows;
-        let mut values = vec![0.0; tensor.rows * tensor.columns];
-        for (row, values) in values.chunks_exact_mut(tensor.columns).enumerate() {
-            let start = source_row(row) * row_bytes;
-            tensor.format.unpack(&bytes[start..][..row_bytes], values);
-        }
-        Matrix::from_f32(tensor.rows, tensor.columns, &values)
-            .ok_or_else(|| tensor.refuse("is not a matrix"))
+        source_row: impl Fn(usize) -> usize + Sync,
+    ) -> Result<DenseMatrix, String> {
+        let content = &self.content[tensor.bytes.clone()];
+        let row_bytes = content.len() / tensor.rows;
+        let read_rows = |rows: Range<usize>, bytes: &mut Vec<u8>| -> Result<(), NoMemory> {
+            bytes.clear();
+            for row in rows {
+                bytes.extend_from_slice(&content[source_row(row) * row_bytes..][..row_bytes]);
+            }
+            Ok(())
+        };
+        DenseMatrix::pack(arena, tensor.format, tensor.rows, tensor.columns, read_rows)
+            .map_err(|error| error.to_string())
     }
 }
 

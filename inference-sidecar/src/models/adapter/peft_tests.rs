@@ -95,7 +95,7 @@ fn config(changes: Value) -> String {
 fn fit(config: &str, content: Vec<u8>, base: &AdapterBase) -> Result<Adapter, String> {
     let peft = PeftAdapter::parse(config, content)?;
     let adapter = peft.fit(base)?;
-    assert_eq!(adapter.bytes(), peft.unpacked_bytes());
+    assert_eq!(adapter.bytes(), peft.packed_bytes());
     assert_eq!(adapter.rank(), peft.rank());
     Ok(adapter)
 }
@@ -278,9 +278,10 @@ fn modules_and_scales_as_in_peft() {
     assert_eq!(adapter.change(1, Module::Query).unwrap().scale, 3.0);
     assert!(adapter.change(1, Module::Key).is_none());
     assert!(adapter.change(2, Module::Query).is_none());
+    // Rows are filled up to sixteen.
     assert_eq!(
         (adapter.rank(), adapter.bytes()),
-        (2, 2 * 4 * (2 * 8 + 8 * 2))
+        (2, 2 * 4 * (16 * 8 + 16 * 2))
     );
 }
 

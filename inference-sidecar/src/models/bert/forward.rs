@@ -1,10 +1,9 @@
 //! One step over a batch: the tokens of all sequences are rows of the same matrices, without padding.
 
-use kernels::{
-    EqualHeads, Finish, HalfRows, Level, Panels, Pool, attend_sequences, filled, project,
-};
+use kernels::{EqualHeads, Finish, Level, Pool, attend_sequences, filled};
 
 use super::directory::{BertSettings, Pooling};
+use super::linear::Rounded;
 use super::weights::{Layer, Weights};
 
 /// The least length that a vector is divided by, as in PyTorch.
@@ -28,7 +27,7 @@ pub(super) struct Buffers {
     attended: Vec<f32>,
     wide: Vec<f32>,
     /// What a linear layer reads.
-    halves: HalfRows,
+    rounded: Rounded,
 }
 
 impl Step<'_> {
@@ -87,35 +86,29 @@ impl Step<'_> {
             x,
             heads: of_heads,
             attended,
-            halves,
+            rounded,
             ..
         } = buffers;
-        self.project(&layer.heads, x, halves, of_heads, Finish::Replace);
+        let threads = (pool, level);
+        layer
+            .heads
+            .apply(threads, x, rounded, of_heads, Finish::Replace);
         attend_sequences(pool, level, heads, lengths, of_heads, attended);
-        self.project(&layer.attended, attended, halves, x, Finish::Add);
+        layer
+            .attended
+            .apply(threads, attended, rounded, x, Finish::Add);
         layer.attended_norm.apply(pool, level, x);
     }
 
     fn feed_forward(&self, layer: &Layer, buffers: &mut Buffers) {
         let Buffers {
-            x, wide, halves, ..
+            x, wide, rounded, ..
         } = buffers;
+        let threads = (self.pool, self.level);
         let activate = Finish::Activate(self.settings.config.hidden_act.into());
-        self.project(&layer.wide, x, halves, wide, activate);
-        self.project(&layer.narrow, wide, halves, x, Finish::Add);
+        layer.wide.apply(threads, x, rounded, wide, activate);
+        layer.narrow.apply(threads, wide, rounded, x, Finish::Add);
         layer.norm.apply(self.pool, self.level, x);
-    }
-
-    fn project(
-        &self,
-        panels: &Panels,
-        rows: &[f32],
-        halves: &mut HalfRows,
-        results: &mut [f32],
-        finish: Finish,
-    ) {
-        halves.set(self.pool, self.level, rows, panels.width());
-        project(self.pool, self.level, panels, halves, results, finish);
     }
 
     /// The vector of a sequence from those of its tokens.

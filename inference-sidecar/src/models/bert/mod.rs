@@ -1,11 +1,14 @@
-//! BERT embeddings from a sentence-transformers directory, computed in f32 but for the linear layers, which are bf16.
+//! BERT embeddings from a sentence-transformers directory, computed in f32 but for the linear layers, which are in
+//! bf16 or, where that is asked for, in 8 bits.
 //!
 //! - `directory`: what the files beside the weights ask for
+//! - `linear`: linear layers in either precision
 //! - `weights`: the tensors, packed
 //! - `forward`: one step over a batch
 
 mod directory;
 mod forward;
+mod linear;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +19,7 @@ use crate::error::Error;
 use crate::models::EmbeddingModel;
 use directory::BertSettings;
 use forward::{Buffers, Step};
+pub use linear::BertPrecision;
 use weights::Weights;
 
 /// A BERT model with the pooling and normalisation that its directory asks for.
@@ -29,10 +33,10 @@ pub struct BertEmbedder {
 
 impl BertEmbedder {
     /// Loads the model in `directory`, refusing what it would compute differently from its authors.
-    pub fn load(directory: &Path) -> Result<Self, Error> {
+    pub fn load(directory: &Path, precision: BertPrecision) -> Result<Self, Error> {
         let settings = BertSettings::read(directory)?;
         Ok(Self {
-            weights: Weights::read(&weights_path(directory), &settings.config)?,
+            weights: Weights::read(&weights_path(directory), &settings.config, precision)?,
             settings,
             buffers: Buffers::default(),
             level: Level::best(),

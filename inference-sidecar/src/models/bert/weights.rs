@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use kernels::{LayerNorm, Panels};
+use kernels::{Arena, LayerNorm};
 
 use super::directory::Config;
+use super::linear::{BertPrecision, Linear};
 use crate::error::Error;
 use crate::models::Matrix;
 use crate::safetensors_model::WeightFile;
@@ -20,17 +21,26 @@ pub(super) struct Weights {
 
 pub(super) struct Layer {
     /// Queries, keys and values.
-    pub heads: Panels,
-    pub attended: Panels,
+    pub heads: Linear,
+    pub attended: Linear,
     pub attended_norm: LayerNorm,
-    pub wide: Panels,
-    pub narrow: Panels,
+    pub wide: Linear,
+    pub narrow: Linear,
     pub norm: LayerNorm,
 }
 
 impl Weights {
     /// Reads tensor after tensor, so that none is in memory twice.
-    pub(super) fn read(path: &Path, config: &Config) -> Result<Self, Error> {
+    pub(super) fn read(
+        path: &Path,
+        config: &Config,
+        precision: BertPrecision,
+    ) -> Result<Self, Error> {
+        let widths = [config.hidden_size, config.intermediate_size];
+        if !widths.into_iter().all(|width| precision.fits(width)) {
+            let reason = "in 8 bits all widths of a model must be multiples of 32";
+            return Err(Error::model_file(path, reason));
+        }
         let file = WeightFile::open(path)?;
         // Files of models with a head for pre-training have the prefix.
         let words = "embeddings.word_embeddings.weight";
@@ -39,6 +49,7 @@ impl Weights {
             file,
             prefix: if is_prefixed { "bert." } else { "" },
             config,
+            precision,
         };
         tensors.weights()
     }
@@ -49,6 +60,7 @@ struct Tensors<'a> {
     /// Before the name of each tensor.
     prefix: &'static str,
     config: &'a Config,
+    precision: BertPrecision,
 }
 
 impl Tensors<'_> {
@@ -69,17 +81,18 @@ impl Tensors<'_> {
         for place in places.chunks_exact_mut(hidden_size) {
             place.iter_mut().zip(&kind).for_each(|(x, kind)| *x += kind);
         }
+        let mut arena = Arena::default();
         Ok(Weights {
             words: table("embeddings.word_embeddings.weight", vocab_size)?,
             places,
             norm: self.norm("embeddings.LayerNorm")?,
             layers: (0..self.config.num_hidden_layers)
-                .map(|index| self.layer(index))
+                .map(|index| self.layer(&mut arena, index))
                 .collect::<Result<_, _>>()?,
         })
     }
 
-    fn layer(&self, index: usize) -> Result<Layer, Error> {
+    fn layer(&self, arena: &mut Arena, index: usize) -> Result<Layer, Error> {
         let (hidden, wide) = (self.config.hidden_size, self.config.intermediate_size);
         let name = |part: &str| format!("encoder.layer.{index}.{part}");
         let linear = |part: &str, outputs, inputs| -> Result<_, Error> {
@@ -93,12 +106,13 @@ impl Tensors<'_> {
             linear("attention.self.key", hidden, hidden)?,
             linear("attention.self.value", hidden, hidden)?,
         ];
+        let mut pack = |layers: &[_]| Linear::pack(arena, self.precision, layers);
         Ok(Layer {
-            heads: Panels::pack(&heads),
-            attended: Panels::pack(&[linear("attention.output.dense", hidden, hidden)?]),
+            heads: pack(&heads)?,
+            attended: pack(&[linear("attention.output.dense", hidden, hidden)?])?,
             attended_norm: norm("attention.output.LayerNorm")?,
-            wide: Panels::pack(&[linear("intermediate.dense", wide, hidden)?]),
-            narrow: Panels::pack(&[linear("output.dense", hidden, wide)?]),
+            wide: pack(&[linear("intermediate.dense", wide, hidden)?])?,
+            narrow: pack(&[linear("output.dense", hidden, wide)?])?,
             norm: norm("output.LayerNorm")?,
         })
     }

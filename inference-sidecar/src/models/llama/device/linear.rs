@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{Device, Module as _, Tensor};
+use kernels::DenseMatrix;
 
 use crate::error::Error;
 use crate::models::{Format, LowRank, Matrix};
@@ -40,8 +41,8 @@ impl Embedding {
 /// scale · B (A x) for tokens × inputs: what an adapter adds to a linear layer.
 pub(super) fn low_rank(change: &LowRank, activations: &Tensor) -> candle_core::Result<Tensor> {
     let scale = f64::from(change.scale);
-    let on_device = |matrix: &Matrix| {
-        let shape = (matrix.rows, matrix.columns);
+    let on_device = |matrix: &DenseMatrix| {
+        let shape = (matrix.rows(), matrix.columns());
         Tensor::from_vec(matrix.to_f32(), shape, activations.device())?.t()
     };
     let narrow = activations.matmul(&on_device(&change.a)?)?;

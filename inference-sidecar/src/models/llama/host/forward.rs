@@ -1,9 +1,12 @@
 //! One step over a batch plan: all tokens of all sequences are rows of the same matrices.
 
+use std::ops::Range;
+
 use kernels::{
-    Attention, HostKv, Level, Pool, Product, QuantizedRows, Span, Turns, Write, float_product,
-    gate, make_rows, multiply, rms_norm, turn,
+    Attention, HostKv, Level, Pool, Product, QuantizedRows, Span, Turns, Write, gate, make_rows,
+    multiply, rms_norm, turn,
 };
+use smallvec::SmallVec;
 
 use super::weights::{Layer, Linear, Weights};
 use crate::error::Error;
@@ -33,10 +36,22 @@ pub(super) struct Buffers {
     attended: Vec<f32>,
     gates: Vec<f32>,
     ups: Vec<f32>,
+    narrow: Vec<f32>,
 }
 
 /// A linear layer, where its results go, and whether they are added to what is there.
 type Target<'a> = (Module, &'a mut [f32], Write);
+
+/// What linear layers read.
+struct Rows<'a> {
+    rows: &'a mut [f32],
+    quantized: &'a mut QuantizedRows,
+    /// What adapters' matrices A make of the rows.
+    narrow: &'a mut Vec<f32>,
+}
+
+/// Those of a few adapters do without an allocation.
+type Products<'a> = SmallVec<[Product<'a>; 8]>;
 
 impl Step<'_> {
     /// Returns the scores that the plan asks for.
@@ -93,18 +108,24 @@ impl Step<'_> {
             x,
             normed,
             quantized,
+            narrow,
             queries,
             keys,
             values,
             ..
         } = buffers;
-        let targets = vec![
+        let targets = [
             (Module::Query, queries.as_mut_slice(), Write::Replace),
             (Module::Key, keys.as_mut_slice(), Write::Replace),
             (Module::Value, values.as_mut_slice(), Write::Replace),
         ];
         let norm = self.norm(x, &layer.1.attention_norm);
-        self.project(layer, (normed, quantized), norm, targets);
+        let rows = Rows {
+            rows: normed,
+            quantized,
+            narrow,
+        };
+        self.project(layer, rows, norm, targets);
     }
 
     fn attend(&self, layer: usize, kv: &mut HostKv, turns: &Turns, buffers: &mut Buffers) {
@@ -121,16 +142,22 @@ impl Step<'_> {
         let Buffers {
             x,
             quantized,
+            narrow,
             attention,
             attended,
             ..
         } = buffers;
-        let targets = vec![(Module::AttentionOutput, x.as_mut_slice(), Write::Add)];
+        let targets = [(Module::AttentionOutput, x.as_mut_slice(), Write::Add)];
         let (level, heads) = (self.level, self.shape.heads);
         let result = |row: usize, results: &mut [f32]| {
             attention.result(level, heads, row, results);
         };
-        self.project(layer, (attended, quantized), result, targets);
+        let rows = Rows {
+            rows: attended,
+            quantized,
+            narrow,
+        };
+        self.project(layer, rows, result, targets);
     }
 
     fn feed_forward(&self, layer: (usize, &Layer), buffers: &mut Buffers) {
@@ -138,22 +165,33 @@ impl Step<'_> {
             x,
             normed,
             quantized,
+            narrow,
             gates,
             ups,
             ..
         } = buffers;
-        let targets = vec![
+        let targets = [
             (Module::Gate, gates.as_mut_slice(), Write::Replace),
             (Module::Up, ups.as_mut_slice(), Write::Replace),
         ];
         let norm = self.norm(x, &layer.1.feed_forward_norm);
-        self.project(layer, (normed, quantized), norm, targets);
+        let rows = Rows {
+            rows: normed,
+            quantized,
+            narrow,
+        };
+        self.project(layer, rows, norm, targets);
         let (level, width) = (self.level, self.shape.feed_forward);
-        let targets = vec![(Module::Down, x.as_mut_slice(), Write::Add)];
+        let targets = [(Module::Down, x.as_mut_slice(), Write::Add)];
         let gated = |row: usize, gates: &mut [f32]| {
             gate(level, gates, &ups[row * width..][..width]);
         };
-        self.project(layer, (gates, quantized), gated, targets);
+        let rows = Rows {
+            rows: gates,
+            quantized,
+            narrow,
+        };
+        self.project(layer, rows, gated, targets);
     }
 
     /// Normalises a row of `rows`, by its number.
@@ -169,65 +207,98 @@ impl Step<'_> {
         }
     }
 
-    /// Linear layers over the rows that `make` makes, and for each sequence what its adapter adds.
-    fn project(
+    /// Linear layers over the rows that `make` makes, and for each sequence what its adapter adds:
+    /// scale · B (A x).
+    ///
+    /// All layers have as many inputs.
+    fn project<const N: usize>(
         &self,
         (index, layer): (usize, &Layer),
-        (rows, quantized): (&mut [f32], &mut QuantizedRows),
+        Rows {
+            rows,
+            quantized,
+            narrow,
+        }: Rows<'_>,
         make: impl Fn(usize, &mut [f32]) + Sync,
-        mut targets: Vec<Target<'_>>,
+        mut targets: [Target<'_>; N],
     ) {
-        let linears = targets
-            .iter_mut()
-            .map(|(module, results, write)| (layer.linear(*module), &mut **results, *write));
-        self.multiply((&mut *rows, quantized), make, linears.collect());
-        for (module, results, _) in targets {
-            self.adapt(index, module, rows, results);
+        let inputs = layer.linear(targets[0].0).columns();
+        let linear = |(module, ..): &Target<'_>| layer.linear(*module);
+        self.make(rows, quantized, inputs, make, targets.iter().map(linear));
+        let modules = targets.each_ref().map(|(module, ..)| *module);
+        let ranks = || {
+            modules
+                .iter()
+                .flat_map(|module| self.changes(index, *module))
+        };
+        let length = ranks().map(|(rows, change)| rows.len() * change.a.rows());
+        narrow.resize(length.sum(), 0.0);
+        let mut products = Products::new();
+        let mut rest = narrow.as_mut_slice();
+        for (segment, change) in ranks() {
+            let part = rest.split_off_mut(..segment.len() * change.a.rows());
+            let rows = &rows[segment.start * inputs..segment.end * inputs];
+            let part = part.expect("it is as long as all parts");
+            products.push(Product::dense(&change.a, rows, part, Write::Replace));
+        }
+        for (module, results, write) in &mut targets {
+            products.push(product(
+                layer.linear(*module),
+                rows,
+                quantized,
+                results,
+                *write,
+            ));
+        }
+        multiply(self.pool, self.level, &mut products);
+        drop(products);
+        if !narrow.is_empty() {
+            self.widen(index, narrow, targets);
         }
     }
 
-    /// All layers have as many inputs.
-    fn multiply(
-        &self,
-        (rows, quantized): (&mut [f32], &mut QuantizedRows),
-        make: impl Fn(usize, &mut [f32]) + Sync,
-        linears: Vec<(&Linear, &mut [f32], Write)>,
-    ) {
-        let columns = linears[0].0.columns();
-        let is_packed = |linear: &(&Linear, _, _)| matches!(linear.0, Linear::Packed(_));
-        match linears.iter().any(is_packed) {
-            true => quantized.set_made(self.pool, self.level, rows, columns, make),
-            false => make_rows(self.pool, rows, columns, make),
-        }
-        let mut products = Vec::with_capacity(linears.len());
-        for (linear, results, write) in linears {
-            match linear {
-                Linear::Packed(matrix) => products.push(Product {
-                    matrix,
-                    results,
-                    write,
-                }),
-                Linear::Unpacked(matrix) => {
-                    float_product(self.pool, matrix, rows, results, write, 1.0);
-                }
+    /// Adds scale · B y for what `project` has made of the adapters' A, which `narrow` holds.
+    fn widen<const N: usize>(&self, index: usize, narrow: &mut [f32], targets: [Target<'_>; N]) {
+        let mut products = Products::new();
+        let mut rest = narrow;
+        for (module, results, _) in targets {
+            let (outputs, _) = self.shape.of_module(module);
+            let (mut results, mut first) = (results, 0);
+            for (segment, LowRank { a, b, scale }) in self.changes(index, module) {
+                let part = rest.split_off_mut(..segment.len() * a.rows());
+                let part = part.expect("it is as long as all parts");
+                part.iter_mut().for_each(|value| *value *= scale);
+                let (_, behind) = results.split_at_mut((segment.start - first) * outputs);
+                let (those, behind) = behind.split_at_mut(segment.len() * outputs);
+                products.push(Product::dense(b, part, those, Write::Add));
+                (results, first) = (behind, segment.end);
             }
         }
-        multiply(self.pool, self.level, quantized, products);
+        multiply(self.pool, self.level, &mut products);
     }
 
-    /// Adds scale · B (A x) for the rows of sequences with an adapter.
-    fn adapt(&self, layer: usize, module: Module, rows: &[f32], results: &mut [f32]) {
-        let (outputs, inputs) = self.shape.of_module(module);
-        for (segment, adapter) in self.plan.adapter_segments() {
-            let Some(change) = adapter.and_then(|adapter| adapter.change(layer, module)) else {
-                continue;
-            };
-            let LowRank { a, b, scale } = change;
-            let mut narrow = vec![0.0; segment.len() * a.rows];
-            let rows = &rows[segment.start * inputs..segment.end * inputs];
-            float_product(self.pool, a, rows, &mut narrow, Write::Replace, 1.0);
-            let results = &mut results[segment.start * outputs..segment.end * outputs];
-            float_product(self.pool, b, &narrow, results, Write::Add, *scale);
+    /// The rows of each adapter that changes the module, and how.
+    fn changes(
+        &self,
+        layer: usize,
+        module: Module,
+    ) -> impl Iterator<Item = (Range<usize>, &LowRank)> {
+        let segments = self.plan.adapter_segments();
+        segments.filter_map(move |(rows, adapter)| Some((rows, adapter?.change(layer, module)?)))
+    }
+
+    /// Makes rows, and rounds them where one of the layers wants that.
+    fn make<'l>(
+        &self,
+        rows: &mut [f32],
+        quantized: &mut QuantizedRows,
+        columns: usize,
+        make: impl Fn(usize, &mut [f32]) + Sync,
+        mut linears: impl Iterator<Item = &'l Linear>,
+    ) {
+        match linears.any(|linear| matches!(linear, Linear::Packed(_))) {
+            true => quantized.set_made(self.pool, self.level, rows, columns, make),
+            false => make_rows(self.pool, rows, columns, make),
         }
     }
 
@@ -251,9 +322,24 @@ impl Step<'_> {
             .collect();
         normed.resize(rows.len(), 0.0);
         let mut scores = vec![0.0; wanted.len() * self.shape.vocabulary];
-        let linear = (&*self.weights.output, scores.as_mut_slice(), Write::Replace);
+        let output = &*self.weights.output;
         let norm = self.norm(&rows, &self.weights.output_norm);
-        self.multiply((normed, quantized), norm, vec![linear]);
+        self.make(normed, quantized, hidden, norm, [output].into_iter());
+        let product = product(output, normed, quantized, &mut scores, Write::Replace);
+        multiply(self.pool, self.level, &mut [product]);
         scores
+    }
+}
+
+fn product<'a>(
+    linear: &'a Linear,
+    rows: &'a [f32],
+    quantized: &'a QuantizedRows,
+    results: &'a mut [f32],
+    write: Write,
+) -> Product<'a> {
+    match linear {
+        Linear::Packed(matrix) => Product::quantized(matrix, quantized, results, write),
+        Linear::Dense(matrix) => Product::dense(matrix, rows, results, write),
     }
 }

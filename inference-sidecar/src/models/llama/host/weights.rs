@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kernels::{Arena, Matrix, PackedMatrix};
+use kernels::{Arena, DenseMatrix, PackedMatrix};
 
 use crate::error::Error;
 use crate::models::Module;
@@ -26,9 +26,9 @@ pub(super) struct Layer {
 
 /// A matrix that is multiplied with activations.
 pub(super) enum Linear {
+    /// In few bits.
     Packed(PackedMatrix),
-    /// In the format of the file, where there is no kernel for it.
-    Unpacked(Matrix),
+    Dense(DenseMatrix),
 }
 
 impl Layer {
@@ -41,7 +41,7 @@ impl Linear {
     pub(super) fn columns(&self) -> usize {
         match self {
             Self::Packed(matrix) => matrix.columns(),
-            Self::Unpacked(matrix) => matrix.columns,
+            Self::Dense(matrix) => matrix.columns(),
         }
     }
 
@@ -49,7 +49,7 @@ impl Linear {
     pub(super) fn read_row(&self, row: usize, values: &mut [f32]) {
         match self {
             Self::Packed(matrix) => matrix.read_row(row, values),
-            Self::Unpacked(matrix) => matrix.read_row(row, values),
+            Self::Dense(matrix) => matrix.read_row(row, values),
         }
     }
 }
@@ -124,7 +124,7 @@ impl Reader<'_> {
         };
         match packed {
             Some(packed) => Ok(Linear::Packed(packed)),
-            None => matrix.read().map(Linear::Unpacked),
+            None => matrix.pack_dense(&mut self.arena).map(Linear::Dense),
         }
     }
 }

@@ -1,99 +1,19 @@
 //! Quantised activations × packed weights.
 //!
 //! A block of 32 columns gives whole numbers first, which are exact; they are scaled and summed block
-//! by block in f32. The order depends on the matrix alone, so a row of results is the same bit for bit
-//! at every level and whatever other rows are computed beside it.
+//! by block in f32.
 
-// Sums stay in registers only where both indices are constants of an unrolled loop.
-#![allow(clippy::needless_range_loop)]
-
-use super::lanes::{Kernel, LANES, Lanes, Level};
-use super::packed::{PackedMatrix, SUPER, Tile};
-use super::parts::{Band, Bands};
-use super::pool::Pool;
-use super::prefetch::prefetch;
-use super::quantized::{Block, GROUP, QuantizedRows};
+use super::{CACHE, Results, prefetch_ahead};
 use crate::Format;
+use crate::lanes::{Kernel, Lanes};
+use crate::packed::{PackedMatrix, SUPER, Tile};
+use crate::quantized::{Block, GROUP, QuantizedRows};
 
-/// Pieces of work for each thread, so that one that is slow holds the others up only briefly.
-const PIECES: usize = 6;
-/// How far ahead weights are asked for.
-const AHEAD: usize = 8 << 10;
-/// Bytes of activations that stay near a thread while all tiles of a piece meet them.
-const CACHE: usize = 256 << 10;
-
-/// One matrix and where its results go: rows of activations × rows of the matrix.
-pub struct Product<'a> {
+/// Some tiles of a matrix and all rows.
+pub(super) struct Piece<'a> {
     pub matrix: &'a PackedMatrix,
-    pub results: &'a mut [f32],
-    pub write: Write,
-}
-
-/// What becomes of a result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Write {
-    Replace,
-    Add,
-}
-
-impl Write {
-    #[inline(always)]
-    fn whole<L: Lanes>(self, lanes: L, sums: L::F, results: &mut [f32; LANES]) {
-        let sums = match self {
-            Self::Replace => sums,
-            Self::Add => lanes.add(lanes.load(results), sums),
-        };
-        lanes.store(sums, results);
-    }
-
-    /// The rows of a last tile.
-    #[inline(always)]
-    fn part<L: Lanes>(self, lanes: L, sums: L::F, results: &mut [f32]) {
-        let mut all = [0.0; LANES];
-        all[..results.len()].copy_from_slice(results);
-        self.whole(lanes, sums, &mut all);
-        results.copy_from_slice(&all[..results.len()]);
-    }
-}
-
-/// Multiplies the same activations with several matrices.
-pub fn multiply(
-    pool: &Pool,
-    level: Level,
-    activations: &QuantizedRows,
-    products: Vec<Product<'_>>,
-) {
-    if products.is_empty() || activations.rows() == 0 {
-        return;
-    }
-    let tiles: usize = products.iter().map(|product| product.matrix.tiles()).sum();
-    let piece = (tiles / (pool.threads() * PIECES)).max(1);
-    let (mut bands, mut tasks) = (Vec::new(), Vec::new());
-    for product in products {
-        let (rows, columns) = (product.matrix.rows(), product.matrix.columns());
-        assert_eq!(columns, activations.columns());
-        assert_eq!(product.results.len(), activations.rows() * rows);
-        bands.push(Bands::new(product.results, rows, piece * LANES));
-        tasks.push((product.matrix, product.write));
-    }
-    pool.for_each(bands, |_, (product, part, band)| {
-        let (matrix, write) = tasks[product];
-        level.run(Piece {
-            matrix,
-            write,
-            activations,
-            first_tile: part * piece,
-            band,
-        });
-    });
-}
-
-struct Piece<'a> {
-    matrix: &'a PackedMatrix,
-    write: Write,
-    activations: &'a QuantizedRows,
-    first_tile: usize,
-    band: Band<'a>,
+    pub rows: &'a QuantizedRows,
+    pub results: Results<'a>,
 }
 
 impl Kernel for Piece<'_> {
@@ -121,25 +41,24 @@ impl Piece<'_> {
     /// is a minimum instead), and whether it is a K format.
     #[inline(always)]
     fn tiles<L: Lanes, const BITS: usize, const SHIFT: u32, const K: bool>(mut self, lanes: L) {
-        let tiles = self.band.columns().div_ceil(LANES);
-        let rows = self.activations.rows();
-        let group_bytes = size_of_val(self.activations.group(0));
+        let rows = self.rows.rows();
+        let group_bytes = size_of_val(self.rows.group(0));
         let rows_together = (CACHE / group_bytes).max(1) * GROUP;
         let mut first = 0;
         while first < rows {
             let end = rows.min(first + rows_together);
-            for index in 0..tiles {
-                let tile = self.matrix.tile(self.first_tile + index);
+            for index in 0..self.results.tiles() {
+                let tile = self.matrix.tile(self.results.first_tile + index);
                 let mut row = first;
                 while row < end {
                     row += match end - row {
                         8.. if L::SUMS > 1 => {
-                            self.rows::<L, BITS, SHIFT, K, 8>(lanes, tile, index, row)
+                            self.tile::<L, BITS, SHIFT, K, 8>(lanes, tile, index, row)
                         }
                         4.. if L::SUMS > 1 => {
-                            self.rows::<L, BITS, SHIFT, K, 4>(lanes, tile, index, row)
+                            self.tile::<L, BITS, SHIFT, K, 4>(lanes, tile, index, row)
                         }
-                        _ => self.rows::<L, BITS, SHIFT, K, 1>(lanes, tile, index, row),
+                        _ => self.tile::<L, BITS, SHIFT, K, 1>(lanes, tile, index, row),
                     };
                 }
             }
@@ -149,21 +68,17 @@ impl Piece<'_> {
 
     /// Computes `T` rows of activations, which are of one group; returns `T`.
     #[inline(always)]
-    fn rows<L: Lanes, const BITS: usize, const SHIFT: u32, const K: bool, const T: usize>(
+    fn tile<L: Lanes, const BITS: usize, const SHIFT: u32, const K: bool, const T: usize>(
         &mut self,
         lanes: L,
         tile: Tile<'_>,
         index: usize,
         first: usize,
     ) -> usize {
-        let blocks = self.activations.group(first / GROUP);
+        let blocks = self.rows.group(first / GROUP);
         let sums = dots::<L, BITS, SHIFT, K, T>(lanes, tile, blocks, first % GROUP);
         for row in 0..T {
-            let results = &mut self.band.row(first + row)[index * LANES..];
-            match results.first_chunk_mut::<LANES>() {
-                Some(results) => self.write.whole(lanes, sums[row], results),
-                None => self.write.part(lanes, sums[row], results),
-            }
+            self.results.store(lanes, sums[row], first + row, index);
         }
         T
     }
@@ -184,8 +99,7 @@ fn dots<L: Lanes, const BITS: usize, const SHIFT: u32, const K: bool, const T: u
     assert!(first + T <= GROUP);
     let step = tile.bytes.len() / blocks.len();
     for block in 0..blocks.len() {
-        // Beyond its end lies the next tile.
-        prefetch(tile.bytes, block * step + AHEAD, step);
+        prefetch_ahead(tile.bytes, block * step, step);
         let weights = unpack::<L, BITS>(lanes, &lines[block]);
         let factors = block_scales::<L, BITS, K>(lanes, tile, block);
         let x = &blocks[block];
@@ -310,17 +224,16 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
 
+    use super::super::{Product, Write, multiply};
     use super::*;
+    use crate::lanes::LANES;
     use crate::packed::tests::{PACKED, pack, random_matrix};
+    use crate::{Level, Pool};
 
     fn product(level: Level, matrix: &PackedMatrix, activations: &QuantizedRows) -> Vec<f32> {
         let mut results = vec![1.0; activations.rows() * matrix.rows()];
-        let product = Product {
-            matrix,
-            results: &mut results,
-            write: Write::Replace,
-        };
-        multiply(&Pool::new(2), level, activations, vec![product]);
+        let product = Product::quantized(matrix, activations, &mut results, Write::Replace);
+        multiply(&Pool::new(2), level, &mut [product]);
         results
     }
 

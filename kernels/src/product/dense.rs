@@ -1,0 +1,175 @@
+//! Activations in f32 × weights of 16 or 32 bits.
+//!
+//! Even and odd columns are summed apart, each in their order, and the two sums added at the end.
+
+use super::{CACHE, Results, prefetch_ahead};
+use crate::dense::{DenseMatrix, Tiles, Weight, with_tiles};
+use crate::lanes::{Kernel, LANES, Lanes};
+
+/// Some tiles of a matrix and all rows.
+pub(super) struct Piece<'a> {
+    pub matrix: &'a DenseMatrix,
+    /// Rows × columns of the matrix.
+    pub rows: &'a [f32],
+    pub results: Results<'a>,
+}
+
+impl Kernel for Piece<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(mut self, lanes: L) {
+        with_tiles!(&self.matrix.tiles, tiles => self.tiles(lanes, tiles));
+    }
+}
+
+impl Piece<'_> {
+    #[inline(always)]
+    fn tiles<L: Lanes, W: Weight>(&mut self, lanes: L, tiles: &[W]) {
+        let columns = self.matrix.columns();
+        let rows = self.rows.len() / columns;
+        let rows_together = (CACHE / (columns * size_of::<f32>())).max(1);
+        let (tiles, _) = tiles.as_chunks::<LANES>();
+        let mut first = 0;
+        while first < rows {
+            let end = rows.min(first + rows_together);
+            for index in 0..self.results.tiles() {
+                let tile = &tiles[(self.results.first_tile + index) * columns..][..columns];
+                let mut row = first;
+                while row < end {
+                    row += match end - row {
+                        8.. if L::SUMS >= 24 => self.tile::<L, W, 8>(lanes, tile, index, row),
+                        2.. if L::SUMS > 1 => self.tile::<L, W, 2>(lanes, tile, index, row),
+                        _ => self.tile::<L, W, 1>(lanes, tile, index, row),
+                    };
+                }
+            }
+            first = end;
+        }
+    }
+
+    /// Computes `T` rows of activations; returns `T`.
+    #[inline(always)]
+    fn tile<L: Lanes, W: Weight, const T: usize>(
+        &mut self,
+        lanes: L,
+        tile: &[[W; LANES]],
+        index: usize,
+        first: usize,
+    ) -> usize {
+        let mut rows: [&[f32]; T] = [&[]; T];
+        for (row, values) in rows.iter_mut().enumerate() {
+            *values = &self.rows[(first + row) * tile.len()..][..tile.len()];
+        }
+        let sums = dots::<L, W, T>(lanes, tile, rows);
+        for (row, sums) in sums.into_iter().enumerate() {
+            self.results.store(lanes, sums, first + row, index);
+        }
+        T
+    }
+}
+
+/// Sixteen weight rows with `T` rows of activations.
+#[inline(always)]
+fn dots<L: Lanes, W: Weight, const T: usize>(
+    lanes: L,
+    tile: &[[W; LANES]],
+    rows: [&[f32]; T],
+) -> [L::F; T] {
+    let (pairs, last) = tile.as_chunks::<2>();
+    let (mut even, mut odd) = ([lanes.splat(0.0); T], [lanes.splat(0.0); T]);
+    let mut values: [&[[f32; 2]]; T] = [&[]; T];
+    for row in 0..T {
+        // Known to be equal, the lengths are not checked in the loop.
+        values[row] = &rows[row].as_chunks().0[..pairs.len()];
+    }
+    for pair in 0..pairs.len() {
+        prefetch_ahead(
+            tile,
+            pair * size_of::<[[W; LANES]; 2]>(),
+            size_of::<[[W; LANES]; 2]>(),
+        );
+        let weights = &pairs[pair];
+        let (first, second) = (W::load(lanes, &weights[0]), W::load(lanes, &weights[1]));
+        for row in 0..T {
+            let [x, y] = values[row][pair];
+            even[row] = lanes.fma(first, lanes.splat(x), even[row]);
+            odd[row] = lanes.fma(second, lanes.splat(y), odd[row]);
+        }
+    }
+    for row in 0..T {
+        if let [last] = last {
+            let x = lanes.splat(rows[row][tile.len() - 1]);
+            even[row] = lanes.fma(W::load(lanes, last), x, even[row]);
+        }
+        even[row] = lanes.add(even[row], odd[row]);
+    }
+    even
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: at every level of this processor, products equal their definition bit for bit, for every format
+    //! and number of rows, and come close to exact ones.
+
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::super::{Product, Write, multiply};
+    use crate::dense::tests::{pack, random};
+    use crate::{Format, Level, Pool};
+
+    /// The definition, and the exact product.
+    fn defined(weights: &[f32], x: &[f32]) -> (f32, f64) {
+        let mut sums = [0.0f32; 2];
+        let mut exact = 0.0;
+        for (column, (w, x)) in weights.iter().zip(x).enumerate() {
+            sums[column % 2] = w.mul_add(*x, sums[column % 2]);
+            exact += f64::from(*w) * f64::from(*x);
+        }
+        (sums[0] + sums[1], exact)
+    }
+
+    #[test]
+    fn products_equal_the_definition_at_every_level() {
+        let mut rng = StdRng::seed_from_u64(3);
+        let pool = Pool::new(2);
+        for format in [Format::F32, Format::F16, Format::Bf16] {
+            for (rows, columns, tokens) in [
+                (1, 1, 1),
+                (5, 37, 3),
+                (70, 64, 9),
+                (33, 576, 4),
+                (16, 16, 130),
+                (300, 8, 17),
+            ] {
+                let matrix = random(&mut rng, format, rows, columns);
+                let weights = matrix.to_f32();
+                let dense = pack(&matrix);
+                let bias: Vec<f32> = (0..rows).map(|row| row as f32 / 7.0).collect();
+                let x: Vec<f32> = (0..tokens * columns)
+                    .map(|_| rng.random_range(-1.0..1.0))
+                    .collect();
+                for level in Level::all() {
+                    for (write, has_bias) in [(Write::Replace, true), (Write::Add, false)] {
+                        let mut results = vec![0.5; tokens * rows];
+                        let mut product = Product::dense(&dense, &x, &mut results, write);
+                        if has_bias {
+                            product = product.with_bias(&bias);
+                        }
+                        multiply(&pool, level, &mut [product]);
+                        for (token, results) in results.chunks(rows).enumerate() {
+                            for (row, result) in results.iter().enumerate() {
+                                let w = &weights[row * columns..][..columns];
+                                let (sum, exact) = defined(w, &x[token * columns..][..columns]);
+                                let expected = if has_bias { sum + bias[row] } else { 0.5 + sum };
+                                assert_eq!(*result, expected, "{format:?} {level:?}");
+                                assert!((f64::from(sum) - exact).abs() < 1e-4);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
