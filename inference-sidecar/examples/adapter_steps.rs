@@ -85,11 +85,11 @@ fn measure(
     steps: usize,
     format: Format,
 ) -> anyhow::Result<()> {
-    let (mut plain, mut changed) = (Vec::new(), Vec::new());
+    let (mut plain, mut changed, mut scores) = (Vec::new(), Vec::new(), Vec::new());
     for step in 0..2 * steps {
         let is_changed = step % 2 == 1;
         let start = Instant::now();
-        decode(llama, adapters, is_changed)?;
+        decode(llama, adapters, is_changed, &mut scores)?;
         let times = if is_changed { &mut changed } else { &mut plain };
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
@@ -109,7 +109,12 @@ fn measure(
 }
 
 /// A token in each sequence.
-fn decode(llama: &mut Llama, adapters: &[Arc<Adapter>], is_changed: bool) -> anyhow::Result<()> {
+fn decode(
+    llama: &mut Llama,
+    adapters: &[Arc<Adapter>],
+    is_changed: bool,
+    scores: &mut Vec<f32>,
+) -> anyhow::Result<()> {
     let blocks: Vec<BlockId> = (0u32..)
         .take(adapters.len() * BLOCKS_EACH)
         .map(BlockId)
@@ -126,7 +131,7 @@ fn decode(llama: &mut Llama, adapters: &[Arc<Adapter>], is_changed: bool) -> any
         sequences: sequences.collect(),
         is_abandoned: &|| false,
     };
-    llama.forward(&plan)?;
+    llama.forward(&plan, scores)?;
     Ok(())
 }
 

@@ -14,18 +14,25 @@ use inference_sidecar::models::{
     LanguageModel, Llama, LlamaOptions, LogitsOf, Precision, SequencePlan,
 };
 use inference_sidecar::text::TextTokenizer;
+use kernels::{Level, Pool, read_bandwidth};
 
 /// Two calls of the sample deal room.
 const CALLS: &str = include_str!("../reference/perplexity.txt");
 /// Texts that are embedded together.
 const TEXTS: usize = 32;
 const PROMPT_TOKENS: usize = 512;
+const SHARE_RUNS: usize = 9;
 const DECODE_TOKENS: usize = 64;
 /// Sequences that decode together, and how many tokens stand before in each.
 const DECODES: [(usize, usize); 4] = [(1, 0), (8, 0), (16, 0), (1, 2048)];
 /// Those that are measured with keys and values in 8 bits as well.
 const COMPACT_DECODES: [(usize, usize); 2] = [(1, 0), (1, 2048)];
 const BLOCKS_EACH: usize = (2048 + DECODE_TOKENS).div_ceil(KV_BLOCK_TOKENS);
+
+struct Model {
+    llama: Llama,
+    scores: Vec<f32>,
+}
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -37,21 +44,27 @@ fn main() -> anyhow::Result<()> {
     let runs: usize = runs.parse().context("RUNS is no number")?;
     let start = Instant::now();
     let file = GgufFile::open(Path::new(language))?;
-    let mut llama = Llama::from_gguf(&file, &LlamaOptions::cpu())?;
+    let mut model = Model {
+        llama: Llama::from_gguf(&file, &LlamaOptions::cpu())?,
+        scores: Vec::new(),
+    };
     println!("load: {:.2} s", start.elapsed().as_secs_f64());
     println!("peak until loaded: {} MiB", peak_mib()?);
+    let bytes = std::fs::metadata(language)?.len();
     if more == Some("--decode-alone") {
-        return measure_decodes(&mut llama, runs, &DECODES[..1], "");
+        measure_decodes(&mut model, runs, &DECODES[..1], "")?;
+        return measure_share(&mut model, bytes);
     }
-    measure_prefill(&mut llama, runs)?;
-    measure_decodes(&mut llama, runs, &DECODES, "")?;
+    measure_prefill(&mut model, runs)?;
+    measure_decodes(&mut model, runs, &DECODES, "")?;
+    measure_share(&mut model, bytes)?;
     let compact = LlamaOptions {
         compute: Compute::Host(Precision::Compact),
         ..LlamaOptions::cpu()
     };
-    llama = Llama::from_gguf(&file, &compact)?;
+    model.llama = Llama::from_gguf(&file, &compact)?;
     drop(file);
-    measure_decodes(&mut llama, runs, &COMPACT_DECODES, ", int8 keys and values")?;
+    measure_decodes(&mut model, runs, &COMPACT_DECODES, ", int8 keys and values")?;
     match more {
         Some(directory) => measure_embedding(Path::new(directory), runs),
         None => Ok(()),
@@ -67,43 +80,62 @@ fn peak_mib() -> anyhow::Result<u64> {
     Ok(kib / 1024)
 }
 
-fn measure_prefill(llama: &mut Llama, runs: usize) -> anyhow::Result<()> {
-    let blocks = reserve(llama, 1)?;
+fn measure_prefill(model: &mut Model, runs: usize) -> anyhow::Result<()> {
+    let blocks = reserve(model, 1)?;
     let tokens = prompt();
     let speed = median(runs, PROMPT_TOKENS, || {
-        step(llama, vec![plan(&tokens[..PROMPT_TOKENS], 0, &blocks)])
+        step(model, vec![plan(&tokens[..PROMPT_TOKENS], 0, &blocks)])
     })?;
     println!("prefill {PROMPT_TOKENS}: {speed:.1} tokens/s");
     Ok(())
 }
 
 fn measure_decodes(
-    llama: &mut Llama,
+    model: &mut Model,
     runs: usize,
     decodes: &[(usize, usize)],
     note: &str,
 ) -> anyhow::Result<()> {
     let sequences = decodes.iter().map(|&(count, _)| count).max().unwrap_or(1);
-    let blocks = reserve(llama, sequences)?;
+    let blocks = reserve(model, sequences)?;
     let blocks: Vec<&[BlockId]> = blocks.chunks(BLOCKS_EACH).collect();
     let tokens = prompt();
     for &(count, depth) in decodes {
         if depth > 0 {
             for blocks in &blocks[..count] {
-                step(llama, vec![plan(&tokens[..depth], 0, blocks)])?;
+                step(model, vec![plan(&tokens[..depth], 0, blocks)])?;
             }
         }
         let speed = median(runs, count * DECODE_TOKENS, || {
-            continue_together(llama, &tokens, depth, &blocks[..count])
+            continue_together(model, &tokens, depth, &blocks[..count])
         })?;
         println!("decode {count} at {depth}{note}: {speed:.1} tokens/s");
     }
     Ok(())
 }
 
+/// How much of what memory allows one stream reaches, when each token reads the whole file once. Memory is measured
+/// beside each run, since on a virtual machine its speed changes from second to second.
+fn measure_share(model: &mut Model, bytes: u64) -> anyhow::Result<()> {
+    let blocks = reserve(model, 1)?;
+    let tokens = prompt();
+    let (mut shares, mut bandwidths) = (Vec::new(), Vec::new());
+    for _ in 0..SHARE_RUNS {
+        let bandwidth = read_bandwidth(Pool::global(), Level::best(), 1)?;
+        let start = Instant::now();
+        continue_together(model, &tokens, 0, &[&blocks])?;
+        let rate = DECODE_TOKENS as f64 / start.elapsed().as_secs_f64();
+        shares.push(100.0 * rate * bytes as f64 / bandwidth);
+        bandwidths.push(bandwidth / 1e9);
+    }
+    println!("read from memory: {:.1} GB/s", middle(bandwidths));
+    println!("share of that: {:.1} %", middle(shares));
+    Ok(())
+}
+
 /// The blocks of so many sequences.
-fn reserve(llama: &mut Llama, sequences: usize) -> anyhow::Result<Vec<BlockId>> {
-    llama.reserve_kv(sequences * BLOCKS_EACH)?;
+fn reserve(model: &mut Model, sequences: usize) -> anyhow::Result<Vec<BlockId>> {
+    model.llama.reserve_kv(sequences * BLOCKS_EACH)?;
     Ok((0u32..)
         .take(sequences * BLOCKS_EACH)
         .map(BlockId)
@@ -116,7 +148,7 @@ fn prompt() -> Vec<u32> {
 
 /// Reads token after token in all sequences at once.
 fn continue_together(
-    llama: &mut Llama,
+    model: &mut Model,
     tokens: &[u32],
     depth: usize,
     blocks: &[&[BlockId]],
@@ -125,7 +157,7 @@ fn continue_together(
         let sequences = blocks
             .iter()
             .map(|blocks| plan(token, depth + index, blocks));
-        step(llama, sequences.collect())?;
+        step(model, sequences.collect())?;
     }
     Ok(())
 }
@@ -141,12 +173,12 @@ fn plan<'a>(tokens: &'a [u32], position: usize, blocks: &'a [BlockId]) -> Sequen
     }
 }
 
-fn step(llama: &mut Llama, sequences: Vec<SequencePlan<'_>>) -> Result<(), Error> {
+fn step(model: &mut Model, sequences: Vec<SequencePlan<'_>>) -> Result<(), Error> {
     let plan = BatchPlan {
         sequences,
         is_abandoned: &|| false,
     };
-    llama.forward(&plan).map(drop)
+    model.llama.forward(&plan, &mut model.scores)
 }
 
 fn measure_embedding(directory: &Path, runs: usize) -> anyhow::Result<()> {
@@ -195,6 +227,10 @@ fn median(
         work()?;
         rates.push(count as f64 / start.elapsed().as_secs_f64());
     }
-    rates.sort_by(f64::total_cmp);
-    Ok(rates[rates.len() / 2])
+    Ok(middle(rates))
+}
+
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

@@ -168,6 +168,7 @@ fn gate_vector<L: Lanes>(lanes: L, gates: &mut [f32; LANES], values: &[f32; LANE
 }
 
 /// Cosine and sine of each pair of a head for the position of a row.
+#[derive(Default)]
 pub struct Turns {
     /// Pairs of a head.
     pub pairs: usize,

@@ -32,7 +32,8 @@ pub fn read(
             }],
             is_abandoned: &|| false,
         };
-        let scores = model.forward(&plan)?;
+        let mut scores = Vec::new();
+        model.forward(&plan, &mut scores)?;
         for (row, logits) in scores.chunks_exact(model.vocabulary()).enumerate() {
             each(position + row, logits);
         }

@@ -62,10 +62,10 @@ pub trait LanguageModel: Send {
     /// Makes the pool; blocks 0 to `blocks` - 1 may be used afterwards.
     fn reserve_kv(&mut self, blocks: usize) -> Result<(), Error>;
 
-    /// Runs a step. Returns one row of scores (vocabulary entries) per token for which they are
+    /// Runs a step. Replaces `scores` by one row (vocabulary entries) per token for which they are
     /// wanted, in the order of the plan and one behind the other. A row may hold values that are not
     /// numbers, when an adapter makes the computation overflow; other rows are not touched by that.
-    fn forward(&mut self, plan: &BatchPlan<'_>) -> Result<Vec<f32>, Error>;
+    fn forward(&mut self, plan: &BatchPlan<'_>, scores: &mut Vec<f32>) -> Result<(), Error>;
 }
 
 impl BatchPlan<'_> {

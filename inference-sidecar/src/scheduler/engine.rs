@@ -47,6 +47,9 @@ pub struct EngineParts {
     pub metrics: LanguageMetrics,
 }
 
+/// Rows of scores for which memory is kept between steps: those of few sequences, where a step is short.
+const SCORE_ROWS_KEPT: usize = 8;
+
 /// What a sequence made of its scores.
 struct Chosen {
     rank: Rank,
@@ -65,6 +68,8 @@ pub struct Engine {
     waiting: Vec<Sequence>,
     served: ServedTokens,
     arrivals: u64,
+    /// Of the last step: the memory is used again.
+    scores: Vec<f32>,
 }
 
 impl Engine {
@@ -75,6 +80,7 @@ impl Engine {
             waiting: Vec::new(),
             served: ServedTokens::default(),
             arrivals: 0,
+            scores: Vec::new(),
             parts,
         };
         engine.report();
@@ -216,16 +222,18 @@ impl Engine {
             .map(|part| part.tokens + part.drafts)
             .sum();
         self.parts.metrics.step(tokens);
-        let result = self.forward(&plan.parts);
-        match result {
-            Ok(mut scores) => self.apply(&plan.parts, &mut scores),
+        let mut scores = std::mem::take(&mut self.scores);
+        match self.forward(&plan.parts, &mut scores) {
+            Ok(()) => self.apply(&plan.parts, &mut scores),
             // Only asked for when a single sequence is in the step, which is ended by the next round.
             Err(Error::Cancelled) => {}
             Err(error) => self.fail(&plan.parts, error),
         }
+        scores.shrink_to(SCORE_ROWS_KEPT * self.parts.model.vocabulary());
+        self.scores = scores;
     }
 
-    fn forward(&mut self, parts: &[Part]) -> Result<Vec<f32>, Error> {
+    fn forward(&mut self, parts: &[Part], scores: &mut Vec<f32>) -> Result<(), Error> {
         // Counted as it begins, so that the count stands still once a cancel was seen.
         self.parts.queue.counters().count_step();
         let running = &self.running;
@@ -256,7 +264,7 @@ impl Engine {
         let model = &mut self.parts.model;
         // One bad step must not take the model away from all later ones. What a panic may leave
         // half-done are the blocks of the sequences in the step, which end with it.
-        catch_unwind(AssertUnwindSafe(|| model.forward(&plan)))
+        catch_unwind(AssertUnwindSafe(|| model.forward(&plan, scores)))
             .unwrap_or(Err(Error::WorkerPanicked))
     }
 

@@ -69,7 +69,8 @@ fn logits(model: &mut Llama, batch: &[(&[u32], Option<&Arc<Adapter>>)]) -> Vec<V
         sequences: sequences.collect(),
         is_abandoned: &|| false,
     };
-    let scores = model.forward(&plan).unwrap();
+    let mut scores = Vec::new();
+    model.forward(&plan, &mut scores).unwrap();
     let rows = scores.chunks_exact(model.vocabulary());
     rows.map(<[f32]>::to_vec).collect()
 }

@@ -35,7 +35,8 @@ pub fn logits(
             }],
             is_abandoned: &|| false,
         };
-        let scores = model.forward(&plan).unwrap();
+        let mut scores = Vec::new();
+        model.forward(&plan, &mut scores).unwrap();
         let rows: Vec<&[f32]> = scores.chunks_exact(model.vocabulary()).collect();
         wanted.extend(within.into_iter().map(|row| rows[row].to_vec()));
     }

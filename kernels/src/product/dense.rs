@@ -1,10 +1,14 @@
 //! Activations in f32 × weights of 16 or 32 bits.
 //!
-//! Even and odd columns are summed apart, each in their order, and the two sums added at the end.
+//! Each fourth column goes to the same of four sums, in the order of the columns, which are added at the end in
+//! pairs: a single sum would wait for each of its additions.
 
 use super::{CACHE, Results, prefetch_ahead};
 use crate::dense::{DenseMatrix, Tiles, Weight, with_tiles};
 use crate::lanes::{Kernel, LANES, Lanes};
+
+/// Sums of a result.
+const SUMS: usize = 4;
 
 /// Some tiles of a matrix and all rows.
 pub(super) struct Piece<'a> {
@@ -38,8 +42,7 @@ impl Piece<'_> {
                 let mut row = first;
                 while row < end {
                     row += match end - row {
-                        8.. if L::SUMS >= 24 => self.tile::<L, W, 8>(lanes, tile, index, row),
-                        2.. if L::SUMS > 1 => self.tile::<L, W, 2>(lanes, tile, index, row),
+                        4.. if L::SUMS >= 4 * SUMS => self.tile::<L, W, 4>(lanes, tile, index, row),
                         _ => self.tile::<L, W, 1>(lanes, tile, index, row),
                     };
                 }
@@ -76,35 +79,37 @@ fn dots<L: Lanes, W: Weight, const T: usize>(
     tile: &[[W; LANES]],
     rows: [&[f32]; T],
 ) -> [L::F; T] {
-    let (pairs, last) = tile.as_chunks::<2>();
-    let (mut even, mut odd) = ([lanes.splat(0.0); T], [lanes.splat(0.0); T]);
-    let mut values: [&[[f32; 2]]; T] = [&[]; T];
+    let (groups, last) = tile.as_chunks::<SUMS>();
+    let mut sums = [[lanes.splat(0.0); SUMS]; T];
+    let mut values: [&[[f32; SUMS]]; T] = [&[]; T];
     for row in 0..T {
         // Known to be equal, the lengths are not checked in the loop.
-        values[row] = &rows[row].as_chunks().0[..pairs.len()];
+        values[row] = &rows[row].as_chunks().0[..groups.len()];
     }
-    for pair in 0..pairs.len() {
-        prefetch_ahead(
-            tile,
-            pair * size_of::<[[W; LANES]; 2]>(),
-            size_of::<[[W; LANES]; 2]>(),
-        );
-        let weights = &pairs[pair];
-        let (first, second) = (W::load(lanes, &weights[0]), W::load(lanes, &weights[1]));
+    for group in 0..groups.len() {
+        let bytes = size_of::<[[W; LANES]; SUMS]>();
+        prefetch_ahead(tile, group * bytes, bytes);
+        let mut weights = [lanes.splat(0.0); SUMS];
+        for part in 0..SUMS {
+            weights[part] = W::load(lanes, &groups[group][part]);
+        }
         for row in 0..T {
-            let [x, y] = values[row][pair];
-            even[row] = lanes.fma(first, lanes.splat(x), even[row]);
-            odd[row] = lanes.fma(second, lanes.splat(y), odd[row]);
+            let x = values[row][group];
+            for part in 0..SUMS {
+                sums[row][part] = lanes.fma(weights[part], lanes.splat(x[part]), sums[row][part]);
+            }
         }
     }
+    let mut results = [lanes.splat(0.0); T];
     for row in 0..T {
-        if let [last] = last {
-            let x = lanes.splat(rows[row][tile.len() - 1]);
-            even[row] = lanes.fma(W::load(lanes, last), x, even[row]);
+        let [mut a, mut b, mut c, d] = sums[row];
+        let x = &rows[row][groups.len() * SUMS..];
+        for (sum, (weights, x)) in [&mut a, &mut b, &mut c].into_iter().zip(last.iter().zip(x)) {
+            *sum = lanes.fma(W::load(lanes, weights), lanes.splat(*x), *sum);
         }
-        even[row] = lanes.add(even[row], odd[row]);
+        results[row] = lanes.add(lanes.add(a, b), lanes.add(c, d));
     }
-    even
+    results
 }
 
 #[cfg(test)]
@@ -116,18 +121,19 @@ mod tests {
     use rand::{Rng, SeedableRng};
 
     use super::super::{Product, Write, multiply};
+    use super::SUMS;
     use crate::dense::tests::{pack, random};
     use crate::{Format, Level, Pool};
 
     /// The definition, and the exact product.
     fn defined(weights: &[f32], x: &[f32]) -> (f32, f64) {
-        let mut sums = [0.0f32; 2];
+        let mut sums = [0.0f32; SUMS];
         let mut exact = 0.0;
         for (column, (w, x)) in weights.iter().zip(x).enumerate() {
-            sums[column % 2] = w.mul_add(*x, sums[column % 2]);
+            sums[column % SUMS] = w.mul_add(*x, sums[column % SUMS]);
             exact += f64::from(*w) * f64::from(*x);
         }
-        (sums[0] + sums[1], exact)
+        ((sums[0] + sums[1]) + (sums[2] + sums[3]), exact)
     }
 
     #[test]

@@ -175,11 +175,12 @@ impl LanguageModel for Llama {
         Ok(())
     }
 
-    fn forward(&mut self, plan: &BatchPlan<'_>) -> Result<Vec<f32>, Error> {
+    fn forward(&mut self, plan: &BatchPlan<'_>, scores: &mut Vec<f32>) -> Result<(), Error> {
         self.check(plan);
         match &mut self.place {
-            Place::Host(model) => model.forward(&self.shape, plan),
-            Place::Device(model) => model.forward(&self.shape, plan),
+            Place::Host(model) => model.forward(&self.shape, plan, scores)?,
+            Place::Device(model) => *scores = model.forward(&self.shape, plan)?,
         }
+        Ok(())
     }
 }

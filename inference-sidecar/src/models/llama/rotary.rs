@@ -135,21 +135,18 @@ impl Rotary {
 }
 
 impl Rotary {
-    /// The angles of each position, for the kernels.
-    pub(super) fn turns(&self, positions: impl Iterator<Item = usize>) -> Turns {
-        let angles = positions.flat_map(|position| {
-            let angle = move |frequency: &f64| position as f64 * frequency;
-            self.frequencies.iter().map(angle)
-        });
-        let (sin, cos) = angles
-            .map(f64::sin_cos)
-            .map(|(sin, cos)| (sin as f32, cos as f32))
-            .unzip();
-        Turns {
-            pairs: self.frequencies.len(),
-            cos,
-            sin,
-            is_interleaved: self.is_interleaved(),
+    /// The angles of each position, for the kernels, in place of what `turns` holds.
+    pub(super) fn turn_to(&self, turns: &mut Turns, positions: impl Iterator<Item = usize>) {
+        turns.pairs = self.frequencies.len();
+        turns.is_interleaved = self.is_interleaved();
+        turns.cos.clear();
+        turns.sin.clear();
+        for position in positions {
+            for frequency in &*self.frequencies {
+                let (sin, cos) = (position as f64 * frequency).sin_cos();
+                turns.cos.push(cos as f32);
+                turns.sin.push(sin as f32);
+            }
         }
     }
 }

@@ -32,6 +32,7 @@ pub(super) struct Buffers {
     queries: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
+    turns: Turns,
     attention: Attention,
     attended: Vec<f32>,
     gates: Vec<f32>,
@@ -54,14 +55,19 @@ struct Rows<'a> {
 type Products<'a> = SmallVec<[Product<'a>; 8]>;
 
 impl Step<'_> {
-    /// Returns the scores that the plan asks for.
-    pub(super) fn run(&self, kv: &mut HostKv, buffers: &mut Buffers) -> Result<Vec<f32>, Error> {
+    /// Replaces `scores` by those that the plan asks for.
+    pub(super) fn run(
+        &self,
+        kv: &mut HostKv,
+        buffers: &mut Buffers,
+        scores: &mut Vec<f32>,
+    ) -> Result<(), Error> {
         let spans: Vec<Span<'_>> = self.spans().collect();
         buffers.attention.plan(self.pool, self.shape.heads, &spans);
         let positions = spans
             .iter()
             .flat_map(|span| span.position..span.position + span.tokens);
-        let turns = self.shape.rotary.turns(positions);
+        self.shape.rotary.turn_to(&mut buffers.turns, positions);
         self.look_up(buffers);
         for (index, layer) in self.weights.layers.iter().enumerate() {
             if (self.plan.is_abandoned)() {
@@ -69,11 +75,12 @@ impl Step<'_> {
             }
             let layer = (index, layer);
             self.project_heads(layer, buffers);
-            self.attend(index, kv, &turns, buffers);
+            self.attend(index, kv, buffers);
             self.add_attended(layer, buffers);
             self.feed_forward(layer, buffers);
         }
-        Ok(self.scores(buffers))
+        self.scores(buffers, scores);
+        Ok(())
     }
 
     fn spans(&self) -> impl Iterator<Item = Span<'_>> {
@@ -128,7 +135,8 @@ impl Step<'_> {
         self.project(layer, rows, norm, targets);
     }
 
-    fn attend(&self, layer: usize, kv: &mut HostKv, turns: &Turns, buffers: &mut Buffers) {
+    fn attend(&self, layer: usize, kv: &mut HostKv, buffers: &mut Buffers) {
+        let turns = &buffers.turns;
         let (pool, level) = (self.pool, self.level);
         let (width, kv_width) = self.shape.head_widths();
         turn(pool, level, turns, &mut buffers.queries, width);
@@ -303,11 +311,13 @@ impl Step<'_> {
     }
 
     /// Only wanted rows meet the large output matrix.
-    fn scores(&self, buffers: &mut Buffers) -> Vec<f32> {
+    fn scores(&self, buffers: &mut Buffers, scores: &mut Vec<f32>) {
         let hidden = self.shape.hidden;
         let wanted = self.plan.wanted_rows();
+        // What is there is overwritten.
+        scores.resize(wanted.len() * self.shape.vocabulary, 0.0);
         if wanted.is_empty() {
-            return Vec::new();
+            return;
         }
         let Buffers {
             x,
@@ -315,19 +325,13 @@ impl Step<'_> {
             quantized,
             ..
         } = buffers;
-        let rows: Vec<f32> = wanted
-            .iter()
-            .flat_map(|row| &x[row * hidden..][..hidden])
-            .copied()
-            .collect();
-        normed.resize(rows.len(), 0.0);
-        let mut scores = vec![0.0; wanted.len() * self.shape.vocabulary];
+        normed.resize(wanted.len() * hidden, 0.0);
         let output = &*self.weights.output;
-        let norm = self.norm(&rows, &self.weights.output_norm);
+        let norm = self.norm(x, &self.weights.output_norm);
+        let norm = |index: usize, results: &mut [f32]| norm(wanted[index], results);
         self.make(normed, quantized, hidden, norm, [output].into_iter());
-        let product = product(output, normed, quantized, &mut scores, Write::Replace);
+        let product = product(output, normed, quantized, scores, Write::Replace);
         multiply(self.pool, self.level, &mut [product]);
-        scores
     }
 }
 

@@ -66,7 +66,8 @@ impl HostModel {
         &mut self,
         shape: &Shape,
         plan: &BatchPlan<'_>,
-    ) -> Result<Vec<f32>, Error> {
+        scores: &mut Vec<f32>,
+    ) -> Result<(), Error> {
         let step = Step {
             plan,
             shape,
@@ -75,6 +76,6 @@ impl HostModel {
             pool: self.pool,
         };
         let kv = self.kv.as_mut().expect("blocks are reserved first");
-        step.run(kv, &mut self.buffers)
+        step.run(kv, &mut self.buffers, scores)
     }
 }
