@@ -35,7 +35,7 @@ pub(super) trait Stored: Plain {
     /// Of no values.
     fn no_query<'a>() -> Self::Query<'a>;
 
-    fn query<L: Lanes>(lanes: L, values: &[f32]) -> Self::Query<'_>;
+    fn set_query<'a, L: Lanes>(lanes: L, values: &'a [f32], query: &mut Self::Query<'a>);
 
     /// The products of `N` queries, of `size` values each, with the keys of `W` blocks, whose own scales are left
     /// to the caller. Keys begin with their first vector; the next values are [`BESIDE`] times as many behind as
@@ -62,6 +62,12 @@ pub(super) trait Stored: Plain {
 
     /// Bounded to the largest number; what is not a number becomes the least one.
     fn store<L: Lanes>(lanes: L, values: L::F) -> [Self; LANES];
+
+    /// As `store`, of a key.
+    #[inline(always)]
+    fn store_key<L: Lanes>(lanes: L, values: L::F) -> [Self; LANES] {
+        Self::store(lanes, values)
+    }
 
     /// The scale of each token of a block.
     #[inline(always)]
@@ -106,8 +112,8 @@ macro_rules! meet_as_floats {
         }
 
         #[inline(always)]
-        fn query<L: Lanes>(_lanes: L, values: &[f32]) -> Self::Query<'_> {
-            values
+        fn set_query<'a, L: Lanes>(_: L, values: &'a [f32], query: &mut Self::Query<'a>) {
+            *query = values;
         }
 
         #[inline(always)]
@@ -226,8 +232,8 @@ pub(super) struct ByteQuery {
     minus_offset: i32,
 }
 
-/// A byte that stands for a whole number from -127 to 127, which it exceeds by 128; the keys of a token's head share
-/// a scale, as do its values.
+/// A byte that stands for a whole number from -127 to 127: that of a key exceeds it by 128, since one factor of a
+/// product must have no sign. The keys of a token's head share a scale, as do its values.
 impl Stored for u8 {
     const SCALE: usize = size_of::<f32>();
     const TOGETHER: usize = QUAD;
@@ -246,8 +252,7 @@ impl Stored for u8 {
     }
 
     #[inline(always)]
-    fn query<L: Lanes>(lanes: L, values: &[f32]) -> Self::Query<'_> {
-        let mut query = Self::no_query();
+    fn set_query<'a, L: Lanes>(lanes: L, values: &'a [f32], query: &mut Self::Query<'a>) {
         let mut largest = lanes.splat(0.0);
         for values in values.chunks(LANES) {
             largest = lanes.max(largest, size(lanes, lanes.load_part(values)));
@@ -265,8 +270,8 @@ impl Stored for u8 {
         }
         // What is not a number stays so.
         query.scale = if total.is_finite() { scale } else { f32::NAN };
-        query.minus_offset = minus_offset(total);
-        query
+        // Sums of small whole numbers are exact.
+        query.minus_offset = (total * -(OFFSET as f32)) as i32;
     }
 
     #[inline(always)]
@@ -308,19 +313,15 @@ impl Stored for u8 {
         sums
     }
 
-    /// Four weights in the bytes of each of the first numbers, then their scale, then what the offset of the values
-    /// adds, negated.
+    /// Four weights in the bytes of each of the first numbers, then their scale.
     #[inline(always)]
     fn weigh<L: Lanes>(lanes: L, weights: L::F, to: &mut [f32; LANES]) {
         let (scale, inverse) = scale_of(lanes.largest(weights));
-        let rounded = lanes.round(lanes.mul(weights, lanes.splat(inverse)));
-        let bytes = lanes.to_i8(rounded);
+        let bytes = lanes.to_i8(lanes.mul(weights, lanes.splat(inverse)));
         for (to, quad) in to.iter_mut().zip(bytes.as_chunks().0) {
             *to = f32::from_bits(u32::from_le_bytes(*quad));
         }
         to[LANES / QUAD] = scale;
-        let minus_offset = minus_offset(lanes.sum(rounded));
-        to[LANES / QUAD + 1] = f32::from_bits(minus_offset.cast_unsigned());
     }
 
     #[inline(always)]
@@ -335,10 +336,6 @@ impl Stored for u8 {
         let (lines, _) = values.as_flattened().as_chunks::<{ QUAD * LANES }>();
         let lines = &lines[..(QUADS - 1) * width + W];
         let mut whole = [[lanes.splat_i32(0); W]; N];
-        for row in 0..N {
-            let minus_offset = weights[row][QUADS + 1].to_bits().cast_signed();
-            whole[row] = [lanes.splat_i32(minus_offset); W];
-        }
         for quad in 0..QUADS {
             let lines = &lines[quad * width..][..W];
             let mut vectors = [lanes.load_bytes(&lines[0]); W];
@@ -348,7 +345,7 @@ impl Stored for u8 {
             for row in 0..N {
                 let bytes = weights[row][quad].to_bits().to_le_bytes();
                 for index in 0..W {
-                    whole[row][index] = lanes.dot(whole[row][index], vectors[index], bytes);
+                    whole[row][index] = lanes.dot_signed(whole[row][index], vectors[index], bytes);
                 }
             }
         }
@@ -364,7 +361,12 @@ impl Stored for u8 {
 
     #[inline(always)]
     fn store<L: Lanes>(lanes: L, values: L::F) -> [Self; LANES] {
-        let signed = lanes.to_i8(bounded(lanes, values, 127.0));
+        lanes.to_i8(bounded(lanes, values, 127.0))
+    }
+
+    #[inline(always)]
+    fn store_key<L: Lanes>(lanes: L, values: L::F) -> [Self; LANES] {
+        let signed = Self::store(lanes, values);
         let mut stored = [0; LANES];
         for lane in 0..LANES {
             stored[lane] = signed[lane] ^ OFFSET as u8;
@@ -401,13 +403,6 @@ fn scale_of(largest: f32) -> (f32, f32) {
         true => (scale, 1.0 / scale),
         false => (scale, 0.0),
     }
-}
-
-/// What the offset of the bytes that they meet adds to the product of rounded numbers with this sum, negated.
-#[inline(always)]
-fn minus_offset(total: f32) -> i32 {
-    // Sums of small whole numbers are exact.
-    (total * -(OFFSET as f32)) as i32
 }
 
 #[inline(always)]

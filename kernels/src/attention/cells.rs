@@ -10,6 +10,7 @@ use super::{BlockId, Heads, KV_BLOCK_TOKENS, KV_RUN_BLOCKS as RUN};
 use crate::lanes::{Kernel, LANES, Lanes};
 use crate::pages::{Arena, NoMemory, Pages};
 use crate::parts::Parted;
+use crate::prefetch::prefetch;
 use crate::stored::Stored;
 
 /// Keys and values of a pool of blocks.
@@ -290,6 +291,16 @@ impl<'a, T: Stored> Layer<'a, T> {
         self.cells[places.values].as_chunks().0
     }
 
+    /// Asks for what `scales` returns: it lies apart from what is read in between.
+    #[inline(always)]
+    pub(super) fn prefetch_scales(&self, block: BlockId, head: usize) {
+        if T::SCALE > 0 {
+            let (of_keys, of_values) = self.scales(block, head);
+            prefetch(of_keys, 0, size_of_val(of_keys));
+            prefetch(of_values, 0, size_of_val(of_values));
+        }
+    }
+
     /// The scales of the keys of a head of a block, and those of the values.
     #[inline(always)]
     pub(super) fn scales(&self, block: BlockId, head: usize) -> (&'a [T], &'a [T]) {
@@ -343,7 +354,8 @@ fn write_keys<L: Lanes, T: Stored>(
 ) {
     let inverse = scale::<L, T>(lanes, keys, scales, slot);
     for (vector, keys) in keys.chunks(LANES).enumerate() {
-        let stored = stored(lanes, keys, inverse);
+        let values = scaled::<L, T>(lanes, keys, inverse);
+        let stored = T::store_key(lanes, values);
         cells.set(vector * LANES, slot, &stored[..keys.len()]);
     }
 }
@@ -364,7 +376,7 @@ fn write_values<L: Lanes, T: Stored>(
         .chunks(LANES)
         .zip(cells.chunks_mut(LANES * T::TOGETHER))
     {
-        let stored = stored::<L, T>(lanes, values, inverse);
+        let stored = T::store(lanes, scaled::<L, T>(lanes, values, inverse));
         for (cell, value) in cells[place..].iter_mut().step_by(T::TOGETHER).zip(stored) {
             *cell = value;
         }
@@ -388,10 +400,10 @@ fn scale<L: Lanes, T: Stored>(lanes: L, values: &[f32], scales: &mut [T], slot: 
 
 /// At most sixteen values times a factor, filled up with zeros.
 #[inline(always)]
-fn stored<L: Lanes, T: Stored>(lanes: L, values: &[f32], factor: f32) -> [T; LANES] {
+fn scaled<L: Lanes, T: Stored>(lanes: L, values: &[f32], factor: f32) -> L::F {
     let values = lanes.load_part(values);
     match T::SCALE {
-        0 => T::store(lanes, values),
-        _ => T::store(lanes, lanes.mul(values, lanes.splat(factor))),
+        0 => values,
+        _ => lanes.mul(values, lanes.splat(factor)),
     }
 }

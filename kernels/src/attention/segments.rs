@@ -80,7 +80,7 @@ impl<T: Stored> Segments<'_, T> {
             let (token, head) = ((first + row) / group, (first + row) % group);
             let head = token * heads.count + piece.kv_head * group + head;
             let query = &self.queries[head * heads.size..][..heads.size];
-            rows.queries[row] = T::query(lanes, query);
+            T::set_query(lanes, query, &mut rows.queries[row]);
             rows.seen[row] = piece.position + token + 1;
         }
         let blocks = &self.blocks[..rows.seen[N - 1].div_ceil(KV_BLOCK_TOKENS)];
@@ -118,6 +118,9 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
         blocks: &[BlockId],
         (begins, partials): (bool, &mut [f32]),
     ) {
+        for block in blocks {
+            self.cells.prefetch_scales(*block, self.kv_head);
+        }
         let mut block = 0;
         while block + W <= blocks.len() {
             self.score::<L, W>(lanes, blocks, block);

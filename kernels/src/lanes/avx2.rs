@@ -256,6 +256,25 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn dot_signed(self, sum: Self::I, values: Self::B, x: [u8; 4]) -> Self::I {
+        let x = run!(_mm256_set1_epi32(i32::from_le_bytes(x)));
+        join(sum, values, |sum, values| {
+            if VNNI {
+                return run!(_mm256_dpbusd_avx_epi32(sum, x, values));
+            }
+            // As in `dot`.
+            run!({
+                let even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(values));
+                let odd = _mm256_srai_epi16::<8>(values);
+                let even_x = _mm256_and_si256(x, _mm256_set1_epi16(255));
+                let odd_x = _mm256_srli_epi16::<8>(x);
+                let sum = _mm256_add_epi32(sum, _mm256_madd_epi16(even, even_x));
+                _mm256_add_epi32(sum, _mm256_madd_epi16(odd, odd_x))
+            })
+        })
+    }
+
+    #[inline(always)]
     fn dot_small(self, sum: Self::I, weights: &[Self::B], x: &[[u8; 4]], sets: usize) -> Self::I {
         if VNNI {
             return self.dot_groups(sum, weights, x);

@@ -180,6 +180,12 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn dot_signed(self, sum: Self::I, values: Self::B, x: [u8; 4]) -> Self::I {
+        let x = i32::from_le_bytes(x);
+        run!(_mm512_dpbusd_epi32(sum, _mm512_set1_epi32(x), values))
+    }
+
+    #[inline(always)]
     fn load_halves(self, bits: &[u16; 2 * LANES]) -> Self::H {
         run!(std::mem::transmute::<[u16; 2 * LANES], __m512i>(*bits))
     }

@@ -76,6 +76,8 @@ pub trait Lanes: Copy + Send + Sync {
     fn add_high(self, low: Self::B, high: Self::B, from: usize, mask: u8) -> Self::B;
     /// Adds to each lane the products of its four unsigned bytes with the four signed bytes of `x`.
     fn dot(self, sum: Self::I, weights: Self::B, x: [u8; 4]) -> Self::I;
+    /// Adds to each lane the products of its four signed bytes with the four unsigned bytes of `x`.
+    fn dot_signed(self, sum: Self::I, values: Self::B, x: [u8; 4]) -> Self::I;
     /// As `dot`, group by group.
     #[inline(always)]
     fn dot_groups(self, sum: Self::I, weights: &[Self::B], x: &[[u8; 4]]) -> Self::I {

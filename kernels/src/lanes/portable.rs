@@ -149,6 +149,15 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn dot_signed(self, sum: Self::I, values: Self::B, x: [u8; 4]) -> Self::I {
+        std::array::from_fn(|lane| {
+            let products =
+                (0..4).map(|i| i32::from(values[4 * lane + i].cast_signed()) * i32::from(x[i]));
+            sum[lane] + products.sum::<i32>()
+        })
+    }
+
+    #[inline(always)]
     fn load_halves(self, bits: &[u16; 2 * LANES]) -> Self::H {
         *bits
     }
