@@ -20,7 +20,7 @@ COMMON = {
     "top_k": 0,
     "min_p": 0.0,
     "repeat_penalty": 1.0,
-    "repeat_last_n": -1,
+    "repeat_last_n": 131072,
     "cache_prompt": False,
     "timings_per_token": True,
 }

@@ -111,15 +111,10 @@ def measure_clients(arguments, models):
     ours, peer = arguments.servers
     sections = []
     for model in models[:2]:
-        figures = in_turn(
-            {
-                "salesai": lambda: clients.figures(clients.salesai(ours, model, THREADS), ours),
-                "llama.cpp": lambda: clients.figures(clients.llama_cpp(ours, peer, model, THREADS), ours),
-            }
-        )
+        figures = in_turn(clients.measures(ours, peer, model, THREADS))
         notes = [
-            "Whole servers, started anew for each round: ours, and llama.cpp's own (8 slots) behind a route of ours. "
-            f"`inference-sidecar bench {clients.SHARED}`, then `{clients.ALONE}`."
+            "Whole servers, started anew for each round: ours, and llama.cpp's own with 8 slots. "
+            f"`inference-sidecar bench {clients.SHARED}`, then `{clients.ALONE}`; the same prompts for both."
         ]
         sections.append(report.section(f"Clients of a server: {model.name}", "", figures, notes))
     return sections

@@ -54,6 +54,10 @@ pub struct BenchArguments {
     /// Print the result as JSON instead of a table.
     #[arg(long)]
     pub json: bool,
+
+    /// Print the prompts as a JSON list and ask no server: to ask another one the same.
+    #[arg(long)]
+    pub print_prompts: bool,
 }
 
 impl BenchArguments {
@@ -66,20 +70,25 @@ impl BenchArguments {
         }
     }
 
-    /// The conversation of request `index`, answered by chance as the seed says.
-    pub(super) fn request(&self, index: u32) -> GenerationRequest {
+    /// The prompt of request `index`.
+    pub(super) fn prompt(&self, index: u32) -> String {
         let prompt = Prompt {
             words: self.prompt_tokens,
             shared_percent: self.shared_prefix,
             seed: self.seed,
             index,
         };
+        prompt.text()
+    }
+
+    /// The conversation of request `index`, answered by chance as the seed says.
+    pub(super) fn request(&self, index: u32) -> GenerationRequest {
         GenerationRequest {
             model: self.model.clone().unwrap_or_default().into(),
             adapter: None,
             messages: vec![ChatMessage {
                 role: Role::User,
-                content: prompt.text(),
+                content: self.prompt(index),
             }],
             tokens_max: self.output_tokens,
             sampling: Sampling::nucleus(1.0, 1.0, self.seed.wrapping_add(u64::from(index))),

@@ -12,8 +12,13 @@ pub use arguments::BenchArguments;
 
 use report::Report;
 
-/// Runs the measurement and prints its result; fails when a request failed.
+/// Runs the measurement and prints its result, or the prompts alone; fails when a request failed.
 pub async fn run(arguments: BenchArguments) -> anyhow::Result<()> {
+    if arguments.print_prompts {
+        let prompts = (0..arguments.requests).map(|index| arguments.prompt(index));
+        println!("{}", serde_json::to_string(&prompts.collect::<Vec<_>>())?);
+        return Ok(());
+    }
     let socket = arguments.socket()?;
     let outcome = load::drive(&arguments, &socket).await?;
     let failures = outcome.failures.clone();

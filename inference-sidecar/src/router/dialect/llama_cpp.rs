@@ -11,6 +11,10 @@ use super::request::{ChatRequest, LoraScale, ResponseFormat, decimal, min_p, sch
 use super::{Unsupported, choice_grammar, entry};
 use crate::router::config::UpstreamConfig;
 
+/// Tokens that a repetition penalty looks back at: more than such a server mostly has for one text. `llama-server`
+/// refused -1, which stood for all of them, from 2026 on, and reserves memory for as many.
+const REPEAT_LAST_N: i32 = 1 << 17;
+
 pub(super) fn request<'a>(
     upstream: &'a UpstreamConfig,
     request: &'a GenerationRequest,
@@ -20,7 +24,7 @@ pub(super) fn request<'a>(
     body.min_p = Some(min_p(request));
     body.repeat_penalty = Some(decimal(request.sampling.repetition_penalty));
     // The whole context counts, not the last 64 tokens.
-    body.repeat_last_n = Some(-1);
+    body.repeat_last_n = Some(REPEAT_LAST_N);
     body.cache_prompt = Some(false);
     body.timings_per_token = Some(true);
     if let Some(adapter) = &request.adapter {
