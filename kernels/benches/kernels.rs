@@ -127,42 +127,55 @@ fn layers_in_bf16(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Sequences, the tokens before in each, its new tokens, and whether all have the same tokens before.
+const ATTENTIONS: [(usize, usize, usize, bool); 5] = [
+    (1, 2048, 1, false),
+    (16, 64, 1, false),
+    (8, 1024, 1, false),
+    (8, 1024, 1, true),
+    (1, 0, 512, false),
+];
+
 fn attention(criterion: &mut Criterion) {
     const LAYERS: usize = 30;
     let (pool, level, mut random) = (Pool::global(), Level::best(), StdRng::seed_from_u64(4));
     for format in [KvFormat::F16, KvFormat::Int8] {
         let mut group = criterion.benchmark_group(format!("attention {format:?}"));
-        for (sequences, position, tokens) in [(1usize, 2048usize, 1usize), (16, 64, 1), (1, 0, 512)]
-        {
-            let blocks_each = (position + tokens).div_ceil(KV_BLOCK_TOKENS);
-            let mut kv = HostKv::new(format, LAYERS, sequences * blocks_each, HEADS)
-                .expect("there is memory");
-            let blocks: Vec<BlockId> = (0u32..)
-                .take(sequences * blocks_each)
-                .map(BlockId)
-                .collect();
-            let span = |position, tokens| {
-                let blocks = blocks.chunks(blocks_each);
-                let span = move |blocks| Span {
+        for (sequences, position, tokens, is_shared) in ATTENTIONS {
+            let before = position / KV_BLOCK_TOKENS;
+            let each = (position + tokens).div_ceil(KV_BLOCK_TOKENS);
+            let blocks = (0..sequences as u32).map(|sequence| {
+                let common = if is_shared { before as u32 } else { 0 };
+                let own = sequence * each as u32..(sequence + 1) * each as u32;
+                let own = own.skip(common as usize);
+                (0..common).chain(own).map(BlockId).collect()
+            });
+            let blocks: Vec<Vec<BlockId>> = blocks.collect();
+            let mut kv =
+                HostKv::new(format, LAYERS, sequences * each, HEADS).expect("there is memory");
+            let mut attention = Attention::default();
+            let kv_width = HEADS.kv * HEADS.size;
+            let mut write = |blocks: &[Vec<BlockId>], position, tokens| {
+                let span = |blocks| Span {
                     position,
                     tokens,
                     blocks,
                 };
-                blocks.map(span).collect::<Vec<_>>()
-            };
-            let mut attention = Attention::default();
-            let kv_width = HEADS.kv * HEADS.size;
-            for (position, tokens) in [(0, position), (position, tokens)] {
-                attention.plan(pool, HEADS, &span(position, tokens));
-                let new = values(&mut random, sequences * tokens * kv_width);
+                let spans: Vec<_> = blocks.iter().map(|blocks| span(blocks)).collect();
+                attention.plan(pool, HEADS, &spans);
+                let new = values(&mut random, blocks.len() * tokens * kv_width);
                 for layer in 0..LAYERS {
                     attention.write((pool, level), &mut kv, layer, &new, &new);
                 }
-            }
+            };
+            let writers = if is_shared { 1 } else { sequences };
+            write(&blocks[..writers], 0, position);
+            write(&blocks, position, tokens);
             let width = HEADS.count * HEADS.size;
             let queries = values(&mut random, sequences * tokens * width);
             let mut layer = 0;
-            let name = format!("{sequences} of {tokens} at {position}");
+            let note = if is_shared { ", shared" } else { "" };
+            let name = format!("{sequences} of {tokens} at {position}{note}");
             group.bench_function(name, |bencher| {
                 bencher.iter(|| {
                     attention.attend((pool, level), &kv, layer, &queries);

@@ -125,7 +125,7 @@ impl DenseMatrix {
         with_tiles!(&self.tiles, tiles => {
             let tile = &tiles[row / LANES * self.columns * LANES..];
             for (value, column) in values.iter_mut().zip(tile.chunks_exact(LANES)) {
-                *value = column[row % LANES].into();
+                *value = value_of(column[row % LANES]);
             }
         });
     }
@@ -142,6 +142,10 @@ impl DenseMatrix {
     pub(super) fn count(&self) -> usize {
         self.rows.div_ceil(LANES)
     }
+}
+
+fn value_of<W: Weight>(weight: W) -> f32 {
+    weight.into()
 }
 
 /// Where the weights come from.
@@ -279,7 +283,7 @@ pub(super) mod tests {
                 with_tiles!(&dense.tiles, tiles => {
                     let last = &tiles[rows / LANES * columns * LANES..];
                     let unused = last.chunks(LANES).flat_map(|column| &column[used..]);
-                    assert!(unused.into_iter().all(|value| f32::from(*value) == 0.0));
+                    assert!(unused.into_iter().all(|value| value_of(*value) == 0.0));
                 });
             }
         }

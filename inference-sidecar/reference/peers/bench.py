@@ -2,9 +2,9 @@
 """Measures the model server's engines beside others and writes docs/benchmarks.md.
 
     bench.py PROGRAMS MODEL.gguf BERT_DIR SHARED_DATA OUT.md --servers OURS LLAMA_SERVER
-        [--candle PROGRAMS] [--large MODEL.gguf] [--postgres BIN_DIR] [--only SECTION]
+        [--candle PROGRAMS] [--large MODEL.gguf] [--postgres BIN_DIR] [--only SECTION] [--rounds 5]
 
-All engines run on the same inputs and threads, in turn, ROUNDS times, each round beginning with another one;
+All engines run on the same inputs and threads, in turn, `--rounds` times, each round beginning with another one;
 every figure of the page is one that this program measured. PROGRAMS is the folder of our examples; that of
 `--candle` has `candle_llama` and `embed_tokens` as a release build, since candle would suffer from the checks of the
 other one. Q4_0 and Q8_0 files are made from MODEL, in the folder `requantized` beside its own. `--large`: a model
@@ -34,7 +34,6 @@ import retrieval
 import sharing
 import texts
 
-ROUNDS = 5
 TEXTS = 2000
 AT_ONCE = 32
 REFERENCE = pathlib.Path(__file__).parent.parent
@@ -58,10 +57,10 @@ def speeds(output):
     return {name: float(value) for name, value in re.findall(r"^(.+): ([0-9.]+) (?:tokens|texts)/s$", output, re.M)}
 
 
-def in_turn(measures):
-    """Figures by name and engine, of ROUNDS rounds over the engines' measures."""
+def in_turn(rounds, measures):
+    """Figures by name and engine, of so many rounds over the engines' measures."""
     figures, engines = {}, list(measures)
-    for index in range(ROUNDS):
+    for index in range(rounds):
         first = index % len(engines)
         for engine in engines[first:] + engines[:first]:
             for name, value in measures[engine]().items():
@@ -73,13 +72,22 @@ def measure_limits(programs):
     return dict(re.findall(r"^(.+): (.+)$", run(programs / "limits"), re.M))
 
 
-def measure_language(arguments, model, bandwidths):
-    """The figures; `bandwidths` gets what memory allows in GB/s each time that our engine has run."""
+class Memory:
+    """What `throughput` says of memory: GB/s, and the percentage of that which one stream reaches."""
 
+    def __init__(self):
+        self.bandwidths, self.shares = [], []
+
+    def note(self, output):
+        self.bandwidths.append(float(re.search(r"^read from memory: (.+) GB/s$", output, re.M).group(1)))
+        self.shares.append(float(re.search(r"^share of that: (.+) %$", output, re.M).group(1)))
+
+
+def measure_language(arguments, model, memory):
     def salesai():
-        found = speeds(run(arguments.programs / "throughput", 1, model))
-        bandwidths.append(float(measure_limits(arguments.programs)["read from memory"].split()[0]))
-        return found
+        output = run(arguments.programs / "throughput", 1, model)
+        memory.note(output)
+        return speeds(output)
 
     def llama_cpp():
         peer = llama.Model(str(model), THREADS, arguments.plain)
@@ -93,16 +101,19 @@ def measure_language(arguments, model, bandwidths):
     }
     if arguments.candle:
         measures["candle"] = lambda: speeds(run(arguments.candle / "candle_llama", model))
-    return in_turn(measures)
+    return in_turn(arguments.rounds, measures)
 
 
 def language(arguments, models):
     sections = []
     for model in models:
-        bandwidths = []
-        figures = measure_language(arguments, model, bandwidths)
-        notes = [f"Logits on the same tokens: {agreement(arguments, model)}."]
-        notes += report.rooflines(figures, model, bandwidths)
+        memory = Memory()
+        figures = measure_language(arguments, model, memory)
+        notes = [
+            f"Logits on the same tokens: {agreement(arguments, model)}.",
+            report.roofline(model.stat().st_size, memory.bandwidths, memory.shares),
+            report.losses(figures),
+        ]
         sections.append(report.section(f"Language model: {model.name}", "tokens/s", figures, notes))
     return sections
 
@@ -111,7 +122,7 @@ def measure_clients(arguments, models):
     ours, peer = arguments.servers
     sections = []
     for model in models[:2]:
-        figures = in_turn(clients.measures(ours, peer, model, THREADS))
+        figures = in_turn(arguments.rounds, clients.measures(ours, peer, model, THREADS))
         notes = [
             "Whole servers, started anew for each round: ours, and llama.cpp's own with 8 slots. "
             f"`inference-sidecar bench {clients.SHARED}`, then `{clients.ALONE}`; the same prompts for both."
@@ -127,7 +138,7 @@ def adapters(arguments, models):
 
 def drafts(arguments, models):
     notes = sorted((REFERENCE.parent.parent / "ops" / "deal_room" / "notes").iterdir())
-    text = run(arguments.programs / "drafts", arguments.servers[0], models[0], ROUNDS, *notes)
+    text = run(arguments.programs / "drafts", arguments.servers[0], models[0], arguments.rounds, *notes)
     return [report.lines("Drafts: the same answers without and with n-gram speculation (`examples/drafts`)", text)]
 
 
@@ -135,13 +146,13 @@ def large(arguments, _models):
     model = arguments.large
     if not model:
         return []
-    bandwidths, loads, peaks = [], [], []
+    memory, loads, peaks = Memory(), [], []
 
     def salesai():
         output = run(arguments.programs / "throughput", 1, model, "--decode-alone")
         loads.append(float(re.search(r"^load: (.+) s$", output, re.M).group(1)))
         peaks.append(float(re.search(r"^peak until loaded: (.+) MiB$", output, re.M).group(1)))
-        bandwidths.append(float(measure_limits(arguments.programs)["read from memory"].split()[0]))
+        memory.note(output)
         return speeds(output)
 
     def llama_cpp():
@@ -150,13 +161,13 @@ def large(arguments, _models):
         peer.close()
         return found
 
-    figures = in_turn({"salesai": salesai, "llama.cpp": llama_cpp})
+    figures = in_turn(arguments.rounds, {"salesai": salesai, "llama.cpp": llama_cpp})
     size = model.stat().st_size
     notes = [
         f"Random weights of the shape of Llama 3.1 8B (`reference/make_llama_8b.py`), {size / 2**20:.0f} MiB. "
         f"Loaded in {report.spread(loads)} s; peak until loaded {report.spread(peaks)} MiB, "
         f"{statistics.median(peaks) * 2**20 / size:.2f} times the file.",
-        report.roofline(statistics.median(figures["decode 1 at 0"]["salesai"]), size, bandwidths),
+        report.roofline(size, memory.bandwidths, memory.shares),
     ]
     return [report.section(f"A large model: {model.name}", "tokens/s", figures, notes)]
 
@@ -169,7 +180,7 @@ def share(arguments, models):
         # The fewer threads are one core left to PostgreSQL.
         counts = sorted({THREADS, max(THREADS - 1, 1)}, reverse=True)
         figures = {}
-        for _ in range(ROUNDS):
+        for _ in range(arguments.rounds):
             for count in counts:
                 for name, value in sharing.figures(ours, models[0], count, postgres).items():
                     figures.setdefault(name, {}).setdefault("salesai", []).append(value)
@@ -212,9 +223,9 @@ def measure_embedding(arguments):
 
     def salesai():
         found = {}
-        for name, mode in [("", []), (", linear layers in int8", ["int8"])]:
-            for order, given in reversed(orders.items()):
-                vectors[f"salesai{name}"], found[f"{order}{name}"] = own(arguments.programs, given, *mode)
+        for order, given in reversed(orders.items()):
+            vectors["bf16"], found[order] = own(arguments.programs, given)
+            vectors["int8"], found[f"{order}, linear layers in int8"] = own(arguments.programs, given, "int8")
         return found
 
     def onnx():
@@ -228,14 +239,14 @@ def measure_embedding(arguments):
         measures["candle"] = lambda: {
             order: own(arguments.candle, given, "candle")[1] for order, given in orders.items()
         }
-    figures = in_turn(measures)
+    figures = in_turn(arguments.rounds, measures)
     mean_tokens = statistics.mean(map(len, sequences))
     notes = [
         f"{len(sequences)} texts, {mean_tokens:.0f} tokens on average: {source}; {AT_ONCE} at once, tokens given. "
         "Linear layers: ours in bf16 unless it says int8, the others in f32.",
     ]
-    for name, precision in [("salesai", "bf16"), ("salesai, linear layers in int8", "int8")]:
-        cosines = (vectors[name] * vectors["onnx"]).sum(axis=1)
+    for precision in ("bf16", "int8"):
+        cosines = (vectors[precision] * vectors["onnx"]).sum(axis=1)
         notes.append(
             f"Cosine of our vectors in {precision} with ONNX Runtime's: lowest {cosines.min():.6f}, mean "
             f"{cosines.mean():.6f}."
@@ -280,11 +291,11 @@ def machine(programs):
 SECTIONS = {
     "language": language,
     "clients": measure_clients,
+    "large": large,
+    "embeddings": embeddings,
     "adapters": adapters,
     "drafts": drafts,
-    "large": large,
     "sharing": share,
-    "embeddings": embeddings,
 }
 
 
@@ -296,6 +307,7 @@ def main():
     parser.add_argument("--candle", type=pathlib.Path, metavar="PROGRAMS")
     parser.add_argument("--large", type=pathlib.Path, metavar="MODEL")
     parser.add_argument("--postgres", type=pathlib.Path, metavar="BIN_DIR")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=SECTIONS)
     parser.add_argument("--plain", action="store_true")
     arguments = parser.parse_args()
@@ -310,7 +322,7 @@ def main():
     for name, measure in SECTIONS.items():
         if arguments.only in (None, name):
             print(f"measuring: {name}", flush=True)
-            report.write(arguments.out, facts, ROUNDS, name, measure(arguments, models))
+            report.write(arguments.out, facts, arguments.rounds, name, measure(arguments, models))
 
 
 main()

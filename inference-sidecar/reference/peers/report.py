@@ -39,29 +39,26 @@ def lines(title, text):
     return "\n".join([f"## {title}", "", text.strip()])
 
 
-def roofline(alone, size, bandwidths):
+def roofline(size, bandwidths, shares):
     """The share of what memory allows that one stream reaches."""
     allowed = statistics.median(bandwidths) * 1e9 / size
     return (
-        f"Memory was read at {spread(bandwidths)} GB/s (`limits`, in each round): the whole file for each token would "
-        f"allow {number(allowed)} tokens/s, and one stream reaches {100 * alone / allowed:.0f} % of that."
+        f"Memory was read at {spread(bandwidths)} GB/s, beside each run of one stream: the whole file for each token "
+        f"would allow {number(allowed)} tokens/s. One stream reaches {spread(shares)} % of what memory allowed just then."
     )
 
 
-def rooflines(figures, model, bandwidths):
-    """As `roofline`, and what is lost at a depth of 2,048."""
+def losses(figures):
+    """What is lost at a depth of 2,048."""
 
-    def median(name):
-        return statistics.median(figures[name][OWN])
+    def lost(note):
+        alone, deep = (statistics.median(figures[f"decode 1 at {depth}{note}"][OWN]) for depth in (0, 2048))
+        return f"{100 * (1 - deep / alone):.0f} %"
 
-    alone = median("decode 1 at 0")
-    note = ", int8 keys and values"
-    lost = 100 * (1 - median("decode 1 at 2048") / alone)
-    lost_int8 = 100 * (1 - median(f"decode 1 at 2048{note}") / median(f"decode 1 at 0{note}"))
-    return [
-        roofline(alone, model.stat().st_size, bandwidths),
-        f"After 2,048 tokens one stream is {lost:.0f} % slower, with int8 keys and values {lost_int8:.0f} %.",
-    ]
+    return (
+        f"After 2,048 tokens one stream is {lost('')} slower, with int8 keys and values "
+        f"{lost(', int8 keys and values')}."
+    )
 
 
 def write(path, facts, rounds, name, sections):
