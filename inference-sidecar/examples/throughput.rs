@@ -11,7 +11,7 @@ use inference_sidecar::error::Error;
 use inference_sidecar::gguf::GgufFile;
 use inference_sidecar::models::{
     BatchPlan, BertEmbedder, BertPrecision, BlockId, Compute, EmbeddingModel, KV_BLOCK_TOKENS,
-    LanguageModel, Llama, LlamaOptions, LogitsOf, Precision, SequencePlan,
+    LanguageModel, Llama, LlamaOptions, LogitsOf, Precision, SequencePlan, UnreadMatrix,
 };
 use inference_sidecar::text::TextTokenizer;
 use kernels::{Level, Pool, read_bandwidth};
@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<()> {
     };
     println!("load: {:.2} s", start.elapsed().as_secs_f64());
     println!("peak until loaded: {} MiB", peak_mib()?);
-    let bytes = std::fs::metadata(language)?.len();
+    let bytes = bytes_read(&file, std::fs::metadata(language)?.len());
     if more == Some("--decode-alone") {
         measure_decodes(&mut model, runs, &DECODES[..1], "")?;
         return measure_share(&mut model, bytes);
@@ -114,7 +114,30 @@ fn measure_decodes(
     Ok(())
 }
 
-/// How much of what memory allows one stream reaches, when each token reads the whole file once. Memory is measured
+/// Bytes of the file that each token reads: vectors of the vocabulary are not among them where the output has a
+/// matrix of its own.
+fn bytes_read(file: &GgufFile, all: u64) -> u64 {
+    let embedding = file
+        .tensors()
+        .find(|(name, _)| *name == "token_embd.weight");
+    let shape = match embedding {
+        Some((_, shape)) if file.has_tensor("output.weight") => shape,
+        _ => return all,
+    };
+    let vectors = file.unread_matrix("token_embd.weight", shape[1], shape[0]);
+    let bytes = vectors.ok().and_then(|vectors| {
+        let UnreadMatrix {
+            format,
+            rows,
+            columns,
+            ..
+        } = vectors;
+        format.matrix_bytes(rows, columns)
+    });
+    all - bytes.unwrap_or(0) as u64
+}
+
+/// How much of what memory allows one stream reaches, when each token reads all weights once. Memory is measured
 /// beside each run, since on a virtual machine its speed changes from second to second.
 fn measure_share(model: &mut Model, bytes: u64) -> anyhow::Result<()> {
     let blocks = reserve(model, 1)?;

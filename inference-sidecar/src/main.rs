@@ -32,7 +32,7 @@ fn main() -> anyhow::Result<()> {
 
 fn serve(config: Box<Config>) -> anyhow::Result<()> {
     config::check_memory(&config)?;
-    threads::set(config.threads, config.cpus.as_ref()).context("set the threads")?;
+    threads::set(config.threads, config.cpus.as_ref())?;
     telemetry::start(&config.log)?;
     block_on(async {
         server::run(*config)

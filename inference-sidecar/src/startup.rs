@@ -98,9 +98,10 @@ impl Loader<'_> {
         let weights = BertEmbedder::weights_path(&model.path);
         let fingerprint = fingerprint(std::slice::from_ref(&weights), model.sha256.as_deref())?;
         let tokenizer = TextTokenizer::from_directory(&model.path)?;
-        let precision = match model.quantization {
-            Quantization::None => BertPrecision::Bf16,
-            Quantization::Int8 => BertPrecision::Int8,
+        // Its vectors must not mix with those of the other precision in one embedding set.
+        let (precision, fingerprint) = match model.quantization {
+            Quantization::None => (BertPrecision::Bf16, fingerprint),
+            Quantization::Int8 => (BertPrecision::Int8, fingerprint.rounded_to("int8")),
         };
         let mut embedder = BertEmbedder::load(&model.path, precision)?;
         if tokenizer.vocabulary_size() > embedder.vocabulary_size() {

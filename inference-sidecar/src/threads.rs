@@ -8,6 +8,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::config::{ConfigError, CpuList};
@@ -20,7 +21,7 @@ const VARIABLES: [&str; 2] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"];
 ///
 /// Returns when all that is so already, else this process becomes a fresh copy of itself: the allocator has threads
 /// before any code of ours runs. Fails as [`check`].
-pub fn set(threads: u32, cpus: Option<&CpuList>) -> anyhow::Result<()> {
+pub fn set(threads: u32, cpus: Option<&CpuList>) -> Result<(), ConfigError> {
     let threads = threads.to_string();
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| value == *threads);
     let has_threads = threads == "0" || VARIABLES.iter().all(is_set);
@@ -28,7 +29,8 @@ pub fn set(threads: u32, cpus: Option<&CpuList>) -> anyhow::Result<()> {
     if has_threads && is_confined {
         return Ok(());
     }
-    let mut again = Command::new(std::env::current_exe()?);
+    let failed = |source| ConfigError::Restart { source };
+    let mut again = Command::new(std::env::current_exe().map_err(failed)?);
     again.args(std::env::args_os().skip(1));
     if threads != "0" {
         for name in VARIABLES {
@@ -36,32 +38,31 @@ pub fn set(threads: u32, cpus: Option<&CpuList>) -> anyhow::Result<()> {
         }
     }
     // Returns only on failure.
-    Err(again.exec().into())
+    Err(failed(again.exec()))
 }
 
 /// Keeps all threads that start after this on the processors; true when that was so before.
 fn confine(cpus: &CpuList) -> Result<bool, ConfigError> {
-    check(cpus)?;
+    let allowed = check(cpus)?;
     let mut set = CpuSet::new();
     cpus.numbers().iter().for_each(|cpu| set.set(*cpu));
-    if sched_getaffinity(None).is_ok_and(|allowed| allowed == set) {
+    if allowed == set {
         return Ok(true);
     }
-    let refused = |_| refused("processors that this process may run on");
+    let refused = |error: Errno| refused(&format!("left out here: {error}"));
     sched_setaffinity(None, &set).map_err(refused)?;
     Ok(false)
 }
 
-/// Fails when this process may not run on one of them.
-pub fn check(cpus: &CpuList) -> Result<(), ConfigError> {
-    // Where the system does not tell, it will refuse.
-    let Ok(allowed) = sched_getaffinity(None) else {
-        return Ok(());
-    };
+/// The processors that this process may run on; fails when one of `cpus` is not among them, or the system does not
+/// tell.
+pub fn check(cpus: &CpuList) -> Result<CpuSet, ConfigError> {
+    let allowed = sched_getaffinity(None);
+    let allowed = allowed.map_err(|error| refused(&format!("left out here: {error}")))?;
     match cpus.numbers().iter().find(|cpu| !allowed.is_set(**cpu)) {
-        None => Ok(()),
+        None => Ok(allowed),
         Some(cpu) => Err(refused(&format!(
-            "processors that this process may run on, and {cpu} is none"
+            "processors that this process may run on; {cpu} is not one of them"
         ))),
     }
 }

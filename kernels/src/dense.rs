@@ -41,9 +41,6 @@ pub(super) use with_tiles;
 
 /// A weight.
 pub(super) trait Weight: Plain + Default + Into<f32> {
-    /// As the file has it.
-    fn read(bytes: &[u8], values: &mut [Self]);
-
     fn load<L: Lanes>(lanes: L, values: &[Self; LANES]) -> L::F;
 }
 
@@ -78,8 +75,12 @@ impl DenseMatrix {
             Tiles::F32(tiles) => {
                 source.fill(tiles, |bytes, values| format.unpack(bytes, values))?
             }
-            Tiles::F16(tiles) => source.fill(tiles, f16::read)?,
-            Tiles::Bf16(tiles) => source.fill(tiles, bf16::read)?,
+            Tiles::F16(tiles) => source.fill(tiles, |bytes, values| {
+                read_halves(bytes, values, f16::from_bits);
+            })?,
+            Tiles::Bf16(tiles) => source.fill(tiles, |bytes, values| {
+                read_halves(bytes, values, bf16::from_bits);
+            })?,
         }
         Ok(matrix)
     }
@@ -133,9 +134,15 @@ impl DenseMatrix {
     /// All values, row by row: only for what is small.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.rows * self.columns];
-        for (row, values) in values.chunks_exact_mut(self.columns).enumerate() {
-            self.read_row(row, values);
-        }
+        with_tiles!(&self.tiles, tiles => {
+            let tiles = tiles.chunks_exact(self.columns * LANES);
+            for (values, tile) in values.chunks_mut(self.columns * LANES).zip(tiles) {
+                for (column, weights) in tile.chunks_exact(LANES).enumerate() {
+                    let places = values[column..].iter_mut().step_by(self.columns);
+                    places.zip(weights).for_each(|(value, weight)| *value = value_of(*weight));
+                }
+            }
+        });
         values
     }
 
@@ -186,10 +193,6 @@ impl<R> Source<R> {
 }
 
 impl Weight for f32 {
-    fn read(bytes: &[u8], values: &mut [Self]) {
-        Format::F32.unpack(bytes, values);
-    }
-
     #[inline(always)]
     fn load<L: Lanes>(lanes: L, values: &[Self; LANES]) -> L::F {
         lanes.load(values)
@@ -213,10 +216,6 @@ fn read_halves<W>(bytes: &[u8], values: &mut [W], from: impl Fn(u16) -> W) {
 }
 
 impl Weight for f16 {
-    fn read(bytes: &[u8], values: &mut [Self]) {
-        read_halves(bytes, values, Self::from_bits);
-    }
-
     #[inline(always)]
     fn load<L: Lanes>(lanes: L, values: &[Self; LANES]) -> L::F {
         lanes.load_f16(bits(values))
@@ -224,10 +223,6 @@ impl Weight for f16 {
 }
 
 impl Weight for bf16 {
-    fn read(bytes: &[u8], values: &mut [Self]) {
-        read_halves(bytes, values, Self::from_bits);
-    }
-
     #[inline(always)]
     fn load<L: Lanes>(lanes: L, values: &[Self; LANES]) -> L::F {
         lanes.load_bf16(bits(values))

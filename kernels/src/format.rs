@@ -201,7 +201,10 @@ fn unpack_q8_0(block: &[u8; 34], values: &mut [f32; 32]) {
 pub(crate) fn quantize_q8_0(values: &[f32], bytes: &mut Vec<u8>) {
     for block in values.chunks_exact(32) {
         let largest = block.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-        let d = f16::from_f32(largest / 127.0);
+        let is_finite = block.iter().all(|x| x.is_finite());
+        // What is not finite stays so.
+        let d = if is_finite { largest / 127.0 } else { f32::NAN };
+        let d = f16::from_f32(d);
         bytes.extend(d.to_le_bytes());
         let scale = d.to_f32();
         // A block of zeros, or of numbers below what its scale can tell from zero.

@@ -54,3 +54,4 @@ pub use product::{Product, Write, multiply};
 pub use quantized::QuantizedRows;
 pub use rows::{LayerNorm, Turns, gate, make_rows, rms_norm, turn};
 pub use sequences::{EqualHeads, attend_sequences};
+pub use stored::HEAD_SIZE_MAX;

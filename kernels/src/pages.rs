@@ -14,8 +14,10 @@ use memmap2::{Advice, MmapMut, MmapRaw};
 
 /// A huge page of x86-64.
 const HUGE_PAGE: usize = 2 << 20;
-/// Least bytes of a region.
+/// Bytes of a region for a model.
 const REGION: usize = 32 * HUGE_PAGE;
+/// Regions below this would waste much of their last huge page.
+const SMALL: usize = 4 * HUGE_PAGE;
 /// Parts begin at a cache line.
 const LINE: usize = 64;
 
@@ -38,11 +40,12 @@ impl Error for NoMemory {
 /// Zeroed bytes in huge pages where the system has them: the processor fetches ahead only within a page,
 /// and to clear gigabytes page by page takes longer than to fill them. A region is given back when all
 /// that took parts of it are gone.
-#[derive(Default)]
 pub struct Arena {
     region: Option<Arc<MmapRaw>>,
     /// Where the next part begins in the region.
     next: usize,
+    /// Least bytes of a region.
+    least: usize,
 }
 
 /// A part of a region.
@@ -71,7 +74,28 @@ unsafe impl Plain for half::f16 {}
 // SAFETY: as above.
 unsafe impl Plain for half::bf16 {}
 
+impl Default for Arena {
+    /// For the weights of a model.
+    fn default() -> Self {
+        Self::of(REGION)
+    }
+}
+
 impl Arena {
+    /// For parts of so many bytes together, the gaps between them included. Small ones do without huge pages.
+    pub fn of(bytes: usize) -> Self {
+        Self {
+            region: None,
+            next: 0,
+            least: bytes.max(1),
+        }
+    }
+
+    /// Bytes that a part of so many takes.
+    pub fn part(bytes: usize) -> usize {
+        bytes.next_multiple_of(LINE)
+    }
+
     /// So many zeros.
     pub(super) fn take<T: Plain>(&mut self, length: usize) -> Result<Pages<T>, NoMemory> {
         let Some(bytes) = length.checked_mul(size_of::<T>()) else {
@@ -92,12 +116,17 @@ impl Arena {
     }
 
     fn grow(&mut self, length: usize) -> Result<Arc<MmapRaw>, NoMemory> {
+        let bytes = length.max(self.least);
+        let is_small = bytes < SMALL;
         // What lies before the first huge page stays unused, which costs only addresses.
-        let bytes = length.max(REGION).saturating_add(HUGE_PAGE);
-        let pages = MmapMut::map_anon(bytes).map_err(NoMemory)?;
-        // A kernel without huge pages refuses; ordinary ones do as well, slower.
-        pages.advise(Advice::HugePage).ok();
-        self.next = pages.as_ptr().align_offset(HUGE_PAGE);
+        let unused = if is_small { 0 } else { HUGE_PAGE };
+        let pages = MmapMut::map_anon(bytes.saturating_add(unused)).map_err(NoMemory)?;
+        self.next = 0;
+        if !is_small {
+            // A kernel without huge pages refuses; ordinary ones do as well, slower.
+            pages.advise(Advice::HugePage).ok();
+            self.next = pages.as_ptr().align_offset(HUGE_PAGE);
+        }
         let region = Arc::new(MmapRaw::from(pages));
         self.region = Some(region.clone());
         Ok(region)
@@ -135,9 +164,19 @@ mod tests {
 
     #[test]
     fn parts_are_apart_and_zero() {
-        let mut arena = Arena::default();
         let sizes = [1, 64, 1000, REGION / 2, REGION, 3, 2 * REGION, 70];
-        let mut parts: Vec<Pages<u8>> = sizes.map(|size| arena.take(size).unwrap()).into();
+        check(Arena::default(), &sizes);
+        let sizes = [100, 3000, 64, 1, 70_000];
+        check(
+            Arena::of(sizes.iter().map(|size| Arena::part(*size)).sum()),
+            &sizes,
+        );
+        check(Arena::of(0), &sizes);
+    }
+
+    fn check(mut arena: Arena, sizes: &[usize]) {
+        let parts = sizes.iter().map(|size| arena.take(*size).unwrap());
+        let mut parts: Vec<Pages<u8>> = parts.collect();
         drop(arena);
         for (index, part) in parts.iter_mut().enumerate() {
             assert!(part.as_ptr().addr().is_multiple_of(LINE));

@@ -15,7 +15,7 @@ use half::bf16;
 
 use super::activation::{Activation, activate};
 use super::lanes::{Kernel, LANES, Lanes, Level, filled};
-use super::parts::{Band, Bands, Chunks};
+use super::parts::{Band, Bands, Chunks, Joined};
 use super::pool::Pool;
 use crate::Matrix;
 
@@ -174,7 +174,7 @@ pub fn project(
         .chunks_mut(ROWS * outputs)
         .map(|results| Bands::new(results, outputs, piece * LANES))
         .collect();
-    pool.for_each(&*outputs, |_, (block, part, band)| {
+    pool.for_each(Joined::new(&outputs), |_, (block, part, band)| {
         let values = &rows.values[block * ROWS * rows.width..];
         level.run(Piece {
             panels,

@@ -4,6 +4,8 @@
 
 use std::marker::PhantomData;
 
+use smallvec::SmallVec;
+
 /// Data in numbered parts.
 pub(super) trait Parted: Sync {
     type Part;
@@ -84,27 +86,47 @@ impl<A: Parted, B: Parted> Parted for (A, B) {
     }
 }
 
-/// Parts of one after parts of the other; says in which and where.
-impl<P: Parted> Parted for &[P] {
+/// Parts of one after parts of the other.
+pub(super) struct Joined<'a, P> {
+    members: &'a [P],
+    /// Number of the first part of each member; a few need no allocation.
+    firsts: SmallVec<[usize; 8]>,
+    count: usize,
+}
+
+impl<'a, P: Parted> Joined<'a, P> {
+    pub(super) fn new(members: &'a [P]) -> Self {
+        let mut count = 0;
+        let firsts = members.iter().map(|member| {
+            count += member.count();
+            count - member.count()
+        });
+        Self {
+            firsts: firsts.collect(),
+            members,
+            count,
+        }
+    }
+}
+
+impl<P: Parted> Parted for Joined<'_, P> {
     /// Index of the member, number of the part in it, the part.
     type Part = (usize, usize, P::Part);
 
     fn count(&self) -> usize {
-        self.iter().map(Parted::count).sum()
+        self.count
     }
 
     unsafe fn part(&self, index: usize) -> Self::Part {
-        let (mut member, mut part) = (0, index);
-        while part >= self[member].count() {
-            part -= self[member].count();
-            member += 1;
-        }
+        // Of members that begin at the same number, all but the last are empty.
+        let member = self.firsts.partition_point(|first| *first <= index) - 1;
+        let part = index - self.firsts[member];
         // SAFETY: passed on; different numbers lead to different parts.
-        (member, part, unsafe { self[member].part(part) })
+        (member, part, unsafe { self.members[member].part(part) })
     }
 }
 
-/// As a slice of parted data that all have the same number of parts.
+/// As [`Joined`], of members that all have the same number of parts.
 pub(super) struct Uniform<P> {
     members: Vec<P>,
     parts: usize,

@@ -11,7 +11,7 @@ use super::lanes::{LANES, Lanes};
 use super::pages::Plain;
 
 /// Most values of a head.
-pub(super) const HEAD_SIZE_MAX: usize = 1024;
+pub const HEAD_SIZE_MAX: usize = 1024;
 /// Bytes that one instruction multiplies in each lane.
 const QUAD: usize = 4;
 /// What makes a signed byte an unsigned one.
@@ -38,8 +38,8 @@ pub(super) trait Stored: Plain {
     fn set_query<'a, L: Lanes>(lanes: L, values: &'a [f32], query: &mut Self::Query<'a>);
 
     /// The products of `N` queries, of `size` values each, with the keys of `W` blocks, whose own scales are left
-    /// to the caller. Keys begin with their first vector; the next values are [`BESIDE`] times as many behind as
-    /// lie together.
+    /// to the caller. Keys begin with their first vector; the one of group `g` of values that lie together is
+    /// `g · BESIDE · TOGETHER` vectors behind.
     fn scores<L: Lanes, const N: usize, const W: usize>(
         lanes: L,
         keys: [&[[Self; LANES]]; W],

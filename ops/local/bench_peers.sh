@@ -31,11 +31,25 @@ if [ "${SALESAI_BENCH_LARGE:-1}" != 0 ]; then
     fi
     options+=(--large "$large")
 fi
-"$here/server.sh" start
-export PGHOST=$sockets PGPORT=5432 PGUSER=postgres
-options+=(--postgres "$pg18/bin")
-[ -z "${SALESAI_BENCH_ONLY:-}" ] || options+=(--only "$SALESAI_BENCH_ONLY")
-"$venv/bin/python" inference-sidecar/reference/peers/bench.py "$target/debug/examples" "$language_file" \
-    "$embedding_dir" "$root/../shared/data" docs/benchmarks.md "${options[@]}"
-"$here/server.sh" stop
+measure() {
+    "$venv/bin/python" inference-sidecar/reference/peers/bench.py "$target/debug/examples" "$language_file" \
+        "$embedding_dir" "$root/../shared/data" docs/benchmarks.md "${options[@]}" "$@"
+}
+
+only=${SALESAI_BENCH_ONLY:-}
+case $only in
+'') measure ;;
+sharing) ;;
+*) measure --only "$only" ;;
+esac
+case $only in
+'' | sharing)
+    # Only now, so that it is beside nothing else that is measured; one that runs already stays.
+    if ! server_pid >/dev/null; then
+        trap '"$here/server.sh" stop' EXIT
+        "$here/server.sh" start
+    fi
+    PGHOST=$sockets PGPORT=5432 PGUSER=postgres measure --only sharing --postgres "$pg18/bin"
+    ;;
+esac
 say "Written: docs/benchmarks.md"

@@ -111,7 +111,7 @@ def language(arguments, models):
         figures = measure_language(arguments, model, memory)
         notes = [
             f"Logits on the same tokens: {agreement(arguments, model)}.",
-            report.roofline(model.stat().st_size, memory.bandwidths, memory.shares),
+            report.roofline(memory.bandwidths, memory.shares),
             report.losses(figures),
         ]
         sections.append(report.section(f"Language model: {model.name}", "tokens/s", figures, notes))
@@ -167,7 +167,7 @@ def large(arguments, _models):
         f"Random weights of the shape of Llama 3.1 8B (`reference/make_llama_8b.py`), {size / 2**20:.0f} MiB. "
         f"Loaded in {report.spread(loads)} s; peak until loaded {report.spread(peaks)} MiB, "
         f"{statistics.median(peaks) * 2**20 / size:.2f} times the file.",
-        report.roofline(size, memory.bandwidths, memory.shares),
+        report.roofline(memory.bandwidths, memory.shares),
     ]
     return [report.section(f"A large model: {model.name}", "tokens/s", figures, notes)]
 
@@ -186,7 +186,7 @@ def share(arguments, models):
                     figures.setdefault(name, {}).setdefault("salesai", []).append(value)
     notes = [
         f"`pgbench {' '.join(sharing.LOAD[:-2])}` at scale {sharing.SCALE} and `inference-sidecar bench {sharing.TALK}` "
-        "on the same cores, PostgreSQL at its defaults."
+        "on the same cores; PostgreSQL 18 as `make up` starts it."
     ]
     return [report.section("Beside PostgreSQL", "", figures, notes)]
 
@@ -318,11 +318,12 @@ def main():
         pathlib.Path(llama.requantize(str(arguments.model), str(folder), f"{arguments.model.stem}.{name}.gguf", kind))
         for name, kind in [("Q4_0", 2), ("Q8_0", 7)]
     ]
-    facts = machine(arguments.programs)
+    page = report.Page(arguments.out)
+    facts = [f"{arguments.rounds} rounds", *machine(arguments.programs)]
     for name, measure in SECTIONS.items():
         if arguments.only in (None, name):
             print(f"measuring: {name}", flush=True)
-            report.write(arguments.out, facts, arguments.rounds, name, measure(arguments, models))
+            page.write(name, facts, measure(arguments, models))
 
 
 main()

@@ -32,20 +32,23 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait(is_ready):
+def wait(server, log, is_ready):
     end = time.monotonic() + START_SECONDS
     while not is_ready():
-        if time.monotonic() > end:
-            raise RuntimeError("a server does not start")
+        if server.poll() is not None or time.monotonic() > end:
+            log.seek(0)
+            raise RuntimeError(f"a server does not start:\n{log.read().decode(errors='replace')[-2000:]}")
         time.sleep(0.05)
 
 
 @contextlib.contextmanager
-def process(*arguments):
+def process(is_ready, *arguments):
+    """A server that is ready."""
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(list(map(str, arguments)), stdout=log, stderr=log)
         try:
-            yield server
+            wait(server, log, is_ready)
+            yield
         finally:
             server.terminate()
             server.wait()
@@ -57,9 +60,12 @@ def sidecar(binary, config):
     with tempfile.TemporaryDirectory() as folder:
         path, file = pathlib.Path(folder, "socket"), pathlib.Path(folder, "sidecar.toml")
         file.write_text(f'socket = "{path}"\nlog = "error"\n{config}')
-        with process(binary, "--config", file):
-            check = [binary, "--config", file, "--check"]
-            wait(lambda: subprocess.run(check, stderr=subprocess.DEVNULL).returncode == 0)
+        check = [binary, "--config", file, "--check"]
+
+        def is_ready():
+            return subprocess.run(check, stderr=subprocess.DEVNULL).returncode == 0
+
+        with process(is_ready, binary, "--config", file):
             yield path
 
 
@@ -81,8 +87,7 @@ def llama_cpp(binary, model, threads):
             return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).status == 200
         return False
 
-    with process(binary, *options):
-        wait(is_healthy)
+    with process(is_healthy, binary, *options):
         yield port
 
 
@@ -122,8 +127,7 @@ def answer(port, prompt, tokens, seed):
             first = time.perf_counter() - start
         usage = event.get("usage") or usage
     connection.close()
-    details = usage.get("prompt_tokens_details") or {}
-    return first, usage["prompt_tokens"], details.get("cached_tokens", 0), usage["completion_tokens"]
+    return first, usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"], usage["completion_tokens"]
 
 
 def ask_llama_cpp(binary, port, arguments):

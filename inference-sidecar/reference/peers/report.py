@@ -39,12 +39,11 @@ def lines(title, text):
     return "\n".join([f"## {title}", "", text.strip()])
 
 
-def roofline(size, bandwidths, shares):
+def roofline(bandwidths, shares):
     """The share of what memory allows that one stream reaches."""
-    allowed = statistics.median(bandwidths) * 1e9 / size
     return (
-        f"Memory was read at {spread(bandwidths)} GB/s, beside each run of one stream: the whole file for each token "
-        f"would allow {number(allowed)} tokens/s. One stream reaches {spread(shares)} % of what memory allowed just then."
+        f"Memory was read at {spread(bandwidths)} GB/s beside each run of one stream, which reached {spread(shares)} % "
+        "of what that allows when each token reads all weights once."
     )
 
 
@@ -61,23 +60,27 @@ def losses(figures):
     )
 
 
-def write(path, facts, rounds, name, sections):
-    """Puts the sections of that name in place of those that the page has, which may be of another day."""
-    date = datetime.date.today().isoformat()
-    head = [
-        "# Benchmarks",
-        "",
-        f"Written by `make bench-peers`. Medians of {rounds} rounds in which the engines took turns, with their ranges; "
-        "each figure of a round follows a warm-up. A ratio is ours over the peer's: of times, a small one is good.",
-        "`inference-sidecar/reference/peers/` has the programs. An empty cell was not measured.",
-        "",
-    ]
-    head += [f"- {fact}" for fact in facts]
-    kept = {}
-    if path.exists():
-        parts = re.split(r"<!-- (\w+), .* -->\n", path.read_text())
-        marks = re.findall(r"<!-- .* -->\n", path.read_text())
-        kept = {part: mark + text for part, mark, text in zip(parts[1::2], marks, parts[2::2], strict=True)}
-    if sections:
-        kept[name] = f"<!-- {name}, {date} -->\n" + "\n\n".join(sections) + "\n"
-    path.write_text("\n\n".join(["\n".join(head)] + [text.strip("\n") for text in kept.values()]) + "\n")
+HEAD = """# Benchmarks
+
+Written by `make bench-peers`, section by section. The engines took turns; figures are medians of their rounds with the
+ranges, each behind a warm-up. A ratio is ours over the peer's: of times, a small one is good. An empty cell was not
+measured. `inference-sidecar/reference/peers/` has the programs.
+"""
+
+
+class Page:
+    """Sections that are measured anew one by one."""
+
+    def __init__(self, path):
+        self.path, self.sections = path, {}
+        if path.exists():
+            parts = re.split(r"<!-- section (\w+) -->\n", path.read_text())
+            self.sections = dict(zip(parts[1::2], (part.strip("\n") for part in parts[2::2]), strict=True))
+
+    def write(self, name, facts, sections):
+        """Puts sections in place of those of that name; `facts`: of the machine and the run."""
+        if sections:
+            date = datetime.date.today().isoformat()
+            self.sections[name] = "\n\n".join([*sections, f"<sub>{date}; {'; '.join(facts)}</sub>"])
+        texts = [f"<!-- section {name} -->\n{text}" for name, text in self.sections.items()]
+        self.path.write_text("\n\n".join([HEAD.strip("\n"), *texts]) + "\n")

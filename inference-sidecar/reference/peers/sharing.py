@@ -38,13 +38,18 @@ class Postgres:
         """Transactions per second while something else runs, and what that returned."""
         with tempfile.TemporaryFile("w+") as log:
             load = subprocess.Popen([self.bin_dir / "pgbench", *LOAD, DATABASE], stdout=log, stderr=log)
-            # Connected and warm.
-            time.sleep(2)
-            log.seek(0, os.SEEK_END)
-            start = log.tell()
-            result = while_running()
-            load.terminate()
-            load.wait()
+            try:
+                # Connected and warm.
+                time.sleep(2)
+                log.seek(0, os.SEEK_END)
+                start = log.tell()
+                result = while_running()
+                if load.poll() is not None:
+                    log.seek(0)
+                    raise RuntimeError(f"pgbench ended early: {log.read()}")
+            finally:
+                load.terminate()
+                load.wait()
             log.seek(start)
             # The last second has an end of its own.
             rates = [float(rate) for rate in re.findall(r"progress: .*?, ([0-9.]+) tps", log.read())]

@@ -77,9 +77,7 @@ impl Transfer {
             .and_then(|peft| self.check(peft))
             .map_err(|reason| self.unusable(reason))?;
         self.registry.reserve(&self.key, peft.packed_bytes())?;
-        let adapter = peft
-            .fit(&self.base)
-            .map_err(|reason| self.unusable(reason))?;
+        let adapter = peft.fit(&self.base)?;
 
         let generation = self.header.generation;
         tracing::info!(

@@ -22,6 +22,9 @@ pub enum ConfigError {
     /// Values that are fine alone do not go together.
     #[error("\"{key}\" must be {expected}")]
     Value { key: &'static str, expected: String },
+    /// The process could not start itself anew with its threads as they are wanted.
+    #[error("could not start this program anew")]
+    Restart { source: std::io::Error },
     /// No model of either kind and no route is given.
     #[error("no model is given: add [[embedding_model]], [[language_model]] or their flags")]
     NoModel,

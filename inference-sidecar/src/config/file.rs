@@ -27,7 +27,7 @@ pub struct Config {
     /// Compute threads; 0: one per core.
     #[serde(deserialize_with = "within::<_, 0, 1024, _>")]
     pub threads: u32,
-    /// The processors that they run on; None: all.
+    /// The processors that all threads run on; None: all there are.
     pub cpus: Option<CpuList>,
     /// Models for Embed, default first.
     #[serde(rename = "embedding_model")]

@@ -41,6 +41,7 @@ pub fn review(config: &Config) -> Review {
         config.adapter_rank_max,
         config.adapter_mib,
         match config.threads {
+            0 if config.cpus.is_some() => "one thread for each processor of cpus".to_owned(),
             0 => "one thread per core".to_owned(),
             threads => format!("{threads} threads"),
         }

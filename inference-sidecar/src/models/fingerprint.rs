@@ -17,6 +17,14 @@ pub struct Fingerprint {
     pub bytes: u64,
 }
 
+impl Fingerprint {
+    /// That of the same weights where they are rounded: another version, whose vectors are not those of the files.
+    pub fn rounded_to(mut self, format: &str) -> Self {
+        self.sha256 = hex(Sha256::digest(format!("{}, {format}", self.sha256)));
+        self
+    }
+}
+
 /// Reads the files once, one behind the other; fails when their SHA-256 is not the `expected` one.
 /// There is at least one.
 pub fn fingerprint(paths: &[PathBuf], expected: Option<&str>) -> Result<Fingerprint, Error> {
@@ -28,11 +36,7 @@ pub fn fingerprint(paths: &[PathBuf], expected: Option<&str>) -> Result<Fingerpr
             source,
         })?;
     }
-    let mut sha256 = String::with_capacity(64);
-    for byte in hasher.finalize() {
-        // Writing to a String cannot fail.
-        let _ = write!(sha256, "{byte:02x}");
-    }
+    let sha256 = hex(hasher.finalize());
     match expected {
         Some(expected) if !expected.eq_ignore_ascii_case(&sha256) => Err(Error::WeightsChanged {
             path: paths[0].clone(),
@@ -41,6 +45,14 @@ pub fn fingerprint(paths: &[PathBuf], expected: Option<&str>) -> Result<Fingerpr
         }),
         _ => Ok(Fingerprint { sha256, bytes }),
     }
+}
+
+fn hex(bytes: impl IntoIterator<Item = u8>) -> String {
+    bytes.into_iter().fold(String::new(), |mut digits, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
 }
 
 fn hash_file(path: &Path, hasher: &mut Sha256) -> std::io::Result<u64> {

@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use kernels::HEAD_SIZE_MAX;
 use serde::Deserialize;
 
 const TOKENS_MAX: usize = 1 << 24;
@@ -109,7 +110,7 @@ impl LlamaConfig {
             None if hidden.is_multiple_of(heads) => hidden / heads,
             None => return Err("\"num_attention_heads\" does not divide \"hidden_size\"".into()),
         };
-        let head_size = within("head_dim", head_size, 2..=1_024)?;
+        let head_size = within("head_dim", head_size, 2..=HEAD_SIZE_MAX)?;
         if !heads.is_multiple_of(kv_heads) || !head_size.is_multiple_of(2) {
             return Err("the heads cannot be shared out".into());
         }

@@ -229,7 +229,9 @@ impl Engine {
             Err(Error::Cancelled) => {}
             Err(error) => self.fail(&plan.parts, error),
         }
-        scores.shrink_to(SCORE_ROWS_KEPT * self.parts.model.vocabulary());
+        let kept = SCORE_ROWS_KEPT * self.parts.model.vocabulary();
+        scores.truncate(kept);
+        scores.shrink_to(kept);
         self.scores = scores;
     }
 

@@ -19,6 +19,11 @@ use super::peft_fixture::{self, ADAPTERS, BASE, HeadOrder, VOCABULARY};
 const TOLERANCE: f32 = 1e-3;
 
 fn from_gguf() -> Llama {
+    Llama::from_gguf(&gguf_file(Format::F32), &LlamaOptions::exact()).unwrap()
+}
+
+/// With the matrices in `format`.
+fn gguf_file(format: Format) -> GgufFile {
     let names: Vec<String> = (0..VOCABULARY).map(|id| format!("t{id}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut builder = GgufBuilder::default()
@@ -38,11 +43,10 @@ fn from_gguf() -> Llama {
     for weights in peft_fixture::gguf_weights(HeadOrder::Neighbours) {
         builder = match weights.rows {
             1 => builder.vector(&weights.name, &weights.values),
-            _ => builder.matrix(&weights.name, Format::F32, weights.columns, &weights.values),
+            _ => builder.matrix(&weights.name, format, weights.columns, &weights.values),
         };
     }
-    let file = GgufFile::parse(builder.build(), "tiny.gguf".as_ref()).unwrap();
-    Llama::from_gguf(&file, &LlamaOptions::exact()).unwrap()
+    GgufFile::parse(builder.build(), "tiny.gguf".as_ref()).unwrap()
 }
 
 fn from_directory() -> Llama {
@@ -118,6 +122,27 @@ fn unmerged_adapters_on_safetensors() {
 #[test]
 fn unmerged_adapters_on_gguf() {
     check(from_gguf(), HeadOrder::Neighbours);
+}
+
+#[test]
+fn adapters_side_by_side_and_twice() {
+    let order = HeadOrder::Neighbours;
+    let exact = from_gguf();
+    let rounded = Llama::from_gguf(&gguf_file(Format::Q8_0), &LlamaOptions::cpu()).unwrap();
+    for mut model in [exact, rounded] {
+        let [a, b, _] = ADAPTERS.map(|name| Arc::new(peft_fixture::adapter(name, order)));
+        let tokens = &peft_fixture::references(ADAPTERS[0])[1].tokens;
+        let adapters = [None, Some(&a), Some(&b), None, Some(&a), Some(&a)];
+        let batch = adapters.map(|adapter| (tokens.as_slice(), adapter));
+        let together = logits(&mut model, &batch);
+        for (sequence, found) in batch.iter().zip(together.chunks(tokens.len())) {
+            assert_eq!(logits(&mut model, &[*sequence]), found);
+        }
+        assert_ne!(
+            together[..tokens.len()],
+            together[tokens.len()..2 * tokens.len()]
+        );
+    }
 }
 
 #[test]

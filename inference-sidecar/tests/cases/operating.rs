@@ -261,7 +261,10 @@ fn a_configuration_can_be_checked() {
         ("\nqueue_sise = 1", "line 2"),
         ("kv_mib = 0", "kv_mib"),
         ("", "no model"),
-        (&format!("cpus = \"1023\"\n{good}"), "1023 is none"),
+        (
+            &format!("cpus = \"1023\"\n{good}"),
+            "1023 is not one of them",
+        ),
     ] {
         let (code, said) = check(text);
         assert_eq!(code, Some(1), "{said}");

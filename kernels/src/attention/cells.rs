@@ -11,7 +11,7 @@ use crate::lanes::{Kernel, LANES, Lanes};
 use crate::pages::{Arena, NoMemory, Pages};
 use crate::parts::Parted;
 use crate::prefetch::prefetch;
-use crate::stored::Stored;
+use crate::stored::{HEAD_SIZE_MAX, Stored};
 
 /// Keys and values of a pool of blocks.
 pub struct HostKv(pub(super) AnyCells);
@@ -71,7 +71,7 @@ struct Places {
 
 /// The cells of a head of a block.
 struct HeadPlaces {
-    /// The first vector of the keys; those of other values are [`BESIDE`] times as far away as lies together.
+    /// The first vector of the keys; that of the next values is [`BESIDE`] vectors of values that lie together behind.
     keys: usize,
     values: Range<usize>,
     key_scales: Range<usize>,
@@ -98,6 +98,7 @@ impl HostKv {
         blocks: usize,
         heads: Heads,
     ) -> Result<Self, NoMemory> {
+        assert!(heads.size <= HEAD_SIZE_MAX);
         Ok(Self(match format {
             KvFormat::F32 => AnyCells::Full(Cells::new(layers, blocks, heads)?),
             KvFormat::F16 => AnyCells::Half(Cells::new(layers, blocks, heads)?),

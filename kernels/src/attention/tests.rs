@@ -133,7 +133,14 @@ fn attention_equals_the_definition_however_it_is_cut() {
 
 #[test]
 fn attention_over_bytes_is_close_and_the_same_however_it_is_cut() {
-    for (count, kv, size, tokens) in [(9, 3, 64, 300), (4, 1, 24, 70), (2, 2, 8, 5)] {
+    for (count, kv, size, tokens) in [
+        (9, 3, 64, 300),
+        (4, 1, 24, 70),
+        (2, 2, 8, 5),
+        (2, 1, 2, 40),
+        (3, 1, 6, 33),
+        (4, 2, 18, 280),
+    ] {
         let case = Case::random(Heads { count, kv, size }, tokens);
         let results = case.attend(KvFormat::Int8, Level::Portable, tokens);
         for token in 0..tokens {
@@ -155,7 +162,39 @@ fn attention_over_bytes_is_close_and_the_same_however_it_is_cut() {
 }
 
 #[test]
+fn queries_that_are_not_numbers_harm_nobody_else() {
+    let heads = Heads {
+        count: 4,
+        kv: 2,
+        size: 16,
+    };
+    for format in [KvFormat::F16, KvFormat::Int8] {
+        for level in Level::all() {
+            let sound = Case::random(heads, 40);
+            let mut spoiled = Case::random(heads, 40);
+            // A value of one head of token 20, and one of another head of token 30.
+            spoiled.queries[(20 * 4 + 1) * 16 + 3] = f32::NAN;
+            spoiled.queries[(30 * 4 + 2) * 16] = f32::INFINITY;
+            let expected = sound.attend(format, level, 40);
+            let found = spoiled.attend(format, level, 40);
+            for (row, (found, expected)) in found.chunks(16).zip(expected.chunks(16)).enumerate() {
+                match row {
+                    81 | 122 => assert!(found.iter().all(|value| !value.is_finite())),
+                    _ => assert_eq!(found, expected, "{format:?} {level:?} {row}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn sequences_of_one_step_do_not_touch_one_another() {
+    for format in [KvFormat::F16, KvFormat::Int8] {
+        check_sequences(format);
+    }
+}
+
+fn check_sequences(format: KvFormat) {
     let heads = Heads {
         count: 6,
         kv: 2,
@@ -164,7 +203,7 @@ fn sequences_of_one_step_do_not_touch_one_another() {
     let cases = [300, 3, 40].map(|tokens| Case::random(heads, tokens));
     let blocks: Vec<BlockId> = (0..60).map(BlockId).collect();
     let blocks: Vec<&[BlockId]> = blocks.chunks(20).collect();
-    let mut cache = HostKv::new(KvFormat::F16, LAYERS, 60, heads).unwrap();
+    let mut cache = HostKv::new(format, LAYERS, 60, heads).unwrap();
     let (mut attention, pool) = (Attention::default(), Pool::new(2));
     for level in Level::all() {
         // First all tokens but the last one, which comes in a step of its own.
@@ -194,7 +233,7 @@ fn sequences_of_one_step_do_not_touch_one_another() {
             collect(&attention, level, heads, &mut results);
             let mut results = results.as_slice();
             for case in &cases {
-                let alone = case.attend(KvFormat::F16, level, case.tokens);
+                let alone = case.attend(format, level, case.tokens);
                 let place = step(case.tokens);
                 let (found, others) = results.split_at(place.len() * 6 * 16);
                 assert!(found == &alone[place.start * 6 * 16..place.end * 6 * 16]);

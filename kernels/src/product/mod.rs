@@ -15,7 +15,7 @@ mod quantized;
 use super::dense::DenseMatrix;
 use super::lanes::{LANES, Lanes, Level};
 use super::packed::PackedMatrix;
-use super::parts::{Band, Bands, Parted};
+use super::parts::{Band, Bands, Joined, Parted};
 use super::pool::Pool;
 use super::prefetch::prefetch;
 use super::quantized::QuantizedRows;
@@ -187,7 +187,7 @@ pub fn multiply(pool: &Pool, level: Level, products: &mut [Product<'_>]) {
         product.results.set_band(piece * LANES);
     }
     pool.for_each(
-        &*products,
+        Joined::new(products),
         |_, (_, _, Piece { factors, results })| match factors {
             Factors::Quantized(matrix, rows) => level.run(quantized::Piece {
                 matrix,

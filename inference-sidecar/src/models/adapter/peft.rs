@@ -61,13 +61,14 @@ impl PeftAdapter {
 
     /// Bytes that its matrices will take in memory, as [`Adapter::bytes`] says afterwards.
     pub fn packed_bytes(&self) -> u64 {
-        let tensors = self
-            .changes
-            .values()
-            .flat_map(|change| [&change.a, &change.b]);
-        tensors
-            .map(|tensor| DenseMatrix::bytes_of(tensor.format, tensor.rows, tensor.columns) as u64)
+        self.tensors()
+            .map(|tensor| tensor.packed_bytes() as u64)
             .sum()
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let changes = self.changes.values();
+        changes.flat_map(|change| [&change.a, &change.b])
     }
 
     /// Checks that it has the modules that its configuration names for `base`, in the right sizes.
@@ -95,11 +96,13 @@ impl PeftAdapter {
         Ok(())
     }
 
-    /// Packs it for `base`, with the rows in the order of the base; fails where
-    /// [`PeftAdapter::check`] does.
-    pub fn fit(&self, base: &AdapterBase) -> Result<Adapter, String> {
-        self.check(base)?;
-        let mut arena = Arena::default();
+    /// Packs it for `base`, for which [`PeftAdapter::check`] has found no fault, with the rows in the order of the
+    /// base.
+    pub fn fit(&self, base: &AdapterBase) -> Result<Adapter, NoMemory> {
+        let sizes = self
+            .tensors()
+            .map(|tensor| Arena::part(tensor.packed_bytes()));
+        let mut arena = Arena::of(sizes.sum());
         let layer = |_| [const { None }; Module::COUNT];
         let mut layers: Vec<_> = (0..base.layers).map(layer).collect();
         for (place, change) in &self.changes {
@@ -118,10 +121,10 @@ impl PeftAdapter {
         arena: &mut Arena,
         tensor: &Tensor,
         source_row: impl Fn(usize) -> usize + Sync,
-    ) -> Result<DenseMatrix, String> {
+    ) -> Result<DenseMatrix, NoMemory> {
         let content = &self.content[tensor.bytes.clone()];
         let row_bytes = content.len() / tensor.rows;
-        let read_rows = |rows: Range<usize>, bytes: &mut Vec<u8>| -> Result<(), NoMemory> {
+        let read_rows = |rows: Range<usize>, bytes: &mut Vec<u8>| {
             bytes.clear();
             for row in rows {
                 bytes.extend_from_slice(&content[source_row(row) * row_bytes..][..row_bytes]);
@@ -129,11 +132,14 @@ impl PeftAdapter {
             Ok(())
         };
         DenseMatrix::pack(arena, tensor.format, tensor.rows, tensor.columns, read_rows)
-            .map_err(|error| error.to_string())
     }
 }
 
 impl Tensor {
+    fn packed_bytes(&self) -> usize {
+        DenseMatrix::bytes_of(self.format, self.rows, self.columns)
+    }
+
     fn refuse(&self, reason: impl std::fmt::Display) -> String {
         format!("tensor \"{}\" {reason}", self.name)
     }

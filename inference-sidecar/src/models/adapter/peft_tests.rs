@@ -94,7 +94,8 @@ fn config(changes: Value) -> String {
 
 fn fit(config: &str, content: Vec<u8>, base: &AdapterBase) -> Result<Adapter, String> {
     let peft = PeftAdapter::parse(config, content)?;
-    let adapter = peft.fit(base)?;
+    peft.check(base)?;
+    let adapter = peft.fit(base).unwrap();
     assert_eq!(adapter.bytes(), peft.packed_bytes());
     assert_eq!(adapter.rank(), peft.rank());
     Ok(adapter)

@@ -8,9 +8,8 @@ use kernels::{
 use crate::models::Matrix;
 
 /// What the linear layers compute in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BertPrecision {
-    #[default]
     Bf16,
     /// Weights and activations in 8 bits, where 32 values share a scale.
     Int8,

@@ -1,6 +1,6 @@
 //! The sizes of a model as its file states them, each within bounds that no real model breaks.
 
-use kernels::Heads;
+use kernels::{HEAD_SIZE_MAX, Heads};
 
 use super::rotary::Rotary;
 use crate::error::Error;
@@ -113,8 +113,9 @@ impl Shape {
 
 fn read_head_size(file: &GgufFile, default: usize) -> Result<usize, Error> {
     let head_size = match file.has("llama.attention.key_length") {
-        true => file.count_in("llama.attention.key_length", 2..=1_024)?,
-        false => default,
+        true => file.count_in("llama.attention.key_length", 2..=HEAD_SIZE_MAX)?,
+        false if default <= HEAD_SIZE_MAX => default,
+        false => return Err(file.refuse("a head is larger than 1,024 values")),
     };
     for key in ["llama.attention.value_length", "llama.rope.dimension_count"] {
         if file.has(key) && file.count(key)? != head_size {

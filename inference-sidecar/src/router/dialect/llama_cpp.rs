@@ -12,7 +12,7 @@ use super::{Unsupported, choice_grammar, entry};
 use crate::router::config::UpstreamConfig;
 
 /// Tokens that a repetition penalty looks back at: more than such a server mostly has for one text. `llama-server`
-/// refused -1, which stood for all of them, from 2026 on, and reserves memory for as many.
+/// refuses -1 for all of them, and reserves memory for as many as are named.
 const REPEAT_LAST_N: i32 = 1 << 17;
 
 pub(super) fn request<'a>(
@@ -23,7 +23,7 @@ pub(super) fn request<'a>(
     body.top_k = 0;
     body.min_p = Some(min_p(request));
     body.repeat_penalty = Some(decimal(request.sampling.repetition_penalty));
-    // The whole context counts, not the last 64 tokens.
+    // Not only the last 64 tokens count.
     body.repeat_last_n = Some(REPEAT_LAST_N);
     body.cache_prompt = Some(false);
     body.timings_per_token = Some(true);
