@@ -268,10 +268,11 @@ impl Stored for u8 {
                 .as_flattened_mut()
                 .copy_from_slice(&lanes.to_i8(rounded));
         }
-        // What is not a number stays so.
-        query.scale = if total.is_finite() { scale } else { f32::NAN };
-        // Sums of small whole numbers are exact.
-        query.minus_offset = (total * -(OFFSET as f32)) as i32;
+        // What is not a number stays so; sums of small whole numbers are exact.
+        (query.scale, query.minus_offset) = match total.is_finite() {
+            true => (scale, (total * -(OFFSET as f32)) as i32),
+            false => (f32::NAN, 0),
+        };
     }
 
     #[inline(always)]
