@@ -21,7 +21,6 @@ const CALLS: &str = include_str!("../reference/perplexity.txt");
 /// Texts that are embedded together.
 const TEXTS: usize = 32;
 const PROMPT_TOKENS: usize = 512;
-const SHARE_RUNS: usize = 9;
 const DECODE_TOKENS: usize = 64;
 /// Sequences that decode together, and how many tokens stand before in each.
 const DECODES: [(usize, usize); 4] = [(1, 0), (8, 0), (16, 0), (1, 2048)];
@@ -53,11 +52,11 @@ fn main() -> anyhow::Result<()> {
     let bytes = bytes_read(&file, std::fs::metadata(language)?.len());
     if more == Some("--decode-alone") {
         measure_decodes(&mut model, runs, &DECODES[..1], "")?;
-        return measure_share(&mut model, bytes);
+        return measure_share(&mut model, bytes, 3);
     }
     measure_prefill(&mut model, runs)?;
     measure_decodes(&mut model, runs, &DECODES, "")?;
-    measure_share(&mut model, bytes)?;
+    measure_share(&mut model, bytes, 9)?;
     let compact = LlamaOptions {
         compute: Compute::Host(Precision::Compact),
         ..LlamaOptions::cpu()
@@ -139,11 +138,11 @@ fn bytes_read(file: &GgufFile, all: u64) -> u64 {
 
 /// How much of what memory allows one stream reaches, when each token reads all weights once. Memory is measured
 /// beside each run, since on a virtual machine its speed changes from second to second.
-fn measure_share(model: &mut Model, bytes: u64) -> anyhow::Result<()> {
+fn measure_share(model: &mut Model, bytes: u64, runs: usize) -> anyhow::Result<()> {
     let blocks = reserve(model, 1)?;
     let tokens = prompt();
     let (mut shares, mut bandwidths) = (Vec::new(), Vec::new());
-    for _ in 0..SHARE_RUNS {
+    for _ in 0..runs {
         let bandwidth = read_bandwidth(Pool::global(), Level::best(), 1)?;
         let start = Instant::now();
         continue_together(model, &tokens, 0, &[&blocks])?;
