@@ -253,11 +253,7 @@ impl Stored for u8 {
 
     #[inline(always)]
     fn set_query<'a, L: Lanes>(lanes: L, values: &'a [f32], query: &mut Self::Query<'a>) {
-        let mut largest = lanes.splat(0.0);
-        for values in values.chunks(LANES) {
-            largest = lanes.max(largest, size(lanes, lanes.load_part(values)));
-        }
-        let (scale, inverse) = scale_of(lanes.largest(largest));
+        let (scale, inverse) = scale_of(largest_size(lanes, values));
         let mut total = 0.0;
         let quads = query.quads.as_chunks_mut::<{ LANES / QUAD }>().0;
         for (values, quads) in values.chunks(LANES).zip(quads) {
@@ -406,9 +402,16 @@ fn scale_of(largest: f32) -> (f32, f32) {
     }
 }
 
+/// The largest size of values; what is not a number has none.
 #[inline(always)]
-fn size<L: Lanes>(lanes: L, values: L::F) -> L::F {
-    lanes.max(values, lanes.mul(values, lanes.splat(-1.0)))
+pub(super) fn largest_size<L: Lanes>(lanes: L, values: &[f32]) -> f32 {
+    let mut largest = lanes.splat(0.0);
+    for values in values.chunks(LANES) {
+        let values = lanes.load_part(values);
+        let minus = lanes.mul(values, lanes.splat(-1.0));
+        largest = lanes.max(lanes.max(values, minus), largest);
+    }
+    lanes.largest(largest)
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::memory::Key;
 use super::registry::{AdapterRegistry, LoadedAdapter};
 use crate::error::Error;
-use crate::models::{AdapterBase, PeftAdapter};
+use crate::models::{AdapterBase, PeftAdapter, hex};
 
 /// The right to send one adapter.
 pub struct Transfer {
@@ -131,8 +131,4 @@ impl Drop for Transfer {
 
 fn wrong(field: &'static str, expected: &'static str) -> Error {
     InvalidRequest::Value { field, expected }.into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

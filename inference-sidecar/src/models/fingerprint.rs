@@ -1,6 +1,5 @@
 //! SHA-256 of the weight files of a model: it names the version of a vector or answer.
 
-use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -20,7 +19,7 @@ pub struct Fingerprint {
 impl Fingerprint {
     /// That of the same weights where they are rounded: another version, whose vectors are not those of the files.
     pub fn rounded_to(mut self, format: &str) -> Self {
-        self.sha256 = hex(Sha256::digest(format!("{}, {format}", self.sha256)));
+        self.sha256 = hex(&Sha256::digest(format!("{}, {format}", self.sha256)));
         self
     }
 }
@@ -36,7 +35,7 @@ pub fn fingerprint(paths: &[PathBuf], expected: Option<&str>) -> Result<Fingerpr
             source,
         })?;
     }
-    let sha256 = hex(hasher.finalize());
+    let sha256 = hex(&hasher.finalize());
     match expected {
         Some(expected) if !expected.eq_ignore_ascii_case(&sha256) => Err(Error::WeightsChanged {
             path: paths[0].clone(),
@@ -47,12 +46,9 @@ pub fn fingerprint(paths: &[PathBuf], expected: Option<&str>) -> Result<Fingerpr
     }
 }
 
-fn hex(bytes: impl IntoIterator<Item = u8>) -> String {
-    bytes.into_iter().fold(String::new(), |mut digits, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    })
+/// Two lower-case digits for each byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn hash_file(path: &Path, hasher: &mut Sha256) -> std::io::Result<u64> {

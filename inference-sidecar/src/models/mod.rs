@@ -11,6 +11,7 @@ mod matrix;
 pub use adapter::{Adapter, AdapterBase, LowRank, Module, PeftAdapter};
 pub use bert::{BertEmbedder, BertPrecision};
 pub use embedding_model::EmbeddingModel;
+pub(crate) use fingerprint::hex;
 pub use fingerprint::{Fingerprint, fingerprint};
 pub use kernels::{BlockId, Format, KV_BLOCK_TOKENS, KV_RUN_BLOCKS, Matrix};
 pub use language_model::{BatchPlan, LanguageModel, LogitsOf, SequencePlan};

@@ -11,7 +11,7 @@ use crate::lanes::{Kernel, LANES, Lanes};
 use crate::pages::{Arena, NoMemory, Pages};
 use crate::parts::Parted;
 use crate::prefetch::prefetch;
-use crate::stored::{HEAD_SIZE_MAX, Stored};
+use crate::stored::{HEAD_SIZE_MAX, Stored, largest_size};
 
 /// Keys and values of a pool of blocks.
 pub struct HostKv(pub(super) AnyCells);
@@ -390,13 +390,7 @@ fn scale<L: Lanes, T: Stored>(lanes: L, values: &[f32], scales: &mut [T], slot: 
     if T::SCALE == 0 {
         return 1.0;
     }
-    let mut largest = lanes.splat(0.0);
-    for values in values.chunks(LANES) {
-        let values = lanes.load_part(values);
-        let minus = lanes.mul(values, lanes.splat(-1.0));
-        largest = lanes.max(lanes.max(values, minus), largest);
-    }
-    T::store_scale(lanes.largest(largest), scales, slot)
+    T::store_scale(largest_size(lanes, values), scales, slot)
 }
 
 /// At most sixteen values times a factor, filled up with zeros.
