@@ -4,6 +4,8 @@ use std::fmt;
 
 use super::Lanes;
 #[cfg(target_arch = "x86_64")]
+use super::amx::Amx;
+#[cfg(target_arch = "x86_64")]
 use super::avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 use super::avx512::Avx512;
@@ -20,6 +22,9 @@ pub trait Kernel {
 /// A level that this processor has.
 #[derive(Clone, Copy)]
 pub enum Level {
+    /// With tiles, for the products that are written for them.
+    #[cfg(target_arch = "x86_64")]
+    Amx(Avx512<true>, Amx),
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(Avx512<true>),
     #[cfg(target_arch = "x86_64")]
@@ -36,7 +41,8 @@ impl Level {
     pub fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            let best = Avx512::detect().map(Self::Avx512Bf16);
+            let best = Self::detect_amx();
+            let best = best.or_else(|| Avx512::detect().map(Self::Avx512Bf16));
             let best = best.or_else(|| Avx512::detect().map(Self::Avx512));
             let best = best.or_else(|| Avx2::detect().map(Self::AvxVnni));
             if let Some(level) = best.or_else(|| Avx2::detect().map(Self::Avx2)) {
@@ -56,8 +62,23 @@ impl Level {
             all.extend(Avx2::detect().map(Self::AvxVnni));
             all.extend(Avx512::detect().map(Self::Avx512));
             all.extend(Avx512::detect().map(Self::Avx512Bf16));
+            all.extend(Self::detect_amx());
         }
         all
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn detect_amx() -> Option<Self> {
+        Some(Self::Amx(Avx512::detect()?, Amx::detect()?))
+    }
+
+    /// The tile unit, where this level uses it.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn amx(self) -> Option<Amx> {
+        match self {
+            Self::Amx(_, amx) => Some(amx),
+            _ => None,
+        }
     }
 
     /// Runs a kernel with the instructions of this level.
@@ -66,7 +87,9 @@ impl Level {
         match self {
             // SAFETY: the token says that the processor has the instructions.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Bf16(lanes) => unsafe { run_avx512_bf16(lanes, kernel) },
+            Self::Amx(lanes, _) | Self::Avx512Bf16(lanes) => unsafe {
+                run_avx512_bf16(lanes, kernel)
+            },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(lanes) => unsafe { run_avx512(lanes, kernel) },
@@ -84,6 +107,8 @@ impl Level {
 impl fmt::Debug for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(..) => "AVX-512 VNNI and BF16, AMX",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16(_) => "AVX-512 VNNI and BF16",
             #[cfg(target_arch = "x86_64")]

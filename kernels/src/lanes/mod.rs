@@ -8,6 +8,8 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -16,6 +18,8 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 mod quarter;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use amx::{Amx, BLOCK_ROWS, BlockSums, TILE_PAIRS};
 pub use level::{Kernel, Level};
 
 /// Values that are worked on at once.
@@ -25,6 +29,11 @@ pub(super) const LANES: usize = 16;
 pub fn filled(count: usize) -> usize {
     count.next_multiple_of(LANES)
 }
+
+/// Two bf16 of each lane, in a cache line of their own.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub struct Line(pub [u16; 2 * LANES]);
 
 /// The operations of one level. `f16` and `bf16` values are passed as their bits.
 pub trait Lanes: Copy + Send + Sync {
