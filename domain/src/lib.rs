@@ -7,6 +7,7 @@
 //! - [`segment`]: the one shape all of them produce.
 //!
 //! Preparing text for the models:
+//! - [`redaction`]: personal data, found and taken out;
 //! - [`sentences`]: sentence borders;
 //! - [`chunking`]: packing segments into model-sized ranges.
 //!
@@ -18,6 +19,7 @@ pub mod chunking;
 pub mod email;
 pub mod error;
 pub mod paragraphs;
+pub mod redaction;
 pub mod segment;
 pub mod sentences;
 pub mod transcript;

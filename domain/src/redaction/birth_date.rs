@@ -1,0 +1,36 @@
+//! Dates of birth: a date behind words that say so.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::{Finding, PiiKind, labels};
+
+/// Characters between such words and the date.
+const REACH: usize = 40;
+
+static DATE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"(?i)\b(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/. ]\d{1,2}[-/. ](?:\d{4}|\d{2})",
+        r"|(?:\d{1,2}(?:st|nd|rd|th|\.)? (?:of )?)?",
+        r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?",
+        r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?(?: \d{1,2}(?:st|nd|rd|th)?)?(?:,? \d{4})?)\b"
+    ))
+    .expect("is a pattern")
+});
+
+static LABEL: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)\b(?:born|birth ?da(?:y|te)|date of birth|d\.?o\.?b\b|geboren|né\(?e?\)? le|nacid[oa])[^\d\n]*$")
+        .expect("is a pattern")
+});
+
+pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
+    let dates = DATE.find_iter(text).filter(|date| {
+        let has_digits = date.as_str().bytes().any(|byte| byte.is_ascii_digit());
+        has_digits && LABEL.is_match(labels::before(text, date.start(), REACH))
+    });
+    found.extend(dates.map(|date| Finding {
+        kind: PiiKind::BirthDate,
+        bytes: date.range(),
+    }));
+}
