@@ -1,0 +1,73 @@
+//! Reads documents as Markdown: headings, paragraphs, lists and tables are kept, looks are not.
+//!
+//! - [`format`](mod@format): which format a file has, by its content and name
+//! - [`limits`]: what a document may cost
+//! - `pdf`, `docx`, `pptx`, `opendocument`, `spreadsheet`, `epub`, `html`, `rtf`, `delimited`: a format each
+//! - `markdown`: what they write
+//! - `archive`, `xml`, `encoding`: what several of them need
+//!
+//! Documents come from outside: every reader ends in a text or an error of a class that tells what to do. A
+//! reader may still use much time or memory, or panic inside a library, so it belongs into a process of its own.
+
+mod archive;
+mod delimited;
+mod docx;
+mod encoding;
+mod epub;
+mod error;
+pub mod format;
+mod html;
+pub mod limits;
+mod markdown;
+mod opendocument;
+mod pdf;
+mod pptx;
+mod rtf;
+mod spreadsheet;
+mod xml;
+
+pub use error::DocumentError;
+pub use format::DocumentFormat;
+pub use limits::Limits;
+
+/// A document as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    pub format: DocumentFormat,
+    /// As the file's own description or its first heading names it.
+    pub title: Option<String>,
+    /// CommonMark with tables as in GitHub's.
+    pub markdown: String,
+}
+
+/// Reads a document of a known format.
+pub fn read(
+    content: &[u8],
+    format: DocumentFormat,
+    limits: &Limits,
+) -> Result<Document, DocumentError> {
+    limits.check_file(content.len())?;
+    let markdown = match format {
+        DocumentFormat::Pdf => pdf::read(content, limits)?,
+        DocumentFormat::Docx => docx::read(content, limits)?,
+        DocumentFormat::Pptx => pptx::read(content, limits)?,
+        DocumentFormat::Odt => opendocument::read(content, limits)?,
+        DocumentFormat::Xlsx | DocumentFormat::Xls | DocumentFormat::Ods => {
+            spreadsheet::read(content, format, limits)?
+        }
+        DocumentFormat::Epub => epub::read(content, limits)?,
+        DocumentFormat::Html => html::read(content)?,
+        DocumentFormat::Rtf => rtf::read(content, limits)?,
+        DocumentFormat::Csv => delimited::read(content)?,
+        DocumentFormat::Markdown | DocumentFormat::Text => encoding::decode(content)?,
+    };
+    limits.check_text(markdown.len())?;
+    if !markdown.chars().any(char::is_alphanumeric) {
+        return Err(DocumentError::NoText);
+    }
+    Ok(Document {
+        format,
+        title: markdown::first_heading(&markdown),
+        markdown,
+    })
+}
