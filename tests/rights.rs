@@ -7,7 +7,7 @@ use tests::session::Session;
 use tests::world;
 
 /// Tables without customer data; all others have row-level security forced.
-const OPEN_TABLES: [&str; 7] = [
+const OPEN_TABLES: [&str; 8] = [
     "team",
     "rep",
     "team_member",
@@ -15,6 +15,7 @@ const OPEN_TABLES: [&str; 7] = [
     "embedding_set",
     "model",
     "adapter",
+    "redaction_policy",
 ];
 
 /// Tables whose rows belong to an interaction or account, with the path to the owner.

@@ -12,16 +12,36 @@ pub fn split_paragraphs(text: &str) -> Result<Vec<Segment>, ParagraphError> {
     split_paragraphs_of(text, None)
 }
 
+/// Splits Markdown into one segment per block; ranges are characters of `text`. Lines of a block stay lines, so that
+/// a table can be read; the lines that only rule off its head are left out.
+pub fn split_markdown(text: &str) -> Result<Vec<Segment>, ParagraphError> {
+    let is_rule =
+        |line: &str| line.starts_with('|') && line.trim_matches(['|', '-', ':', ' ']).is_empty();
+    split(text, None, |block| {
+        let lines = block.lines().map(collapse_whitespace);
+        let lines: Vec<String> = lines.filter(|line| !is_rule(line)).collect();
+        lines.join("\n")
+    })
+}
+
 /// Like [`split_paragraphs`], all by one writer.
 pub(crate) fn split_paragraphs_of(
     text: &str,
     writer: Option<&str>,
 ) -> Result<Vec<Segment>, ParagraphError> {
+    split(text, writer, collapse_whitespace)
+}
+
+fn split(
+    text: &str,
+    writer: Option<&str>,
+    clean: impl Fn(&str) -> String,
+) -> Result<Vec<Segment>, ParagraphError> {
     let mut segments = SegmentList::new(text);
     for paragraph in paragraph_ranges(text) {
         let raw = RawSegment {
             speaker: writer.map(str::to_owned),
-            content: collapse_whitespace(&text[paragraph.clone()]),
+            content: clean(&text[paragraph.clone()]),
             bytes: paragraph,
             start_ms: None,
             end_ms: None,

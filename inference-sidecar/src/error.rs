@@ -81,6 +81,8 @@ pub enum Error {
     #[error("the caller left")]
     Cancelled,
 
+    #[error("a document's reader could not be run")]
+    DocumentReader { source: std::io::Error },
     #[error("could not read {path:?}")]
     ReadFile {
         path: PathBuf,

@@ -9,6 +9,7 @@
 //! - [`catalog`]: what is served: each model's card, tokenizer and queue
 //! - [`scheduler`]: admission, queues, workers, sampling; knows no tensors
 //! - [`router`]: models that other servers run
+//! - [`documents`]: files as Markdown, each in a process of its own
 //! - [`text`]: tokenizers, chat templates, chunks; knows no tensors
 //! - [`bench`]: drives a running server and measures it
 //! - [`models`]: the model traits, what implements them, weights
@@ -22,6 +23,7 @@ pub mod adapters;
 pub mod bench;
 pub mod catalog;
 pub mod config;
+pub mod documents;
 pub mod error;
 pub mod file_bytes;
 pub mod gguf;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use inference_sidecar::config::{self, Action, CommandLine, Config, DEFAULT_FILE};
-use inference_sidecar::{bench, readiness, server, telemetry, threads};
+use inference_sidecar::{bench, documents, readiness, server, telemetry, threads};
 use tikv_jemallocator::Jemalloc;
 
 /// Gives back within seconds what a burst of requests took; that of glibc keeps most of it.
@@ -26,6 +26,7 @@ fn main() -> anyhow::Result<()> {
             print!("{DEFAULT_FILE}");
             Ok(())
         }
+        Action::ReadDocument(arguments) => documents::run(&arguments),
         Action::Bench(arguments) => block_on(bench::run(arguments)),
     }
 }

@@ -2,7 +2,8 @@
 # Measures the engines beside llama.cpp, ONNX Runtime and candle, all in turn, on this machine, which should be
 # idle (about an hour), and writes docs/benchmarks.md. SALESAI_BENCH_CANDLE=0 leaves candle out, whose release
 # build takes many minutes; SALESAI_BENCH_LARGE=0 the file of Llama 3.1 8B's shape, which takes 4.5 GB;
-# SALESAI_BENCH_ONLY=clients makes one section of the page anew (see bench.py).
+# SALESAI_BENCH_ONLY=clients makes one section of the page anew (see bench.py); SALESAI_BENCH_PAGE=docs/benchmarks-amx.md
+# writes another page, for another machine.
 . "$(dirname "$0")/env.sh"
 . "$(dirname "$0")/llama_cpp.sh"
 
@@ -31,9 +32,10 @@ if [ "${SALESAI_BENCH_LARGE:-1}" != 0 ]; then
     fi
     options+=(--large "$large")
 fi
+page=${SALESAI_BENCH_PAGE:-docs/benchmarks.md}
 measure() {
     "$venv/bin/python" inference-sidecar/reference/peers/bench.py "$target/debug/examples" "$language_file" \
-        "$embedding_dir" "$root/../shared/data" docs/benchmarks.md "${options[@]}" "$@"
+        "$embedding_dir" "$root/../shared/data" "$page" "${options[@]}" "$@"
 }
 
 only=${SALESAI_BENCH_ONLY:-}
@@ -52,4 +54,4 @@ case $only in
     PGHOST=$sockets PGPORT=5432 PGUSER=postgres measure --only sharing --postgres "$pg18/bin"
     ;;
 esac
-say "Written: docs/benchmarks.md"
+say "Written: $page"

@@ -19,7 +19,7 @@ main() {
 
 build() { "$here/packages.sh" && "$here/fetch.sh" && "$here/build.sh" sidecar 16 18; }
 
-unit_tests() { cargo test --no-fail-fast -p domain -p proto -p kernels -p inference-sidecar -p connectors; }
+unit_tests() { cargo test --no-fail-fast -p domain -p documents -p proto -p kernels -p inference-sidecar -p connectors; }
 
 # layer <name> <command>: the runner's result line of the last layer is held back for the end of the output.
 layer() {

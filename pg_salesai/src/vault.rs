@@ -151,16 +151,33 @@ impl MasterKey {
     }
 }
 
-/// The row of `salesai.raw_payload` that a ciphertext belongs to.
+/// The row that a ciphertext belongs to: of `salesai.raw_payload`, or of `salesai.segment`.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     pub interaction_id: i64,
     pub version: i32,
+    pub part: Part,
+}
+
+/// What of the version it is.
+#[derive(Debug, Clone, Copy)]
+pub enum Part {
+    Payload,
+    /// The text that was read from a document.
+    Text,
+    /// The segment at this position.
+    Segment(i32),
 }
 
 impl Row {
     fn context(self) -> Vec<u8> {
-        format!("payload {} {}", self.interaction_id, self.version).into_bytes()
+        let (interaction, version) = (self.interaction_id, self.version);
+        match self.part {
+            Part::Payload => format!("payload {interaction} {version}"),
+            Part::Text => format!("text {interaction} {version}"),
+            Part::Segment(position) => format!("segment {interaction} {version} {position}"),
+        }
+        .into_bytes()
     }
 }
 

@@ -198,6 +198,25 @@ impl SidecarClient {
             .generation)
     }
 
+    /// A document as Markdown, or why it has none.
+    pub async fn read_document(
+        &mut self,
+        header: model::DocumentHeader,
+        content: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<wire::ReadDocumentResponse, ClientError> {
+        use wire::read_document_request::Part;
+        let header = tokio_stream::once(Part::Header(header.into()));
+        let parts: Vec<Part> = content
+            .chunks(limits::DOCUMENT_PART_BYTES)
+            .map(|part| Part::Content(part.to_vec()))
+            .collect();
+        let messages = header.chain(tokio_stream::iter(parts));
+        let messages = messages.map(|part| wire::ReadDocumentRequest { part: Some(part) });
+        let request = with_deadline(messages, deadline);
+        answer(deadline, self.inner.read_document(request)).await
+    }
+
     /// Drops an adapter from the sidecar's memory.
     pub async fn unload_adapter(
         &mut self,

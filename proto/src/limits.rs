@@ -44,6 +44,15 @@ pub const ADAPTER_BYTES_MAX: u64 = 1 << 30;
 pub const ADAPTER_CONFIG_BYTES_MAX: usize = 64 << 10;
 /// Bytes of one part of an adapter's file.
 pub const ADAPTER_PART_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a document.
+pub const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of a part of it, as the client sends it.
+pub const DOCUMENT_PART_BYTES: usize = 1 << 20;
+/// Bytes of its text.
+pub const DOCUMENT_TEXT_BYTES_MAX: usize = 12 << 20;
+/// Bytes of its file's name, and of its media type.
+pub const FILE_NAME_BYTES_MAX: usize = 1024;
+pub const MEDIA_TYPE_BYTES_MAX: usize = 256;
 /// Bytes of one gRPC message either way: a full batch of texts or vectors, with room to spare.
 pub const MESSAGE_SIZE_MAX: usize = 16 << 20;
 

@@ -169,6 +169,14 @@ pub struct AdapterHeader {
     pub config_json: String,
 }
 
+/// What precedes the bytes of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentHeader {
+    pub file_name: String,
+    /// May be empty.
+    pub media_type: String,
+}
+
 impl Sampling {
     /// The likeliest text, reproducible by nature.
     pub const GREEDY: Self = Self {
@@ -541,6 +549,39 @@ impl From<GenerationRequest> for wire::GenerateRequest {
             priority: wire::Priority::from(request.priority).into(),
             caller: request.caller.name,
             cache_salt: request.caller.cache_salt,
+        }
+    }
+}
+
+impl TryFrom<wire::DocumentHeader> for DocumentHeader {
+    type Error = InvalidRequest;
+
+    fn try_from(header: wire::DocumentHeader) -> Result<Self, InvalidRequest> {
+        let wire::DocumentHeader {
+            file_name,
+            media_type,
+        } = header;
+        check_size("file_name", file_name.len(), limits::FILE_NAME_BYTES_MAX)?;
+        check_size("media_type", media_type.len(), limits::MEDIA_TYPE_BYTES_MAX)?;
+        if [&file_name, &media_type]
+            .iter()
+            .any(|text| text.contains('\0'))
+        {
+            let (field, expected) = ("file_name", "without NUL");
+            return Err(InvalidRequest::Value { field, expected });
+        }
+        Ok(Self {
+            file_name,
+            media_type,
+        })
+    }
+}
+
+impl From<DocumentHeader> for wire::DocumentHeader {
+    fn from(header: DocumentHeader) -> Self {
+        Self {
+            file_name: header.file_name,
+            media_type: header.media_type,
         }
     }
 }

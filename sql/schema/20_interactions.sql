@@ -22,6 +22,7 @@ create table salesai.interaction (
     properties jsonb not null default '{}',
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
+    redacted_kinds text[],
     unique (source, external_id)
 );
 create index interaction_account_index on salesai.interaction (account_id, occurred_at);
@@ -32,6 +33,7 @@ create index interaction_processed_index on salesai.interaction (processed_at);
 comment on table salesai.interaction is
     'One call, email, meeting, note, document or CRM activity. version counts changed payloads of the same (source, external_id)';
 comment on column salesai.interaction.content_hash is 'SHA-256 of the payload of the present version';
+comment on column salesai.interaction.redacted_kinds is 'Kinds of personal data that were looked for in the present version; NULL before 0.3.0';
 comment on column salesai.interaction.thread_key is 'E-mails: Message-ID that the thread started with';
 
 create table salesai.data_key (
@@ -48,9 +50,12 @@ create table salesai.raw_payload (
     byte_count bigint not null,
     ciphertext bytea not null,
     created_at timestamptz not null default now(),
+    text_ciphertext bytea,
     primary key (interaction_id, version)
 );
-alter table salesai.raw_payload alter column ciphertext set storage external;
+alter table salesai.raw_payload alter column ciphertext set storage external, alter column text_ciphertext set storage external;
+comment on column salesai.raw_payload.text_ciphertext is
+    'Documents: the text that was read from it, as Markdown, deflated and encrypted; segment offsets count its characters. NULL until it is read';
 comment on table salesai.raw_payload is 'What arrived, byte for byte: deflated, then encrypted under the data key; every version is kept';
 
 create table salesai.participant (
@@ -78,7 +83,14 @@ create table salesai.segment (
     start_ms bigint,
     end_ms bigint,
     content text not null,
+    redactions integer[],
+    sealed bytea,
     unique (interaction_id, version, position)
 );
+alter table salesai.segment alter column sealed set storage external;
 comment on table salesai.segment is
     'Utterances (one caption cue, line or paragraph). start_char and end_char are Unicode character offsets into the original text, end excluded; turn numbers runs of one speaker. Segments of old versions stay, so that old citations keep their place';
+comment on column salesai.segment.content is 'What was said, personal data replaced as salesai.redaction_policy has it: what search and models read';
+comment on column salesai.segment.redactions is
+    'Where content differs from what was said, in characters: start and end there, start and end in content, for each place; NULL where it does not';
+comment on column salesai.segment.sealed is 'What was said, where content differs: deflated, then encrypted under the data key (salesai.original_segment)';

@@ -56,6 +56,7 @@ declare
     account_id bigint := salesai.resolve_account(nullif(item ->> 'account', ''));
     opportunity_id bigint := salesai.resolve_opportunity(nullif(item ->> 'opportunity', ''));
     payload_hash bytea := sha256(payload);
+    kinds text[] := salesai.redacted_kinds(item ->> 'source');
     owner_id bigint;
     owner_team_id bigint;
     data_key bytea;
@@ -71,11 +72,12 @@ begin
 
     -- The insert takes the row's lock even when it changes nothing, so two writers of one key take turns.
     insert into salesai.interaction as i (source, external_id, kind, account_id, opportunity_id, owner_rep_id,
-        team_id, occurred_at, duration_ms, subject, thread_key, content_hash, properties)
+        team_id, occurred_at, duration_ms, subject, thread_key, content_hash, properties, redacted_kinds)
     values (item ->> 'source', item ->> 'external_id', item ->> 'kind', account_id, opportunity_id,
         case when account_id is null then salesai.reader_rep_id() else owner_id end, owner_team_id,
         (item ->> 'occurred_at')::timestamptz, (item ->> 'duration_ms')::bigint,
-        item ->> 'subject', item ->> 'thread_key', payload_hash, coalesce(item -> 'properties', '{}'))
+        salesai.redact_text(item ->> 'subject', kinds, '{}'), item ->> 'thread_key', payload_hash,
+        coalesce(item -> 'properties', '{}'), kinds)
     on conflict (source, external_id) do update set updated_at = i.updated_at
     returning * into known;
 
@@ -91,7 +93,7 @@ begin
         update salesai.interaction i
         set version = i.version + 1, content_hash = payload_hash, state = 'pending', updated_at = now(),
             duration_ms = (item ->> 'duration_ms')::bigint,
-            subject = coalesce(item ->> 'subject', i.subject),
+            subject = coalesce(salesai.redact_text(item ->> 'subject', kinds, '{}'), i.subject), redacted_kinds = kinds,
             properties = i.properties || coalesce(item -> 'properties', '{}')
         where i.id = known.id
         returning * into known;
@@ -109,11 +111,13 @@ begin
         || (select coalesce(jsonb_agg(distinct jsonb_build_object('name', s ->> 'speaker')), '[]')
             from jsonb_array_elements(item -> 'segments') s where s ->> 'speaker' is not null));
     insert into salesai.segment (interaction_id, version, position, turn, participant_id,
-        start_char, end_char, start_ms, end_ms, content)
-    select known.id, known.version, s.position - 1, (s.value ->> 'turn')::integer, p.id,
+        start_char, end_char, start_ms, end_ms, content, redactions, sealed)
+    select known.id, known.version, r.position, (s.value ->> 'turn')::integer, p.id,
         (s.value ->> 'start_char')::integer, (s.value ->> 'end_char')::integer,
-        (s.value ->> 'start_ms')::bigint, (s.value ->> 'end_ms')::bigint, s.value ->> 'content'
-    from jsonb_array_elements(item -> 'segments') with ordinality s (value, position)
+        (s.value ->> 'start_ms')::bigint, (s.value ->> 'end_ms')::bigint, r.content, r.redactions, r.sealed
+    from jsonb_array_elements(item -> 'segments') with ordinality s (value, number)
+    join salesai.redact_segments(item -> 'segments', kinds, salesai.known_names(account_id, known.id), data_key,
+        known.id, known.version) r on r.position = s.number - 1
     left join salesai.participant p on p.interaction_id = known.id and p.name = s.value ->> 'speaker';
     perform salesai.enqueue(known.id, known.version);
     return known.id;
@@ -201,6 +205,53 @@ end
 $$;
 comment on function salesai.ingest_email(text, text, bytea, text, text, jsonb) is
     'Stores an RFC 5322 message and queues it; returns the interaction id. Without account and opportunity the account comes from the correspondents'' domains. Segment offsets count characters of the decoded body';
+
+create function salesai.ingest_document(
+    source text, external_id text, content bytea, filename text, mime text default null, account text default null,
+    opportunity text default null, occurred_at timestamptz default now(), metadata jsonb default '{}', subject text default null)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if octet_length(content) is null or octet_length(content) = 0 then
+        raise exception 'document is empty' using errcode = '22023';
+    end if;
+    if octet_length(content) > 67108864 then
+        raise exception 'document is too large' using errcode = '54000',
+            detail = format('It has %s bytes; at most 67108864 are read.', octet_length(content)),
+            hint = 'Split it and ingest the parts under external ids of their own.';
+    end if;
+    if coalesce(filename, '') = '' or octet_length(filename) > 1024 or octet_length(mime) > 256 then
+        raise exception 'filename must have 1 to 1024 bytes, mime at most 256' using errcode = '22023';
+    end if;
+    return salesai.store_interaction(
+        jsonb_build_object(
+            'kind', 'document', 'source', source, 'external_id', external_id, 'account', account,
+            'opportunity', opportunity, 'occurred_at', occurred_at, 'subject', coalesce(subject, filename),
+            'properties', coalesce(metadata, '{}') || jsonb_build_object('filename', filename),
+            'media_type', coalesce(mime, ''), 'segments', '[]'::jsonb),
+        content);
+end
+$$;
+comment on function salesai.ingest_document(text, text, bytea, text, text, text, text, timestamptz, jsonb, text) is
+    'Stores a document (PDF, DOCX, PPTX, XLSX, XLS, ODS, ODT, EPUB, RTF, HTML, CSV, Markdown, text; at most 64 MiB) and queues it; returns the interaction id. Its text is read by the worker; one that has none fails with the reason in salesai.pipeline_errors';
+
+create function salesai.document_text(interaction_id bigint, version integer default null) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.redact_text(
+        salesai.unseal_text(r.text_ciphertext, d.wrapped_key, r.interaction_id, r.version),
+        salesai.hidden_kinds(), salesai.known_names(i.account_id, i.id))
+    from salesai.raw_payload r
+    join salesai.interaction i on i.id = r.interaction_id
+    join salesai.data_key d on d.interaction_id = r.interaction_id
+    where r.interaction_id = $1 and ($2 is null or r.version = $2)
+    order by r.version desc limit 1
+$$;
+comment on function salesai.document_text(bigint, integer) is
+    'The text of a document as Markdown, without the kinds of personal data that a policy hides from the caller''s role; NULL when it is not read yet or the caller may not see it. Segment offsets count its characters';
 
 create function salesai.original(interaction_id bigint, version integer default null) returns bytea
 language sql stable

@@ -52,6 +52,62 @@ as $$
 $$;
 comment on function salesai.claim_jobs(integer, integer) is 'Leases due jobs to this backend';
 
+create function salesai.parse_markdown(content text) returns jsonb
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'parse_markdown_wrapper';
+comment on function salesai.parse_markdown(text) is 'Segments of a document: headings, paragraphs, lists and tables';
+
+create function salesai.unread_document(interaction_id bigint, version integer)
+returns table (file_name text, media_type text, content bytea)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select i.properties ->> 'filename', r.media_type,
+        salesai.unseal(r.ciphertext, d.wrapped_key, r.interaction_id, r.version)
+    from salesai.interaction i
+    join salesai.raw_payload r on r.interaction_id = i.id and r.version = $2
+    join salesai.data_key d on d.interaction_id = i.id
+    where i.id = $1 and i.kind = 'document' and r.text_ciphertext is null
+$$;
+comment on function salesai.unread_document(bigint, integer) is 'The document of a job whose text is not read yet';
+
+-- Returns false when the lease was lost: then nothing is written.
+create function salesai.store_document(job_id bigint, lease_token uuid, media_type text, title text, markdown text) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    item record;
+begin
+    select j.interaction_id as id, j.version, i.account_id, i.redacted_kinds as kinds, d.wrapped_key into item
+    from salesai.job j
+    join salesai.interaction i on i.id = j.interaction_id
+    join salesai.data_key d on d.interaction_id = i.id
+    where j.id = $1 and j.state = 'running' and j.lease_token = $2
+    for update of j;
+    if not found then
+        return false;
+    end if;
+    update salesai.raw_payload r
+    set text_ciphertext = salesai.seal_text(markdown, item.wrapped_key, item.id, item.version),
+        media_type = store_document.media_type
+    where r.interaction_id = item.id and r.version = item.version;
+    update salesai.interaction i
+    set subject = salesai.redact_text(title, item.kinds, '{}')
+    where i.id = item.id and title <> '' and i.subject = i.properties ->> 'filename';
+    with parsed as materialized (select salesai.parse_markdown(markdown) as segments)
+    insert into salesai.segment (interaction_id, version, position, turn, start_char, end_char, content, redactions, sealed)
+    select item.id, item.version, r.position, (s.value ->> 'turn')::integer, (s.value ->> 'start_char')::integer,
+        (s.value ->> 'end_char')::integer, r.content, r.redactions, r.sealed
+    from parsed p, jsonb_array_elements(p.segments) with ordinality s (value, number),
+        lateral salesai.redact_segments(p.segments, item.kinds, salesai.known_names(item.account_id, item.id),
+            item.wrapped_key, item.id, item.version) r
+    where r.position = s.number - 1;
+    return true;
+end
+$$;
+comment on function salesai.store_document(bigint, uuid, text, text, text) is
+    'Writes the text of a leased job''s document and its segments, all or nothing; false when the lease was lost';
+
 create function salesai.job_segments(interaction_id bigint, version integer)
 returns table (heading text, "position" integer, turn integer, speaker text, start_char integer, end_char integer, content text)
 language sql stable

@@ -8,6 +8,8 @@ grant execute on all functions in schema salesai to
     salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.create_embedding_set(text, text, integer), salesai.activate_embedding_set(bigint)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
+revoke execute on function salesai.apply_redaction(text, integer)
+    from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- Everybody may use an adapter, which loads it; only an administrator decides which there are.
 revoke execute on function
     salesai.register_model(text, text, text, text, integer, integer), salesai.register_models(), salesai.base_model(text),
@@ -24,7 +26,7 @@ grant select on
     salesai.opportunity, salesai.opportunity_stage_history, salesai.interaction, salesai.participant,
     salesai.segment, salesai.chunk, salesai.embedding_set, salesai.job, salesai.job_error, salesai.insight,
     salesai.citation, salesai.call_metrics, salesai.queue_status, salesai.pipeline_errors, salesai.sidecar_status,
-    salesai.model, salesai.adapter, salesai.models, salesai.adapters
+    salesai.model, salesai.adapter, salesai.models, salesai.adapters, salesai.redaction_policy
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 grant insert on salesai.insight, salesai.citation
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
@@ -39,8 +41,11 @@ grant insert, update on salesai.interaction, salesai.participant, salesai.segmen
 grant insert, update on salesai.team, salesai.rep, salesai.account, salesai.contact, salesai.opportunity,
     salesai.opportunity_stage_history, salesai.chunk to salesai_admin, salesai_gateway;
 grant insert, update, delete on salesai.team_member to salesai_admin, salesai_gateway;
-grant insert, update, delete on salesai.principal to salesai_admin;
+grant insert, update, delete on salesai.principal, salesai.redaction_policy to salesai_admin;
 
 grant select, insert, update, delete on salesai.job, salesai.chunk to salesai_worker;
+grant select, update on salesai.raw_payload to salesai_worker;
+grant select on salesai.data_key to salesai_worker;
+grant insert on salesai.segment to salesai_worker;
 grant select, insert on salesai.job_error to salesai_worker;
 grant update on salesai.interaction to salesai_worker;

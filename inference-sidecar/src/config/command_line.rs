@@ -11,6 +11,7 @@ use super::{
     Quantization, bounds,
 };
 use crate::bench::BenchArguments;
+use crate::documents::ReadDocumentArguments;
 
 /// Model server of salesai: embeddings and generation over gRPC on a Unix socket.
 ///
@@ -38,6 +39,8 @@ pub enum Action {
     PrintConfig,
     /// Measure a running server.
     Bench(BenchArguments),
+    /// Read the document on standard input.
+    ReadDocument(ReadDocumentArguments),
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -46,6 +49,9 @@ enum Command {
     Serve(Box<ServeArguments>),
     /// Drive a running server and print its latency and throughput.
     Bench(BenchArguments),
+    /// Read the document on standard input and write its text as JSON: what the server starts for each document.
+    #[command(hide = true)]
+    ReadDocument(ReadDocumentArguments),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -152,6 +158,7 @@ impl CommandLine {
     pub fn action(self) -> Result<Action, ConfigError> {
         match self.command {
             Some(Command::Bench(bench)) => Ok(Action::Bench(bench)),
+            Some(Command::ReadDocument(document)) => Ok(Action::ReadDocument(document)),
             Some(Command::Serve(serve)) => serve.action(),
             None => self.serve.action(),
         }

@@ -1,6 +1,7 @@
 //! gRPC in, domain out: parses requests once, finds the model, hands the work to the scheduler.
 
 mod adapters;
+mod documents;
 mod embed;
 mod generate;
 mod request;
@@ -17,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::adapters::AdapterRegistry;
 use crate::catalog::Catalog;
+use crate::documents::DocumentPool;
 use crate::error::Error;
 use crate::metrics::{Metrics, Rejection};
 use crate::readiness::Readiness;
@@ -42,6 +44,7 @@ struct Shared {
     metrics: Metrics,
     router: Router,
     text_pool: TextPool,
+    documents: DocumentPool,
 }
 
 impl Service {
@@ -53,6 +56,7 @@ impl Service {
             catalog: OnceLock::new(),
             adapters: OnceLock::new(),
             text_pool: TextPool::new(counters.clone()),
+            documents: DocumentPool::default(),
             counters,
             metrics,
             router,
@@ -188,5 +192,14 @@ impl InferenceService for Service {
         _: Request<wire::ListAdaptersRequest>,
     ) -> Result<Response<wire::ListAdaptersResponse>, Status> {
         self.answer(self.adapters())
+    }
+
+    async fn read_document(
+        &self,
+        request: Request<Streaming<wire::ReadDocumentRequest>>,
+    ) -> Result<Response<wire::ReadDocumentResponse>, Status> {
+        Ok(Response::new(
+            self.receive_document(request.into_inner()).await?,
+        ))
     }
 }

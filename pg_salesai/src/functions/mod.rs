@@ -9,4 +9,5 @@ mod insight;
 mod models;
 mod operations;
 mod parsing;
+mod redaction;
 mod vault;

@@ -23,6 +23,12 @@ fn parse_email(message: &[u8]) -> Result<JsonB, ErrorReport> {
 }
 
 #[pg_extern(sql = "")]
+fn parse_markdown(content: &str) -> Result<JsonB, ErrorReport> {
+    let segments = paragraphs::split_markdown(content).map_err(Error::from)?;
+    Ok(JsonB(segments_json(&segments)))
+}
+
+#[pg_extern(sql = "")]
 fn parse_note(body: &str) -> Result<JsonB, ErrorReport> {
     Ok(JsonB(note_json(body)?))
 }

@@ -4,7 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::error::Error;
-use crate::vault::{MasterKey, Row, VaultError};
+use crate::vault::{MasterKey, Part, Row, VaultError};
 
 #[pg_extern(sql = "")]
 fn new_data_key(interaction_id: i64) -> Result<Vec<u8>, ErrorReport> {
@@ -23,6 +23,7 @@ fn seal(
     let row = Row {
         interaction_id,
         version,
+        part: Part::Payload,
     };
     Ok(master_key()?
         .seal(payload, wrapped_key, row)
@@ -39,10 +40,64 @@ fn unseal(
     let row = Row {
         interaction_id,
         version,
+        part: Part::Payload,
     };
     Ok(master_key()?
         .unseal(ciphertext, wrapped_key, row)
         .map_err(Error::from)?)
+}
+
+#[pg_extern(sql = "")]
+fn seal_text(
+    content: &str,
+    wrapped_key: &[u8],
+    interaction_id: i64,
+    version: i32,
+) -> Result<Vec<u8>, ErrorReport> {
+    let row = Row {
+        interaction_id,
+        version,
+        part: Part::Text,
+    };
+    Ok(master_key()?
+        .seal(content.as_bytes(), wrapped_key, row)
+        .map_err(Error::from)?)
+}
+
+#[pg_extern(sql = "")]
+fn unseal_text(
+    sealed: &[u8],
+    wrapped_key: &[u8],
+    interaction_id: i64,
+    version: i32,
+) -> Result<String, ErrorReport> {
+    let row = Row {
+        interaction_id,
+        version,
+        part: Part::Text,
+    };
+    Ok(unsealed_text(sealed, wrapped_key, row)?)
+}
+
+#[pg_extern(sql = "")]
+fn unseal_segment(
+    sealed: &[u8],
+    wrapped_key: &[u8],
+    interaction_id: i64,
+    version: i32,
+    position: i32,
+) -> Result<String, ErrorReport> {
+    let row = Row {
+        interaction_id,
+        version,
+        part: Part::Segment(position),
+    };
+    Ok(unsealed_text(sealed, wrapped_key, row)?)
+}
+
+fn unsealed_text(sealed: &[u8], wrapped_key: &[u8], row: Row) -> Result<String, Error> {
+    let content = master_key()?.unseal(sealed, wrapped_key, row)?;
+    Ok(String::from_utf8(content).map_err(|_| VaultError::Corrupted)?)
 }
 
 #[pg_extern(sql = "")]

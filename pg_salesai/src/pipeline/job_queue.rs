@@ -1,8 +1,10 @@
 //! The queue's SQL functions (`sql/schema/60_pipeline.sql`), called in whatever transaction is open.
 
 use pgrx::{JsonB, Spi, Uuid};
+use proto::wire::ReadDocumentResponse;
 
 use super::indexing::{Index, JobSegment};
+use super::reading::JobDocument;
 use crate::error::Error;
 
 /// A leased job.
@@ -34,6 +36,47 @@ pub fn claim(jobs_max: i32, lease_ms: i32) -> Result<Vec<Job>, Error> {
         }
         Ok(jobs)
     })
+}
+
+/// The document that is not read yet; None for all other jobs.
+pub fn unread_document(job: &Job) -> Result<Option<JobDocument>, Error> {
+    // A schema of before 0.3.0 has no documents.
+    const HAS_DOCUMENTS: &str =
+        "select to_regprocedure('salesai.unread_document(bigint, integer)') is not null";
+    if Spi::get_one::<bool>(HAS_DOCUMENTS)? != Some(true) {
+        return Ok(None);
+    }
+    Spi::connect(|client| {
+        let rows = client.select(
+            "select * from salesai.unread_document($1, $2)",
+            None,
+            &[job.interaction_id.into(), job.version.into()],
+        )?;
+        let mut documents = Vec::new();
+        for row in rows {
+            documents.push(JobDocument {
+                file_name: row.get(1)?.unwrap_or_default(),
+                media_type: row.get(2)?.unwrap_or_default(),
+                content: row.get(3)?.unwrap_or_default(),
+            });
+        }
+        Ok(documents.pop())
+    })
+}
+
+/// False when the lease was lost; then nothing was written.
+pub fn store_document(job: &Job, text: &ReadDocumentResponse) -> Result<bool, Error> {
+    let stored = Spi::get_one_with_args::<bool>(
+        "select salesai.store_document($1, $2, $3, $4, $5)",
+        &[
+            job.id.into(),
+            job.lease_token.into(),
+            text.media_type.as_str().into(),
+            text.title.as_str().into(),
+            text.markdown.as_str().into(),
+        ],
+    )?;
+    Ok(stored.unwrap_or(false))
 }
 
 pub fn segments(job: &Job) -> Result<Vec<JobSegment>, Error> {

@@ -4,6 +4,7 @@
 pub mod embedding;
 mod indexing;
 mod job_queue;
+mod reading;
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::config;
 use crate::error::Error;
 use crate::sidecar::Deadline;
 use job_queue::Job;
+use reading::Reading;
 
 /// How long a job waits after the sidecar could not take it, where the sidecar does not say.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -149,27 +151,66 @@ fn run_job(
     priority: Priority,
     deadline: &impl Fn() -> Deadline,
 ) -> Outcome {
-    let segments = match transactions.run(|| job_queue::segments(job)) {
-        Ok(Ok(segments)) => segments,
-        Ok(Err(error)) => return failed("record_temporary", "load", error.to_string()),
-        Err(error) => return failed("record_temporary", "load", error.message),
+    if let Err(outcome) = read_document(transactions, job, deadline) {
+        return outcome;
+    }
+    let segments = match load(transactions, || job_queue::segments(job)) {
+        Ok(segments) => segments,
+        Err(outcome) => return outcome,
     };
     match indexing::index(&segments, priority, deadline) {
         Ok(index) => Outcome::Indexed(index),
-        Err(Error::Sidecar(ClientError::Overloaded {
-            retry_after_ms: Some(ms),
-        })) => {
-            Outcome::Postponed(Duration::from_millis(ms).clamp(RETRY_PAUSE_MIN, RETRY_PAUSE_MAX))
-        }
-        Err(Error::Sidecar(
-            ClientError::Unavailable { .. }
-            | ClientError::DeadlineExceeded
-            | ClientError::Overloaded { .. },
-        )) => Outcome::Postponed(RETRY_PAUSE),
         Err(error @ Error::Embedding { .. }) => {
             failed("record_permanent", "embed", error.to_string())
         }
-        Err(error) => failed("record_temporary", "embed", error.to_string()),
+        Err(error) => postponed_or_failed("embed", &error),
+    }
+}
+
+/// Reads the document of a job that has one, and stores its segments: a step of its own, which a job that fails
+/// later need not take again.
+fn read_document(
+    transactions: &impl Transactions,
+    job: &Job,
+    deadline: &impl Fn() -> Deadline,
+) -> Result<(), Outcome> {
+    let Some(document) = load(transactions, || job_queue::unread_document(job))? else {
+        return Ok(());
+    };
+    let text = match reading::read(document, deadline()) {
+        Ok(Reading::Text(text)) => text,
+        Ok(Reading::Problem(detail)) => return Err(failed("record_permanent", "read", detail)),
+        Err(error) => return Err(postponed_or_failed("read", &error)),
+    };
+    // A lost lease shows again when the job is finished.
+    load(transactions, || job_queue::store_document(job, &text)).map(|_| ())
+}
+
+fn load<T>(
+    transactions: &impl Transactions,
+    body: impl FnOnce() -> Result<T, Error> + UnwindSafe + RefUnwindSafe,
+) -> Result<T, Outcome> {
+    match transactions.run(body) {
+        Ok(Ok(loaded)) => Ok(loaded),
+        Ok(Err(error)) => Err(failed("record_temporary", "load", error.to_string())),
+        Err(error) => Err(failed("record_temporary", "load", error.message)),
+    }
+}
+
+/// What a failed call to the sidecar means for the job.
+fn postponed_or_failed(step: &'static str, error: &Error) -> Outcome {
+    match error {
+        Error::Sidecar(ClientError::Overloaded {
+            retry_after_ms: Some(ms),
+        }) => {
+            Outcome::Postponed(Duration::from_millis(*ms).clamp(RETRY_PAUSE_MIN, RETRY_PAUSE_MAX))
+        }
+        Error::Sidecar(
+            ClientError::Unavailable { .. }
+            | ClientError::DeadlineExceeded
+            | ClientError::Overloaded { .. },
+        ) => Outcome::Postponed(RETRY_PAUSE),
+        error => failed("record_temporary", step, error.to_string()),
     }
 }
 

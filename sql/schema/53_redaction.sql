@@ -1,0 +1,142 @@
+-- Redaction: which kinds of personal data are taken out of what search and models read, by source, and which a
+-- role does not see in originals either. The rules are in domain/src/redaction/.
+
+create function salesai.pii_kinds() returns text[]
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'pii_kinds_wrapper';
+comment on function salesai.pii_kinds() is 'Kinds of personal data that the rules tell apart';
+
+create table salesai.redaction_policy (
+    id bigint generated always as identity primary key,
+    source text,
+    role_name text,
+    kinds text[] not null,
+    unique nulls not distinct (source, role_name),
+    check (source is null or role_name is null),
+    check (kinds <@ salesai.pii_kinds())
+);
+comment on table salesai.redaction_policy is
+    'With a source: the kinds taken out of what arrives from it; with neither: of all other sources; without such a row, all kinds but names, since who said what is what a sales team asks for. With a role: the kinds that it and its members do not see in originals either. salesai.apply_redaction() brings what is stored in line with a change';
+
+create function salesai.redacted_kinds(source text) returns text[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce((select p.kinds from salesai.redaction_policy p
+                     where p.role_name is null and (p.source = $1 or p.source is null)
+                     order by p.source nulls last limit 1),
+                    array_remove(salesai.pii_kinds(), 'name'))
+$$;
+comment on function salesai.redacted_kinds(text) is 'Kinds of personal data taken out of what arrives from this source';
+
+create function salesai.hidden_kinds() returns text[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(array_agg(distinct kind), '{}')
+    from salesai.redaction_policy p, unnest(p.kinds) kind
+    where p.role_name = salesai.current_role_name()
+       -- A superuser counts as a member of every role.
+       or exists (select from pg_roles r, pg_roles me
+                  where r.rolname = p.role_name and me.rolname = salesai.current_role_name() and not me.rolsuper
+                    and pg_has_role(me.oid, r.oid, 'member'))
+$$;
+comment on function salesai.hidden_kinds() is 'Kinds of personal data that the session''s role does not see in originals';
+
+create function salesai.known_names(account_id bigint, interaction_id bigint) returns text[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(array_agg(distinct name), '{}') from (
+        select r.name from salesai.rep r
+        union all
+        select c.name from salesai.contact c where c.account_id = $1
+        union all
+        select p.name from salesai.participant p where p.interaction_id = $2) known (name)
+$$;
+comment on function salesai.known_names(bigint, bigint) is
+    'Names of reps, of the account''s contacts and of who took part: what the kind "name" means there';
+
+create function salesai.redact_text(content text, kinds text[], names text[]) returns text
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'redact_text_wrapper';
+comment on function salesai.redact_text(text, text[], text[]) is 'The text with personal data of these kinds replaced by [kind]';
+
+create function salesai.redact(content text, kinds text[] default null, names text[] default '{}') returns text
+language sql stable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$ select salesai.redact_text(content, coalesce(kinds, salesai.redacted_kinds(null)), names) $$;
+comment on function salesai.redact(text, text[], text[]) is
+    'The text with personal data replaced by [kind]; kinds: default those that salesai.redaction_policy has for sources without a row of their own; names: what the kind "name" looks for';
+
+create function salesai.redact_segments(
+    segments jsonb, kinds text[], names text[], wrapped_key bytea, interaction_id bigint, version integer)
+returns table ("position" integer, content text, redactions integer[], sealed bytea)
+language c volatile strict parallel safe as 'MODULE_PATHNAME', 'redact_segments_wrapper';
+comment on function salesai.redact_segments(jsonb, text[], text[], bytea, bigint, integer) is
+    'What is stored of segments ([{content}], positions from 0): redacted, with the places and the sealed original where that changed something';
+
+create function salesai.unseal_segment(
+    sealed bytea, wrapped_key bytea, interaction_id bigint, version integer, "position" integer) returns text
+language c stable strict parallel safe as 'MODULE_PATHNAME', 'unseal_segment_wrapper';
+comment on function salesai.unseal_segment(bytea, bytea, bigint, integer, integer) is 'Opens a sealed segment';
+
+create function salesai.seal_text(content text, wrapped_key bytea, interaction_id bigint, version integer) returns bytea
+language c volatile strict parallel safe as 'MODULE_PATHNAME', 'seal_text_wrapper';
+comment on function salesai.seal_text(text, bytea, bigint, integer) is 'Deflates and encrypts the text of a document';
+
+create function salesai.unseal_text(sealed bytea, wrapped_key bytea, interaction_id bigint, version integer) returns text
+language c stable strict parallel safe as 'MODULE_PATHNAME', 'unseal_text_wrapper';
+comment on function salesai.unseal_text(bytea, bytea, bigint, integer) is 'Opens the sealed text of a document';
+
+create function salesai.original_segment(segment_id bigint) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.redact_text(
+        coalesce(salesai.unseal_segment(s.sealed, d.wrapped_key, s.interaction_id, s.version, s.position), s.content),
+        salesai.hidden_kinds(), salesai.known_names(i.account_id, i.id))
+    from salesai.segment s
+    join salesai.interaction i on i.id = s.interaction_id
+    left join salesai.data_key d on d.interaction_id = i.id
+    where s.id = $1
+$$;
+comment on function salesai.original_segment(bigint) is
+    'What was said in a segment, without the kinds that a policy hides from the caller''s role; NULL when the caller may not see it, 42501 for roles that may not see originals';
+
+create function salesai.apply_redaction(source text default null, max_interactions integer default 1000) returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    item record;
+    done bigint := 0;
+begin
+    for item in
+        select i.id, i.version, i.account_id, salesai.redacted_kinds(i.source) as kinds
+        from salesai.interaction i
+        where ($1 is null or i.source = $1) and i.redacted_kinds is distinct from salesai.redacted_kinds(i.source)
+        order by i.id
+        limit max_interactions
+        for update skip locked
+    loop
+        update salesai.segment s
+        set content = r.content, redactions = r.redactions, sealed = r.sealed
+        from salesai.data_key d,
+            lateral (select o.version, jsonb_agg(jsonb_build_object('content', coalesce(
+                            salesai.unseal_segment(o.sealed, d.wrapped_key, o.interaction_id, o.version, o.position), o.content))
+                        order by o.position) as segments
+                     from salesai.segment o where o.interaction_id = item.id group by o.version) stored,
+            lateral salesai.redact_segments(stored.segments, item.kinds, salesai.known_names(item.account_id, item.id),
+                d.wrapped_key, item.id, stored.version) r
+        where d.interaction_id = item.id and s.interaction_id = item.id and s.version = stored.version
+          and s.position = r.position;
+        update salesai.interaction i
+        set redacted_kinds = item.kinds, subject = salesai.redact_text(i.subject, item.kinds, '{}'), state = 'pending', updated_at = now()
+        where i.id = item.id;
+        perform salesai.enqueue(item.id, item.version);
+        done := done + 1;
+    end loop;
+    return done;
+end
+$$;
+comment on function salesai.apply_redaction(text, integer) is
+    'Redacts what is stored as the policies are now, of one source or all, at most so many interactions, and queues them for indexing; returns how many. Call it until it returns 0. A subject that was redacted stays so';
