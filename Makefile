@@ -41,7 +41,7 @@ lint: build ## check format, clippy and the shell scripts
 test: ## run every test layer
 	@ops/local/test.sh
 
-fuzz: ## feed damaged model files to their readers, each for FUZZ_SECONDS=60
+fuzz: ## feed damaged files to the readers of models, documents and texts, each for FUZZ_SECONDS=60
 	@ops/local/fuzz.sh
 
 test-upstream: ## route to two real llama.cpp servers and kill one; builds them first (many minutes)

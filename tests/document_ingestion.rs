@@ -80,6 +80,37 @@ fn a_page_is_read() {
     assert_eq!(versions, ["2: Now in plain text."]);
 }
 
+/// Goal: a document that comes with an e-mail is an interaction of the same account, once.
+#[test]
+fn attachments_are_documents() {
+    let mut session = cluster().connect();
+    let message = "From: a@example.com\r\nTo: b@example.com\r\nDate: Mon, 02 Mar 2026 10:00:00 +0000\r\nSubject: prices\r\n\
+        MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n\
+        --b\r\nContent-Type: text/plain\r\n\r\nSee the list.\r\n\
+        --b\r\nContent-Type: text/csv; name=list.csv\r\nContent-Disposition: attachment; filename=list.csv\r\n\r\n\
+        plan,price\r\nstarter,90\r\n\r\n--b--\r\n";
+    let ingest = "select salesai.ingest_email('mail', 'with-list', $1)";
+    let email: i64 = session.one(ingest, &[&message.as_bytes()]);
+    assert_eq!(session.one::<i64>(ingest, &[&message.as_bytes()]), email);
+    drain(&mut session);
+    assert_settled(&mut session);
+    let rows = session.rows(
+        "select i.external_id, i.kind, i.subject, (i.properties ->> 'email_id')::bigint, s.content, i.version
+         from salesai.interaction i join salesai.segment s on s.interaction_id = i.id
+         where i.source = 'mail' and i.kind = 'document'",
+        &[],
+    );
+    assert_eq!(rows.len(), 1);
+    let text = |column: usize| rows[0].get::<_, String>(column);
+    assert_eq!(
+        (text(0).as_str(), text(2).as_str()),
+        ("with-list/1", "list.csv")
+    );
+    assert_eq!(rows[0].get::<_, i64>(3), email);
+    assert_eq!(text(4), "| plan | price |\n| starter | 90 |");
+    assert_eq!(rows[0].get::<_, i32>(5), 1);
+}
+
 /// Goal: a document without text fails for good, with the reason and without harm to others.
 #[test]
 fn a_document_without_text_says_why() {
@@ -87,6 +118,7 @@ fn a_document_without_text_says_why() {
     let mut encrypted = vec![0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1];
     encrypted.resize(512, 0);
     encrypted.extend("EncryptedPackage".encode_utf16().flat_map(u16::to_le_bytes));
+    encrypted.resize(1024, 0);
     for (name, content, reason) in [
         (
             "locked.docx",

@@ -83,6 +83,16 @@ fn roles_see_what_policies_let_them() {
             "Thanks, [name]. The rollout takes ten weeks."
         ]
     );
+    for whole in [
+        "select salesai.original($1)",
+        "select salesai.unseal(r.ciphertext, d.wrapped_key, r.interaction_id, r.version)
+         from salesai.raw_payload r join salesai.data_key d using (interaction_id) where interaction_id = $1",
+    ] {
+        auditor.refusal(whole, &[&id]).assert_is("42501", whole);
+    }
+    auditor
+        .refusal("select salesai.apply_redaction()", &[])
+        .assert_is("42501", "a change by one who does not see all");
     let mut reader = cluster.connect_as("t_reader");
     let segment: i64 = reader.one(
         "select id from salesai.segment where interaction_id = $1 and position = 0",
@@ -104,7 +114,15 @@ fn policies_are_applied_to_what_is_stored() {
     session.run(
         "insert into salesai.redaction_policy (source, kinds) values ('policy', '{name,email}')",
     );
-    let next: i64 = session.one("select salesai.ingest_call('policy', 'b', $1)", &[&CALL]);
+    let next: i64 = session.one(
+        "select salesai.ingest_call('policy', 'b', $1, subject => 'With Dana')",
+        &[&CALL],
+    );
+    let subject: String = session.one(
+        "select subject from salesai.interaction where id = $1",
+        &[&next],
+    );
+    assert_eq!(subject, "With [name]");
     let expected = [
         "My card is 4111 1111 1111 1111, write to [email].",
         "Thanks, [name]. The rollout takes ten weeks.",

@@ -34,7 +34,7 @@ impl<'a> Archive<'a> {
         let mut bytes = Vec::new();
         file.take(self.rest as u64 + 1)
             .read_to_end(&mut bytes)
-            .map_err(DocumentError::damaged)?;
+            .map_err(|_| DocumentError::damaged("its archive cannot be read"))?;
         self.rest = self
             .rest
             .checked_sub(bytes.len())
@@ -48,7 +48,7 @@ impl<'a> Archive<'a> {
     /// As `text`, of a file that must be there.
     pub fn needed_text(&mut self, name: &str) -> Result<String, DocumentError> {
         let text = self.text(name)?;
-        text.ok_or_else(|| DocumentError::damaged(format!("{name} is missing")))
+        text.ok_or_else(|| DocumentError::damaged("a part of it is missing"))
     }
 }
 
@@ -57,6 +57,6 @@ fn archive_error(error: ZipError) -> DocumentError {
         ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) | ZipError::InvalidPassword => {
             DocumentError::Encrypted
         }
-        error => DocumentError::damaged(error),
+        _ => DocumentError::damaged("its archive cannot be read"),
     }
 }

@@ -71,7 +71,10 @@ fn heading_styles(styles: &str) -> Result<HashMap<String, usize>, DocumentError>
 fn blocks(parent: Node<'_, '_>, headings: &HashMap<String, usize>, markdown: &mut Markdown) {
     for node in parent.children().filter(Node::is_element) {
         match node.tag_name().name() {
-            "p" => paragraph(node, headings, markdown),
+            "p" => {
+                paragraph(node, headings, markdown);
+                text_boxes(node, headings, markdown);
+            }
             "tbl" => markdown.table(&rows(node)),
             // Content controls and custom XML wrap blocks.
             "sdt" | "sdtContent" | "customXml" | "smartTag" | "ins" => {
@@ -98,14 +101,18 @@ fn paragraph(node: Node<'_, '_>, headings: &HashMap<String, usize>, markdown: &m
         return markdown.item(depth, &text);
     }
     markdown.paragraph(&text);
-    // Text boxes are anchored in a paragraph.
-    for text_box in node
+}
+
+/// Text boxes are anchored in a paragraph, and may be in one another.
+fn text_boxes(paragraph: Node<'_, '_>, headings: &HashMap<String, usize>, markdown: &mut Markdown) {
+    for text_box in paragraph
         .descendants()
         .filter(|node| xml::is(*node, "txbxContent"))
     {
-        // The same box is there once more for old programs.
-        let is_fallback = text_box.ancestors().any(|node| xml::is(node, "Fallback"));
-        if !is_fallback {
+        let above = text_box.ancestors().skip(1);
+        let mut above = above.take_while(|above| *above != paragraph);
+        // The same box is there once more for old programs; one within another comes with that one.
+        if !above.any(|above| xml::is(above, "Fallback") || xml::is(above, "txbxContent")) {
             blocks(text_box, headings, markdown);
         }
     }
@@ -113,7 +120,11 @@ fn paragraph(node: Node<'_, '_>, headings: &HashMap<String, usize>, markdown: &m
 
 fn rows(table: Node<'_, '_>) -> Vec<Vec<String>> {
     let cell = |cell: Node<'_, '_>| {
-        let paragraphs = cell.descendants().filter(|node| xml::is(*node, "p"));
+        let is_fallback =
+            |node: &Node<'_, '_>| node.ancestors().any(|above| xml::is(above, "Fallback"));
+        let paragraphs = cell
+            .descendants()
+            .filter(|node| xml::is(*node, "p") && !is_fallback(node));
         paragraphs.map(text).collect::<Vec<_>>().join(" ")
     };
     xml::children(table, "tr")

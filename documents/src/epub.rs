@@ -1,5 +1,7 @@
 //! EPUB (W3C, EPUB 3.3): chapters in reading order.
 
+use std::collections::HashMap;
+
 use crate::archive::Archive;
 use crate::{DocumentError, Limits, html, xml};
 
@@ -34,18 +36,16 @@ fn chapters(text: &str, package: &str) -> Result<Vec<String>, DocumentError> {
         .rsplit_once('/')
         .map_or(String::new(), |(folder, _)| format!("{folder}/"));
     let document = xml::parse(text)?;
-    let items: Vec<_> = document
-        .descendants()
-        .filter(|node| xml::is(*node, "item"))
+    let items = document.descendants().filter(|node| xml::is(*node, "item"));
+    let items: HashMap<_, _> = items
+        .filter_map(|item| Some((xml::attribute(item, "id")?, item)))
         .collect();
     let spine = document
         .descendants()
         .filter(|node| xml::is(*node, "itemref"));
     let file = |reference| {
         let id = xml::attribute(reference, "idref")?;
-        let item = items
-            .iter()
-            .find(|item| xml::attribute(**item, "id") == Some(id))?;
+        let item = items.get(id)?;
         let target = xml::attribute(*item, "href")?.replace("%20", " ");
         Some(format!("{folder}{target}"))
     };

@@ -19,9 +19,10 @@ pub enum DocumentError {
 }
 
 impl DocumentError {
-    pub(crate) fn damaged(reason: impl ToString) -> Self {
+    /// `reason`: words of our own, since those of libraries may hold some of the document's.
+    pub(crate) fn damaged(reason: impl Into<String>) -> Self {
         Self::Damaged {
-            reason: reason.to_string(),
+            reason: reason.into(),
         }
     }
 }

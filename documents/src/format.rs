@@ -159,11 +159,18 @@ impl DocumentFormat {
     }
 }
 
-/// Old office documents, and new ones that are encrypted, are compound files.
+/// Old office documents, and new ones that are encrypted, are compound files: their directory has entries of 128
+/// bytes, each of which begins with a name in UTF-16 (MS-CFB, 2.6.1).
 fn from_compound_file(content: &[u8]) -> Result<DocumentFormat, DocumentError> {
     let has = |name: &str| {
-        let name: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        content.windows(name.len()).any(|bytes| bytes == name)
+        let name: Vec<u8> = name
+            .encode_utf16()
+            .chain([0])
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        content
+            .chunks_exact(128)
+            .any(|entry| entry.starts_with(&name))
     };
     if has("EncryptedPackage") {
         return Err(DocumentError::Encrypted);
@@ -175,7 +182,8 @@ fn from_compound_file(content: &[u8]) -> Result<DocumentFormat, DocumentError> {
 }
 
 fn from_archive(content: &[u8]) -> Result<DocumentFormat, DocumentError> {
-    let archive = zip::ZipArchive::new(Cursor::new(content)).map_err(DocumentError::damaged)?;
+    let archive = zip::ZipArchive::new(Cursor::new(content))
+        .map_err(|_| DocumentError::damaged("its archive cannot be read"))?;
     let has = |name: &str| archive.index_for_name(name).is_some();
     let has_below = |prefix: &str| {
         archive

@@ -42,22 +42,38 @@ pub fn to_markdown(page: &str) -> Result<String, DocumentError> {
             ..Options::default()
         })
         .build();
-    let text = converter.convert(page).map_err(DocumentError::damaged)?;
+    let text = converter
+        .convert(page)
+        .map_err(|_| DocumentError::damaged("it cannot be written as Markdown"))?;
     Ok(text.trim().to_owned() + "\n")
 }
 
-/// The most elements that may be open at once, by a rough count.
+/// The most elements that may be open at once, by a rough count: an end counts for the innermost element alone.
 fn depth(page: &str) -> usize {
-    let (mut open, mut deepest) = (0usize, 0);
+    let mut open: Vec<&str> = Vec::new();
+    let mut deepest = 0;
     for (at, _) in page.match_indices('<') {
-        match page.as_bytes().get(at + 1) {
-            Some(b'/') => open = open.saturating_sub(1),
-            Some(c) if c.is_ascii_alphabetic() && !is_void(&page[at + 1..]) => open += 1,
+        let tag = &page[at + 1..];
+        match tag.bytes().next() {
+            Some(b'/')
+                if open
+                    .last()
+                    .is_some_and(|name| name.eq_ignore_ascii_case(name_of(&tag[1..]))) =>
+            {
+                open.pop();
+            }
+            Some(c) if c.is_ascii_alphabetic() && !is_void(tag) => open.push(name_of(tag)),
             _ => {}
         }
-        deepest = deepest.max(open);
+        deepest = deepest.max(open.len());
     }
     deepest
+}
+
+fn name_of(tag: &str) -> &str {
+    tag.split(|c: char| !c.is_ascii_alphanumeric())
+        .next()
+        .unwrap_or_default()
 }
 
 /// Whether a tag has no end (HTML, 13.1.2), or one that is mostly left out.
@@ -66,9 +82,6 @@ fn is_void(tag: &str) -> bool {
         "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source",
         "track", "wbr", "p", "li", "td", "tr", "th", "option", "dd",
     ];
-    let name = tag
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .next()
-        .unwrap_or_default();
-    VOID.iter().any(|void| void.eq_ignore_ascii_case(name))
+    VOID.iter()
+        .any(|void| void.eq_ignore_ascii_case(name_of(tag)))
 }

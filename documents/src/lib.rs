@@ -34,7 +34,7 @@ pub use limits::Limits;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
     pub format: DocumentFormat,
-    /// As the file's own description or its first heading names it.
+    /// Its first heading, where its format has any.
     pub title: Option<String>,
     /// CommonMark with tables as in GitHub's.
     pub markdown: String,
@@ -47,7 +47,7 @@ pub fn read(
     limits: &Limits,
 ) -> Result<Document, DocumentError> {
     limits.check_file(content.len())?;
-    let markdown = match format {
+    let mut markdown = match format {
         DocumentFormat::Pdf => pdf::read(content, limits)?,
         DocumentFormat::Docx => docx::read(content, limits)?,
         DocumentFormat::Pptx => pptx::read(content, limits)?,
@@ -61,13 +61,20 @@ pub fn read(
         DocumentFormat::Csv => delimited::read(content)?,
         DocumentFormat::Markdown | DocumentFormat::Text => encoding::decode(content)?,
     };
+    // PostgreSQL cannot store NUL.
+    markdown.retain(|character| character != '\0');
     limits.check_text(markdown.len())?;
     if !markdown.chars().any(char::is_alphanumeric) {
         return Err(DocumentError::NoText);
     }
     Ok(Document {
         format,
-        title: markdown::first_heading(&markdown),
+        title: match format {
+            // Their headings are names of sheets, or none.
+            DocumentFormat::Xlsx | DocumentFormat::Xls | DocumentFormat::Ods => None,
+            DocumentFormat::Csv | DocumentFormat::Text => None,
+            _ => markdown::first_heading(&markdown),
+        },
         markdown,
     })
 }

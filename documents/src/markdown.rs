@@ -1,5 +1,8 @@
 //! Markdown, block by block.
 
+/// Cells of a table up to which its rows are filled up.
+const CELLS_FILLED_MAX: usize = 1_000_000;
+
 /// Collects blocks.
 #[derive(Default)]
 pub struct Markdown {
@@ -64,8 +67,15 @@ impl Markdown {
         let Some((head, body)) = rows.split_first() else {
             return;
         };
+        // One row that is very wide does not make all others so.
+        let width = if rows.len() * width > CELLS_FILLED_MAX {
+            0
+        } else {
+            width
+        };
         let line = |row: &[String]| {
-            let filled = (0..width).map(|column| row.get(column).map_or("", String::as_str));
+            let filled =
+                (0..width.max(row.len())).map(|column| row.get(column).map_or("", String::as_str));
             let cells: Vec<&str> = filled.collect();
             format!("| {} |", cells.join(" | "))
         };
@@ -89,6 +99,9 @@ pub fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Characters of a title that are kept.
+const TITLE_CHARS_MAX: usize = 200;
+
 /// The text of the first heading.
 pub fn first_heading(markdown: &str) -> Option<String> {
     let headings = markdown.lines().filter_map(|line| {
@@ -96,5 +109,17 @@ pub fn first_heading(markdown: &str) -> Option<String> {
         let level = line.len() - text.len();
         ((1..=6).contains(&level) && text.starts_with(' ')).then(|| text.trim().to_owned())
     });
-    headings.into_iter().find(|text| !text.is_empty())
+    let mut headings = headings.filter(|text| !text.is_empty() && !is_number_of_slide(text));
+    let title = headings.next()?;
+    Some(title.chars().take(TITLE_CHARS_MAX).collect())
+}
+
+/// What a slide without a title is called.
+pub fn number_of_slide(number: usize) -> String {
+    format!("Slide {number}")
+}
+
+fn is_number_of_slide(heading: &str) -> bool {
+    let number = heading.strip_prefix("Slide ");
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }

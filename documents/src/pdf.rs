@@ -1,23 +1,24 @@
 //! PDF (ISO 32000).
 
-use pdf_extract::{Document as PdfDocument, OutputError};
+use pdf_extract::{Document as PdfDocument, PlainTextOutput, output_doc_page};
 
 use crate::markdown::Markdown;
 use crate::{DocumentError, Limits};
 
 pub fn read(content: &[u8], limits: &Limits) -> Result<String, DocumentError> {
-    let document = PdfDocument::load_mem(content).map_err(DocumentError::damaged)?;
+    let damaged = |_| DocumentError::damaged("its objects cannot be read");
+    let document = PdfDocument::load_mem(content).map_err(damaged)?;
     if document.is_encrypted() {
         return Err(DocumentError::Encrypted);
     }
-    limits.check_pages(document.get_pages().len())?;
-    let pages =
-        pdf_extract::extract_text_from_mem_by_pages(content).map_err(|error| match error {
-            OutputError::PdfError(error) => DocumentError::damaged(error),
-            _ => DocumentError::damaged("a page cannot be written"),
-        })?;
+    let pages = document.get_pages();
+    limits.check_pages(pages.len())?;
     let mut markdown = Markdown::default();
-    for page in pages {
+    for number in pages.into_keys() {
+        let mut page = String::new();
+        let mut output = PlainTextOutput::new(&mut page);
+        output_doc_page(&document, &mut output, number)
+            .map_err(|_| DocumentError::damaged(format!("page {number} cannot be read")))?;
         for paragraph in page.split("\n\n") {
             markdown.paragraph(&whole_words(paragraph));
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use roxmltree::Node;
 
 use crate::archive::Archive;
-use crate::markdown::Markdown;
+use crate::markdown::{Markdown, number_of_slide};
 use crate::{DocumentError, Limits, xml};
 
 pub fn read(content: &[u8], limits: &Limits) -> Result<String, DocumentError> {
@@ -104,7 +104,7 @@ fn write_slide(number: usize, slide: Node<'_, '_>, markdown: &mut Markdown) {
             .join(" ")
     });
     let heading = heading.filter(|heading| !heading.trim().is_empty());
-    markdown.heading(2, &heading.unwrap_or_else(|| format!("Slide {number}")));
+    markdown.heading(2, &heading.unwrap_or_else(|| number_of_slide(number)));
     for shape in &shapes {
         if Some(shape) == title || is_placeholder(*shape, &["sldNum", "ftr", "dt"]) {
             continue;

@@ -71,16 +71,26 @@ enum Token<'a> {
 /// What a group keeps to itself.
 #[derive(Debug, Clone, Copy)]
 struct Group {
+    /// Not the document's text.
     is_hidden: bool,
+    /// Hidden text of the document (`\\v`).
+    is_invisible: bool,
     /// Bytes that stand in for a Unicode character (`\uc`).
     stand_ins: usize,
     outline_level: Option<usize>,
+}
+
+impl Group {
+    fn is_shown(self) -> bool {
+        !self.is_hidden && !self.is_invisible
+    }
 }
 
 impl Default for Group {
     fn default() -> Self {
         Self {
             is_hidden: false,
+            is_invisible: false,
             stand_ins: 1,
             outline_level: None,
         }
@@ -107,7 +117,7 @@ impl Reader<'_> {
     fn take(&mut self, token: Token<'_>) -> Result<(), DocumentError> {
         match token {
             Token::Byte(_) if self.skip > 0 => self.skip -= 1,
-            Token::Byte(byte) if !self.group().is_hidden => self.bytes.push(byte),
+            Token::Byte(byte) if self.group().is_shown() => self.bytes.push(byte),
             Token::Byte(_) => {}
             Token::Open => {
                 self.decode();
@@ -199,7 +209,8 @@ impl Reader<'_> {
             "ldblquote" => self.push("“"),
             "rdblquote" => self.push("”"),
             "bullet" => self.push("•"),
-            "v" => self.group().is_hidden = number != Some(0),
+            "v" => self.group().is_invisible = number != Some(0),
+            "plain" => self.group().is_invisible = false,
             name if DESTINATIONS.contains(&name) => self.group().is_hidden = true,
             _ => {}
         }
@@ -207,7 +218,7 @@ impl Reader<'_> {
 
     fn push(&mut self, text: &str) {
         self.decode();
-        if !self.group().is_hidden {
+        if self.group().is_shown() {
             self.text.push_str(text);
         }
     }
@@ -218,7 +229,9 @@ impl Reader<'_> {
         for character in char::decode_utf16(units) {
             match character {
                 Ok(character) => self.push(character.encode_utf8(&mut [0; 4])),
-                Err(half) if half.unpaired_surrogate() < 0xdc00 => self.high_half = Some(unit),
+                Err(half) if half.unpaired_surrogate() < 0xdc00 => {
+                    self.high_half = Some(half.unpaired_surrogate());
+                }
                 Err(_) => self.push("\u{fffd}"),
             }
         }

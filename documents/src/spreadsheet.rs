@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use calamine::{Data, Ods, Range, Reader, Xls, XlsError, Xlsx, XlsxError};
+use calamine::{Data, Ods, OdsError, Range, Reader, Xls, XlsError, Xlsx, XlsxError};
 
 use crate::markdown::Markdown;
 use crate::{DocumentError, DocumentFormat, Limits};
@@ -17,13 +17,13 @@ pub fn read(
         DocumentFormat::Xls => match Xls::new(file) {
             Ok(mut book) => book.worksheets(),
             Err(XlsError::Password) => return Err(DocumentError::Encrypted),
-            Err(error) => return Err(DocumentError::damaged(error)),
+            Err(_) => return Err(damaged()),
         },
-        DocumentFormat::Ods => Ods::new(file).map_err(DocumentError::damaged)?.worksheets(),
+        DocumentFormat::Ods => ods(file)?,
         _ => match Xlsx::new(file) {
             Ok(mut book) => book.worksheets(),
             Err(XlsxError::Password) => return Err(DocumentError::Encrypted),
-            Err(error) => return Err(DocumentError::damaged(error)),
+            Err(_) => return Err(damaged()),
         },
     };
     let cells = sheets
@@ -36,6 +36,18 @@ pub fn read(
         write(range, &mut markdown);
     }
     Ok(markdown.into_text())
+}
+
+fn ods(file: Cursor<&[u8]>) -> Result<Vec<(String, Range<Data>)>, DocumentError> {
+    match Ods::new(file) {
+        Ok(mut book) => Ok(book.worksheets()),
+        Err(OdsError::Password) => Err(DocumentError::Encrypted),
+        Err(_) => Err(damaged()),
+    }
+}
+
+fn damaged() -> DocumentError {
+    DocumentError::damaged("its sheets cannot be read")
 }
 
 fn write(range: &Range<Data>, markdown: &mut Markdown) {

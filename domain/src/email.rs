@@ -5,7 +5,7 @@ use std::fmt;
 use mail_parser::{Address, HeaderName, HeaderValue, Message, MessageParser};
 
 pub use crate::error::EmailError;
-use crate::mime_text::readable_text;
+use crate::mime_text::{attached_files, readable_text};
 use crate::paragraphs::split_paragraphs_of;
 use crate::redacted::Redacted;
 use crate::segment::Segment;
@@ -15,6 +15,11 @@ pub const EMAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Ids in `References` and addresses in `To` or `Cc` beyond this many are left out.
 const HEADER_ENTRIES_MAX: usize = 1000;
+
+/// Characters of an attachment's name and media type that are kept.
+const FILE_NAME_CHARS_MAX: usize = 250;
+
+const MEDIA_TYPE_CHARS_MAX: usize = 60;
 
 /// One email, ready to be stored.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,6 +44,55 @@ pub struct Email {
     pub body: String,
     /// The paragraphs of `body`, spoken by the sender.
     pub segments: Vec<Segment>,
+}
+
+/// Endings of the names of files that may be read as documents.
+const DOCUMENT_ENDINGS: [&str; 19] = [
+    "pdf", "docx", "docm", "pptx", "pptm", "ppsx", "xlsx", "xlsm", "xls", "ods", "odt", "epub",
+    "rtf", "html", "htm", "csv", "md", "markdown", "txt",
+];
+
+/// A document that came with an email.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Attachment {
+    pub file_name: String,
+    /// As the message says; may be wrong.
+    pub media_type: String,
+    pub content: Vec<u8>,
+}
+
+/// The attached documents of a message in their order; pictures, archives, calendar entries and empty files are
+/// left out.
+pub fn attached_documents(raw: &[u8]) -> Result<Vec<Attachment>, EmailError> {
+    check_size(raw)?;
+    let is_document = |name: &str| {
+        let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+        ending.is_some_and(|ending| {
+            DOCUMENT_ENDINGS
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(ending))
+        })
+    };
+    let files = attached_files(raw).into_iter();
+    Ok(files
+        .filter(|file| is_document(&file.name) && !file.content.is_empty())
+        .map(|file| Attachment {
+            // PostgreSQL cannot store NUL.
+            file_name: file
+                .name
+                .replace('\0', "")
+                .chars()
+                .take(FILE_NAME_CHARS_MAX)
+                .collect(),
+            media_type: file
+                .media_type
+                .replace('\0', "")
+                .chars()
+                .take(MEDIA_TYPE_CHARS_MAX)
+                .collect(),
+            content: file.content,
+        })
+        .collect())
 }
 
 /// A name and its email address.
@@ -145,6 +199,16 @@ impl fmt::Debug for Email {
             .field("sent_at_ms", &self.sent_at_ms)
             .field("body", &Redacted(&self.body))
             .field("segments", &self.segments.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Attachment")
+            .field("media_type", &self.media_type)
+            .field("bytes", &self.content.len())
             .finish_non_exhaustive()
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{EMAIL_BYTES_MAX, EmailError, Mailbox, parse_email};
+use super::{EMAIL_BYTES_MAX, EmailError, Mailbox, attached_documents, parse_email};
 
 fn check_error(raw: &[u8], expected: EmailError) {
     assert_eq!(parse_email(raw), Err(expected));
@@ -224,4 +224,43 @@ fn message_files(folder: &Path) -> Vec<PathBuf> {
         }
     }
     files
+}
+
+/// Goal: documents come with their names and bytes, other files and attached messages do not.
+#[test]
+fn documents_are_found_among_attachments() {
+    let message = "From: a@example.com\r\nSubject: offer\r\nMIME-Version: 1.0\r\n\
+        Content-Type: multipart/mixed; boundary=b\r\n\r\n\
+        --b\r\nContent-Type: text/plain\r\n\r\nSee the offer.\r\n\
+        --b\r\nContent-Type: application/pdf; name=offer.PDF\r\nContent-Transfer-Encoding: base64\r\n\
+        Content-Disposition: attachment; filename=offer.PDF\r\n\r\nJVBERi0xLjc=\r\n\
+        --b\r\nContent-Type: image/png; name=logo.png\r\nContent-Transfer-Encoding: base64\r\n\
+        Content-Disposition: attachment; filename=logo.png\r\n\r\nAAAA\r\n\
+        --b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n\
+        --c\r\nContent-Type: text/csv\r\nContent-Disposition: attachment; filename=\"seats 1.csv\"\r\n\r\n\
+        a,b\r\n\
+        --c\r\nContent-Type: message/rfc822; name=other.txt\r\nContent-Disposition: attachment; filename=other.txt\r\n\r\n\
+        Subject: x\r\n\r\ny\r\n--c--\r\n--b--\r\n";
+    let found = attached_documents(message.as_bytes()).unwrap();
+    let found: Vec<_> = found
+        .iter()
+        .map(|file| {
+            (
+                file.file_name.as_str(),
+                file.media_type.as_str(),
+                file.content.trim_ascii(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("offer.PDF", "application/pdf", b"%PDF-1.7".as_slice()),
+            ("seats 1.csv", "text/csv", b"a,b"),
+        ]
+    );
+    assert_eq!(
+        parse_email(message.as_bytes()).unwrap().body.trim(),
+        "See the offer."
+    );
 }

@@ -47,6 +47,12 @@ pub enum TranscriptProblem {
     /// A line with an arrow must have a time on both sides.
     #[error("the cue times cannot be read")]
     UnreadableTimes,
+    /// Gong's JSON has monologues with sentences.
+    #[error("it is not Gong's JSON of a call")]
+    NotGong,
+    /// One interaction is one call.
+    #[error("it has more than one call")]
+    SeveralCalls,
 }
 
 /// Why a text could not be split into paragraphs.

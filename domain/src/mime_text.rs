@@ -1,6 +1,6 @@
-//! The readable text of a MIME message.
+//! The readable text of a MIME message, and its attachments.
 //!
-//! Parts are found here, and only single text parts go to the MIME library to be decoded: given a
+//! Parts are found here, and only single parts without parts of their own go to the MIME library to be decoded: given a
 //! whole message, it recurses without limit into attached messages and searches the rest of the
 //! message anew for each unfinished multipart, so that a crafted email could take a server down.
 
@@ -10,6 +10,65 @@ use crate::html_text::html_to_text;
 
 /// Multiparts nested deeper than this are not read.
 const DEPTH_MAX: usize = 8;
+
+/// Attachments of one message that are looked at.
+const ATTACHMENTS_MAX: usize = 100;
+
+/// A file that came with a message.
+pub(crate) struct AttachedFile {
+    pub(crate) name: String,
+    /// As the message says, in lower case.
+    pub(crate) media_type: String,
+    pub(crate) content: Vec<u8>,
+}
+
+/// The named files of a message; attached messages are left out.
+pub(crate) fn attached_files(raw: &[u8]) -> Vec<AttachedFile> {
+    let mut files = Vec::new();
+    find_files(raw, 0, &mut files);
+    files
+}
+
+fn find_files(part: &[u8], depth: usize, files: &mut Vec<AttachedFile>) {
+    let Some(head) = MessageParser::default().parse_headers(part) else {
+        return;
+    };
+    let (main_type, sub_type) = match head.content_type() {
+        Some(content_type) => (
+            content_type.ctype(),
+            content_type.subtype().unwrap_or_default(),
+        ),
+        None => ("text", "plain"),
+    };
+    match main_type {
+        "multipart" if depth < DEPTH_MAX => {
+            for child in child_parts(part, &head).unwrap_or_default() {
+                find_files(child, depth + 1, files);
+            }
+        }
+        "multipart" | "message" => {}
+        _ if depth > 0 && is_attachment(&head) && files.len() < ATTACHMENTS_MAX => {
+            let content = decode_file(part);
+            if let (Some(name), Some(content)) = (head.attachment_name(), content) {
+                files.push(AttachedFile {
+                    name: name.to_owned(),
+                    media_type: format!("{main_type}/{sub_type}").to_lowercase(),
+                    content,
+                });
+            }
+        }
+        _ => {}
+    }
+}
+
+fn decode_file(part: &[u8]) -> Option<Vec<u8>> {
+    let message = MessageParser::default().parse(part)?;
+    match &message.parts.first()?.body {
+        PartType::Text(text) | PartType::Html(text) => Some(text.as_bytes().to_vec()),
+        PartType::Binary(bytes) | PartType::InlineBinary(bytes) => Some(bytes.to_vec()),
+        _ => None,
+    }
+}
 
 /// All readable parts of a message, with a blank line between them.
 pub(crate) fn readable_text(raw: &[u8]) -> String {
@@ -55,23 +114,29 @@ fn text_parts(part: &[u8], depth: usize) -> Vec<TextPart> {
 
 /// The texts of each part between the borders; the bare body where no border is found.
 fn children(part: &[u8], head: &Message<'_>, depth: usize) -> Vec<Vec<TextPart>> {
-    let body_start = head
-        .headers()
-        .iter()
-        .map(|header| header.offset_end as usize)
-        .max();
-    let body = part.get(body_start.unwrap_or(0)..).unwrap_or_default();
-    let boundary = head
-        .content_type()
-        .and_then(|content_type| content_type.attribute("boundary"));
-    let parts = boundary.map(|boundary| split_parts(body, boundary.trim().as_bytes()));
-    match parts {
-        Some(parts) if !parts.is_empty() => parts
+    match child_parts(part, head) {
+        Some(parts) => parts
             .into_iter()
             .map(|child| text_parts(child, depth + 1))
             .collect(),
-        _ => vec![vec![undecoded_text(body)]],
+        None => vec![vec![undecoded_text(body(part, head))]],
     }
+}
+
+/// The parts between the borders of a multipart; None where there is no border.
+fn child_parts<'a>(part: &'a [u8], head: &Message<'_>) -> Option<Vec<&'a [u8]>> {
+    let boundary = head
+        .content_type()
+        .and_then(|content_type| content_type.attribute("boundary"));
+    let parts = split_parts(body(part, head), boundary?.trim().as_bytes());
+    (!parts.is_empty()).then_some(parts)
+}
+
+/// What follows the headers.
+fn body<'a>(part: &'a [u8], head: &Message<'_>) -> &'a [u8] {
+    let headers = head.headers().iter();
+    let start = headers.map(|header| header.offset_end as usize).max();
+    part.get(start.unwrap_or(0)..).unwrap_or_default()
 }
 
 /// What stands between the lines `--boundary`, up to `--boundary--` or the end.

@@ -3,7 +3,7 @@
 
 # The stable toolchain counts coverage by LLVM's own options. Only the readers are instrumented:
 # counters in all dependencies would make each run slower and find nothing.
-instrumented='inference_sidecar safetensors serde_json gguf'
+instrumented='inference_sidecar safetensors serde_json gguf documents domain texts roxmltree zip calamine csv htmd mail_parser'
 
 # rustc <arguments>: what cargo calls in place of the compiler.
 rustc_with_counters() {
@@ -33,7 +33,19 @@ SALESAI_FUZZ_COMPILES=1 RUSTC_WRAPPER=$here/fuzz.sh \
 corpus=$CARGO_TARGET_DIR/corpus
 SALESAI_FUZZ_CORPUS=$corpus "$CARGO_TARGET_DIR/debug/seeds" -runs=0 2>/dev/null
 
-for name in ${FUZZ_TARGETS:-gguf safetensors}; do
+# Real files that nobody here wrote, where they are at hand.
+seed() { # target, folders of ../shared/data
+    local folder
+    mkdir -p "$corpus/$1"
+    for folder in "${@:2}"; do
+        [ ! -d "$root/../shared/data/$folder" ] ||
+            find "$root/../shared/data/$folder" -type f -size -64k -exec cp --no-preserve=mode -t "$corpus/$1" {} +
+    done
+}
+seed documents documents
+seed texts mime_mail zoom_vtt
+
+for name in ${FUZZ_TARGETS:-gguf safetensors documents texts}; do
     say "$name, ${FUZZ_SECONDS:-60} s"
     # An input has at most 64 KiB; a reader that asks for 1 GiB because of it ends the process.
     (

@@ -40,6 +40,9 @@ pub enum Error {
     NoAdapter { name: String },
     #[error("adapter \"{name}\" does not belong to this model")]
     AdapterOfOtherModel { name: String, base: String },
+    /// A policy hides kinds of personal data from the role.
+    #[error("permission denied for whole originals")]
+    HiddenKinds,
     /// The database has a schema of before this library.
     #[error("the schema of pg_salesai is older than its library")]
     OldSchema,
@@ -101,6 +104,11 @@ impl From<Error> for ErrorReport {
                     .set_detail(format!("It changes model \"{base}\"."))
                     .set_hint("Leave model away: the adapter brings its own.")
             }
+            Error::HiddenKinds => {
+                report(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message)
+                    .set_detail("A row of salesai.redaction_policy hides something from this role.")
+                    .set_hint("Use salesai.original_segment or salesai.document_text, which leave that out.")
+            }
             Error::OldSchema => {
                 report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
                     .set_hint("Run alter extension pg_salesai update.")
@@ -140,7 +148,7 @@ fn transcript_report(error: &TranscriptError, message: String) -> ErrorReport {
         ),
         TranscriptError::UnknownFormat(_) => {
             report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
-                .set_hint("Use auto, vtt, srt or plain.")
+                .set_hint("Use auto, vtt, srt, gong or plain.")
         }
         TranscriptError::Empty | TranscriptError::NoSegments => {
             report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)

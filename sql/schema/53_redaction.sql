@@ -18,7 +18,7 @@ comment on table salesai.redaction_policy is
     'With a source: the kinds taken out of what arrives from it; with neither: of all other sources; without such a row, all kinds but names, since who said what is what a sales team asks for. With a role: the kinds that it and its members do not see in originals either. salesai.apply_redaction() brings what is stored in line with a change';
 
 create function salesai.redacted_kinds(source text) returns text[]
-language sql stable
+language sql stable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
     select coalesce((select p.kinds from salesai.redaction_policy p
@@ -29,7 +29,7 @@ $$;
 comment on function salesai.redacted_kinds(text) is 'Kinds of personal data taken out of what arrives from this source';
 
 create function salesai.hidden_kinds() returns text[]
-language sql stable
+language sql stable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(array_agg(distinct kind), '{}')
@@ -43,7 +43,7 @@ $$;
 comment on function salesai.hidden_kinds() is 'Kinds of personal data that the session''s role does not see in originals';
 
 create function salesai.known_names(account_id bigint, interaction_id bigint) returns text[]
-language sql stable
+language sql stable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(array_agg(distinct name), '{}') from (
@@ -70,30 +70,30 @@ comment on function salesai.redact(text, text[], text[]) is
 create function salesai.redact_segments(
     segments jsonb, kinds text[], names text[], wrapped_key bytea, interaction_id bigint, version integer)
 returns table ("position" integer, content text, redactions integer[], sealed bytea)
-language c volatile strict parallel safe as 'MODULE_PATHNAME', 'redact_segments_wrapper';
+language c volatile strict parallel safe cost 100000 as 'MODULE_PATHNAME', 'redact_segments_wrapper';
 comment on function salesai.redact_segments(jsonb, text[], text[], bytea, bigint, integer) is
     'What is stored of segments ([{content}], positions from 0): redacted, with the places and the sealed original where that changed something';
 
 create function salesai.unseal_segment(
     sealed bytea, wrapped_key bytea, interaction_id bigint, version integer, "position" integer) returns text
-language c stable strict parallel safe as 'MODULE_PATHNAME', 'unseal_segment_wrapper';
-comment on function salesai.unseal_segment(bytea, bytea, bigint, integer, integer) is 'Opens a sealed segment';
+language c stable strict parallel restricted as 'MODULE_PATHNAME', 'unseal_segment_wrapper';
+comment on function salesai.unseal_segment(bytea, bytea, bigint, integer, integer) is 'Opens a sealed segment, without what a policy hides from the caller''s role';
 
 create function salesai.seal_text(content text, wrapped_key bytea, interaction_id bigint, version integer) returns bytea
 language c volatile strict parallel safe as 'MODULE_PATHNAME', 'seal_text_wrapper';
 comment on function salesai.seal_text(text, bytea, bigint, integer) is 'Deflates and encrypts the text of a document';
 
 create function salesai.unseal_text(sealed bytea, wrapped_key bytea, interaction_id bigint, version integer) returns text
-language c stable strict parallel safe as 'MODULE_PATHNAME', 'unseal_text_wrapper';
-comment on function salesai.unseal_text(bytea, bytea, bigint, integer) is 'Opens the sealed text of a document';
+language c stable strict parallel restricted as 'MODULE_PATHNAME', 'unseal_text_wrapper';
+comment on function salesai.unseal_text(bytea, bytea, bigint, integer) is 'Opens the sealed text of a document, without what a policy hides from the caller''s role';
 
 create function salesai.original_segment(segment_id bigint) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select salesai.redact_text(
-        coalesce(salesai.unseal_segment(s.sealed, d.wrapped_key, s.interaction_id, s.version, s.position), s.content),
-        salesai.hidden_kinds(), salesai.known_names(i.account_id, i.id))
+    select coalesce(
+        salesai.unseal_segment(s.sealed, d.wrapped_key, s.interaction_id, s.version, s.position),
+        salesai.redact_text(s.content, salesai.hidden_kinds(), salesai.known_names(i.account_id, i.id)))
     from salesai.segment s
     join salesai.interaction i on i.id = s.interaction_id
     left join salesai.data_key d on d.interaction_id = i.id
@@ -108,29 +108,40 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     item record;
+    names text[];
     done bigint := 0;
 begin
+    if salesai.hidden_kinds() <> '{}' then
+        raise exception 'permission denied for whole originals' using errcode = '42501',
+            detail = 'A row of salesai.redaction_policy hides something from this role.', hint = 'Call it as another administrator.';
+    end if;
     for item in
-        select i.id, i.version, i.account_id, salesai.redacted_kinds(i.source) as kinds
+        select i.id, i.version, i.account_id, salesai.redacted_kinds(i.source) as kinds, d.wrapped_key
         from salesai.interaction i
+        left join salesai.data_key d on d.interaction_id = i.id
         where ($1 is null or i.source = $1) and i.redacted_kinds is distinct from salesai.redacted_kinds(i.source)
         order by i.id
         limit max_interactions
-        for update skip locked
+        for update of i
     loop
-        update salesai.segment s
-        set content = r.content, redactions = r.redactions, sealed = r.sealed
-        from salesai.data_key d,
-            lateral (select o.version, jsonb_agg(jsonb_build_object('content', coalesce(
-                            salesai.unseal_segment(o.sealed, d.wrapped_key, o.interaction_id, o.version, o.position), o.content))
-                        order by o.position) as segments
-                     from salesai.segment o where o.interaction_id = item.id group by o.version) stored,
-            lateral salesai.redact_segments(stored.segments, item.kinds, salesai.known_names(item.account_id, item.id),
-                d.wrapped_key, item.id, stored.version) r
-        where d.interaction_id = item.id and s.interaction_id = item.id and s.version = stored.version
-          and s.position = r.position;
+        names := salesai.known_names(item.account_id, item.id);
+        -- Without a key what was said is gone, and what is stored is all there is.
+        if item.wrapped_key is null then
+            update salesai.segment s
+            set content = salesai.redact_text(s.content, item.kinds, names), redactions = null, sealed = null
+            where s.interaction_id = item.id;
+        else
+            update salesai.segment s
+            set content = r.content, redactions = r.redactions, sealed = r.sealed
+            from (select o.version, jsonb_agg(jsonb_build_object('content', coalesce(
+                              salesai.unseal_segment(o.sealed, item.wrapped_key, o.interaction_id, o.version, o.position), o.content))
+                          order by o.position) as segments
+                  from salesai.segment o where o.interaction_id = item.id group by o.version) stored,
+                lateral salesai.redact_segments(stored.segments, item.kinds, names, item.wrapped_key, item.id, stored.version) r
+            where s.interaction_id = item.id and s.version = stored.version and s.position = r.position;
+        end if;
         update salesai.interaction i
-        set redacted_kinds = item.kinds, subject = salesai.redact_text(i.subject, item.kinds, '{}'), state = 'pending', updated_at = now()
+        set redacted_kinds = item.kinds, subject = salesai.redact_text(i.subject, item.kinds, names), state = 'pending', updated_at = now()
         where i.id = item.id;
         perform salesai.enqueue(item.id, item.version);
         done := done + 1;
@@ -139,4 +150,4 @@ begin
 end
 $$;
 comment on function salesai.apply_redaction(text, integer) is
-    'Redacts what is stored as the policies are now, of one source or all, at most so many interactions, and queues them for indexing; returns how many. Call it until it returns 0. A subject that was redacted stays so';
+    'Redacts what is stored as the policies are now, of one source or all, at most so many interactions, and queues them for indexing, after which search has the new texts; returns how many. Call it until it returns 0. A subject that was redacted stays so';

@@ -57,6 +57,7 @@ declare
     opportunity_id bigint := salesai.resolve_opportunity(nullif(item ->> 'opportunity', ''));
     payload_hash bytea := sha256(payload);
     kinds text[] := salesai.redacted_kinds(item ->> 'source');
+    given_subject text;
     owner_id bigint;
     owner_team_id bigint;
     data_key bytea;
@@ -69,6 +70,11 @@ begin
         select o.account_id into account_id from salesai.opportunity o where o.id = opportunity_id;
     end if;
     select a.owner_rep_id, a.team_id into owner_id, owner_team_id from salesai.account a where a.id = account_id;
+    -- It stands in every chunk.
+    given_subject := salesai.redact_text(left(item ->> 'subject', 1000), kinds,
+        salesai.known_names(account_id, null)
+        || array(select p ->> 'name' from jsonb_array_elements(coalesce(item -> 'participants', '[]')) p where p ->> 'name' <> '')
+        || array(select distinct s ->> 'speaker' from jsonb_array_elements(item -> 'segments') s where s ->> 'speaker' <> ''));
 
     -- The insert takes the row's lock even when it changes nothing, so two writers of one key take turns.
     insert into salesai.interaction as i (source, external_id, kind, account_id, opportunity_id, owner_rep_id,
@@ -76,7 +82,7 @@ begin
     values (item ->> 'source', item ->> 'external_id', item ->> 'kind', account_id, opportunity_id,
         case when account_id is null then salesai.reader_rep_id() else owner_id end, owner_team_id,
         (item ->> 'occurred_at')::timestamptz, (item ->> 'duration_ms')::bigint,
-        salesai.redact_text(item ->> 'subject', kinds, '{}'), item ->> 'thread_key', payload_hash,
+        given_subject, item ->> 'thread_key', payload_hash,
         coalesce(item -> 'properties', '{}'), kinds)
     on conflict (source, external_id) do update set updated_at = i.updated_at
     returning * into known;
@@ -93,7 +99,7 @@ begin
         update salesai.interaction i
         set version = i.version + 1, content_hash = payload_hash, state = 'pending', updated_at = now(),
             duration_ms = (item ->> 'duration_ms')::bigint,
-            subject = coalesce(salesai.redact_text(item ->> 'subject', kinds, '{}'), i.subject), redacted_kinds = kinds,
+            subject = coalesce(given_subject, i.subject), redacted_kinds = kinds,
             properties = i.properties || coalesce(item -> 'properties', '{}')
         where i.id = known.id
         returning * into known;
@@ -142,13 +148,14 @@ begin
             'kind', 'call', 'source', source, 'external_id', external_id, 'account', account,
             'opportunity', opportunity, 'occurred_at', started_at, 'duration_ms', parsed -> 'duration_ms',
             'subject', subject, 'properties', metadata, 'participants', coalesce(participants, '[]'),
-            'media_type', case parsed ->> 'format' when 'vtt' then 'text/vtt' when 'srt' then 'application/x-subrip' else 'text/plain' end,
+            'media_type', case parsed ->> 'format' when 'vtt' then 'text/vtt' when 'srt' then 'application/x-subrip'
+                when 'gong' then 'application/json' else 'text/plain' end,
             'segments', parsed -> 'segments'),
         convert_to(transcript, 'UTF8'));
 end
 $$;
 comment on function salesai.ingest_call(text, text, text, text, text, text, timestamptz, jsonb, jsonb, text) is
-    'Stores a call transcript (WebVTT of Zoom and Teams, SRT, plain "Speaker: text"; format auto, vtt, srt or plain) and queues it; returns the interaction id. participants: [{name, email, side, role}]';
+    'Stores a call transcript (WebVTT of Zoom and Teams, SRT, Gong''s JSON, plain "Speaker: text"; format auto, vtt, srt, gong or plain) and queues it; returns the interaction id. participants: [{name, email, side, role}]';
 
 create function salesai.ingest_note(
     source text, external_id text, body text, account text default null, opportunity text default null,
@@ -170,41 +177,6 @@ end
 $$;
 comment on function salesai.ingest_note(text, text, text, text, text, timestamptz, jsonb, text) is
     'Stores a note and queues it; returns the interaction id';
-
-create function salesai.ingest_email(
-    source text, external_id text, message bytea, account text default null, opportunity text default null,
-    metadata jsonb default '{}')
-returns bigint
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    parsed jsonb := salesai.parse_email(coalesce(message, ''));
-    correspondents text[];
-begin
-    if account is null and opportunity is null then
-        -- The account is the only known one among the correspondents' domains.
-        select array_agg(distinct a.id::text) into correspondents
-        from salesai.account a
-        where lower(a.domain) in (
-            select split_part(lower(p ->> 'email'), '@', 2) from jsonb_array_elements(parsed -> 'participants') p);
-        if cardinality(correspondents) = 1 then
-            account := correspondents[1];
-        end if;
-    end if;
-    return salesai.store_interaction(
-        jsonb_build_object(
-            'kind', 'email', 'source', source, 'external_id', external_id, 'account', account,
-            'opportunity', opportunity, 'occurred_at', coalesce(to_timestamp((parsed ->> 'sent_at_ms')::double precision / 1000), now()),
-            'subject', parsed -> 'subject', 'thread_key', parsed -> 'thread_key',
-            'properties', metadata || jsonb_build_object('message_id', parsed -> 'message_id'),
-            'participants', parsed -> 'participants', 'media_type', 'message/rfc822',
-            'segments', parsed -> 'segments'),
-        message);
-end
-$$;
-comment on function salesai.ingest_email(text, text, bytea, text, text, jsonb) is
-    'Stores an RFC 5322 message and queues it; returns the interaction id. Without account and opportunity the account comes from the correspondents'' domains. Segment offsets count characters of the decoded body';
 
 create function salesai.ingest_document(
     source text, external_id text, content bytea, filename text, mime text default null, account text default null,
@@ -237,15 +209,57 @@ $$;
 comment on function salesai.ingest_document(text, text, bytea, text, text, text, text, timestamptz, jsonb, text) is
     'Stores a document (PDF, DOCX, PPTX, XLSX, XLS, ODS, ODT, EPUB, RTF, HTML, CSV, Markdown, text; at most 64 MiB) and queues it; returns the interaction id. Its text is read by the worker; one that has none fails with the reason in salesai.pipeline_errors';
 
+create function salesai.email_attachments(message bytea) returns table (number integer, filename text, mime text, content bytea)
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'email_attachments_wrapper';
+comment on function salesai.email_attachments(bytea) is 'Attached documents of an RFC 5322 message, by the endings of their names';
+
+create function salesai.ingest_email(
+    source text, external_id text, message bytea, account text default null, opportunity text default null,
+    metadata jsonb default '{}')
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parsed jsonb := salesai.parse_email(coalesce(message, ''));
+    correspondents text[];
+    sent_at timestamptz := coalesce(to_timestamp((parsed ->> 'sent_at_ms')::double precision / 1000), now());
+    email_id bigint;
+begin
+    if account is null and opportunity is null then
+        -- The account is the only known one among the correspondents' domains.
+        select array_agg(distinct a.id::text) into correspondents
+        from salesai.account a
+        where lower(a.domain) in (
+            select split_part(lower(p ->> 'email'), '@', 2) from jsonb_array_elements(parsed -> 'participants') p);
+        if cardinality(correspondents) = 1 then
+            account := correspondents[1];
+        end if;
+    end if;
+    email_id := salesai.store_interaction(
+        jsonb_build_object(
+            'kind', 'email', 'source', source, 'external_id', external_id, 'account', account,
+            'opportunity', opportunity, 'occurred_at', sent_at,
+            'subject', parsed -> 'subject', 'thread_key', parsed -> 'thread_key',
+            'properties', metadata || jsonb_build_object('message_id', parsed -> 'message_id'),
+            'participants', parsed -> 'participants', 'media_type', 'message/rfc822',
+            'segments', parsed -> 'segments'),
+        message);
+    perform salesai.ingest_document(source, format('%s/%s', external_id, a.number), a.content, a.filename, nullif(a.mime, ''),
+        account, opportunity, sent_at, jsonb_build_object('email_id', email_id))
+    from salesai.email_attachments(message) a;
+    return email_id;
+end
+$$;
+comment on function salesai.ingest_email(text, text, bytea, text, text, jsonb) is
+    'Stores an RFC 5322 message and queues it; returns the interaction id. Without account and opportunity the account comes from the correspondents'' domains. Attached documents become interactions of their own, external_id/1 and so on, with the e-mail''s id in properties. Segment offsets count characters of the decoded body';
+
 create function salesai.document_text(interaction_id bigint, version integer default null) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select salesai.redact_text(
-        salesai.unseal_text(r.text_ciphertext, d.wrapped_key, r.interaction_id, r.version),
-        salesai.hidden_kinds(), salesai.known_names(i.account_id, i.id))
+    select salesai.unseal_text(r.text_ciphertext, d.wrapped_key, r.interaction_id, r.version)
     from salesai.raw_payload r
-    join salesai.interaction i on i.id = r.interaction_id
     join salesai.data_key d on d.interaction_id = r.interaction_id
     where r.interaction_id = $1 and ($2 is null or r.version = $2)
     order by r.version desc limit 1
@@ -263,4 +277,4 @@ as $$
     where r.interaction_id = $1 and ($2 is null or r.version = $2)
     order by r.version desc limit 1
 $$;
-comment on function salesai.original(bigint, integer) is 'What arrived, byte for byte, of the latest or a given version; NULL when the caller may not see it';
+comment on function salesai.original(bigint, integer) is 'What arrived, byte for byte, of the latest or a given version; NULL when the caller may not see it, 42501 when a policy hides something from the caller''s role';

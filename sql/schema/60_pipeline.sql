@@ -67,8 +67,21 @@ as $$
     join salesai.raw_payload r on r.interaction_id = i.id and r.version = $2
     join salesai.data_key d on d.interaction_id = i.id
     where i.id = $1 and i.kind = 'document' and r.text_ciphertext is null
+      -- Before 0.3.0 a document came with its segments.
+      and not exists (select from salesai.segment s where s.interaction_id = i.id and s.version = $2)
 $$;
 comment on function salesai.unread_document(bigint, integer) is 'The document of a job whose text is not read yet';
+
+-- The interaction's row is locked before the job's, as ingestion does it.
+create function salesai.lock_interaction(job_id bigint) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    select from salesai.interaction i
+    where i.id = (select j.interaction_id from salesai.job j where j.id = $1)
+    for update
+$$;
+comment on function salesai.lock_interaction(bigint) is 'Locks the interaction of a job';
 
 -- Returns false when the lease was lost: then nothing is written.
 create function salesai.store_document(job_id bigint, lease_token uuid, media_type text, title text, markdown text) returns boolean
@@ -77,8 +90,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     item record;
+    names text[];
 begin
-    select j.interaction_id as id, j.version, i.account_id, i.redacted_kinds as kinds, d.wrapped_key into item
+    perform salesai.lock_interaction(job_id);
+    select j.interaction_id as id, j.version, i.account_id, salesai.redacted_kinds(i.source) as kinds, d.wrapped_key into item
     from salesai.job j
     join salesai.interaction i on i.id = j.interaction_id
     join salesai.data_key d on d.interaction_id = i.id
@@ -87,21 +102,26 @@ begin
     if not found then
         return false;
     end if;
+    names := salesai.known_names(item.account_id, item.id);
     update salesai.raw_payload r
     set text_ciphertext = salesai.seal_text(markdown, item.wrapped_key, item.id, item.version),
         media_type = store_document.media_type
     where r.interaction_id = item.id and r.version = item.version;
     update salesai.interaction i
-    set subject = salesai.redact_text(title, item.kinds, '{}')
-    where i.id = item.id and title <> '' and i.subject = i.properties ->> 'filename';
-    with parsed as materialized (select salesai.parse_markdown(markdown) as segments)
+    set redacted_kinds = item.kinds,
+        subject = case when title <> '' and i.subject = i.properties ->> 'filename'
+            then salesai.redact_text(left(title, 300), item.kinds, names) else i.subject end
+    where i.id = item.id;
+    with parsed as materialized (select salesai.parse_markdown(markdown) as segments),
+    redacted as materialized (
+        select r.*
+        from parsed p, lateral salesai.redact_segments(p.segments, item.kinds, names, item.wrapped_key, item.id, item.version) r)
     insert into salesai.segment (interaction_id, version, position, turn, start_char, end_char, content, redactions, sealed)
     select item.id, item.version, r.position, (s.value ->> 'turn')::integer, (s.value ->> 'start_char')::integer,
         (s.value ->> 'end_char')::integer, r.content, r.redactions, r.sealed
-    from parsed p, jsonb_array_elements(p.segments) with ordinality s (value, number),
-        lateral salesai.redact_segments(p.segments, item.kinds, salesai.known_names(item.account_id, item.id),
-            item.wrapped_key, item.id, item.version) r
-    where r.position = s.number - 1;
+    from parsed p
+    cross join jsonb_array_elements(p.segments) with ordinality s (value, number)
+    join redacted r on r.position = s.number - 1;
     return true;
 end
 $$;
@@ -146,6 +166,7 @@ declare
     done salesai.job;
     set_id bigint;
 begin
+    perform salesai.lock_interaction(job_id);
     delete from salesai.job j
     where j.id = $1 and j.state = 'running' and j.lease_token = $2
     returning * into done;

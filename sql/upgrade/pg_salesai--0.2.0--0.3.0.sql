@@ -38,7 +38,7 @@ comment on table salesai.redaction_policy is
     'With a source: the kinds taken out of what arrives from it; with neither: of all other sources; without such a row, all kinds but names, since who said what is what a sales team asks for. With a role: the kinds that it and its members do not see in originals either. salesai.apply_redaction() brings what is stored in line with a change';
 
 create function salesai.redacted_kinds(source text) returns text[]
-language sql stable
+language sql stable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
     select coalesce((select p.kinds from salesai.redaction_policy p
@@ -49,7 +49,7 @@ $$;
 comment on function salesai.redacted_kinds(text) is 'Kinds of personal data taken out of what arrives from this source';
 
 create function salesai.hidden_kinds() returns text[]
-language sql stable
+language sql stable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(array_agg(distinct kind), '{}')
@@ -63,7 +63,7 @@ $$;
 comment on function salesai.hidden_kinds() is 'Kinds of personal data that the session''s role does not see in originals';
 
 create function salesai.known_names(account_id bigint, interaction_id bigint) returns text[]
-language sql stable
+language sql stable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(array_agg(distinct name), '{}') from (
@@ -90,30 +90,30 @@ comment on function salesai.redact(text, text[], text[]) is
 create function salesai.redact_segments(
     segments jsonb, kinds text[], names text[], wrapped_key bytea, interaction_id bigint, version integer)
 returns table ("position" integer, content text, redactions integer[], sealed bytea)
-language c volatile strict parallel safe as 'MODULE_PATHNAME', 'redact_segments_wrapper';
+language c volatile strict parallel safe cost 100000 as 'MODULE_PATHNAME', 'redact_segments_wrapper';
 comment on function salesai.redact_segments(jsonb, text[], text[], bytea, bigint, integer) is
     'What is stored of segments ([{content}], positions from 0): redacted, with the places and the sealed original where that changed something';
 
 create function salesai.unseal_segment(
     sealed bytea, wrapped_key bytea, interaction_id bigint, version integer, "position" integer) returns text
-language c stable strict parallel safe as 'MODULE_PATHNAME', 'unseal_segment_wrapper';
-comment on function salesai.unseal_segment(bytea, bytea, bigint, integer, integer) is 'Opens a sealed segment';
+language c stable strict parallel restricted as 'MODULE_PATHNAME', 'unseal_segment_wrapper';
+comment on function salesai.unseal_segment(bytea, bytea, bigint, integer, integer) is 'Opens a sealed segment, without what a policy hides from the caller''s role';
 
 create function salesai.seal_text(content text, wrapped_key bytea, interaction_id bigint, version integer) returns bytea
 language c volatile strict parallel safe as 'MODULE_PATHNAME', 'seal_text_wrapper';
 comment on function salesai.seal_text(text, bytea, bigint, integer) is 'Deflates and encrypts the text of a document';
 
 create function salesai.unseal_text(sealed bytea, wrapped_key bytea, interaction_id bigint, version integer) returns text
-language c stable strict parallel safe as 'MODULE_PATHNAME', 'unseal_text_wrapper';
-comment on function salesai.unseal_text(bytea, bytea, bigint, integer) is 'Opens the sealed text of a document';
+language c stable strict parallel restricted as 'MODULE_PATHNAME', 'unseal_text_wrapper';
+comment on function salesai.unseal_text(bytea, bytea, bigint, integer) is 'Opens the sealed text of a document, without what a policy hides from the caller''s role';
 
 create function salesai.original_segment(segment_id bigint) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select salesai.redact_text(
-        coalesce(salesai.unseal_segment(s.sealed, d.wrapped_key, s.interaction_id, s.version, s.position), s.content),
-        salesai.hidden_kinds(), salesai.known_names(i.account_id, i.id))
+    select coalesce(
+        salesai.unseal_segment(s.sealed, d.wrapped_key, s.interaction_id, s.version, s.position),
+        salesai.redact_text(s.content, salesai.hidden_kinds(), salesai.known_names(i.account_id, i.id)))
     from salesai.segment s
     join salesai.interaction i on i.id = s.interaction_id
     left join salesai.data_key d on d.interaction_id = i.id
@@ -128,29 +128,40 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     item record;
+    names text[];
     done bigint := 0;
 begin
+    if salesai.hidden_kinds() <> '{}' then
+        raise exception 'permission denied for whole originals' using errcode = '42501',
+            detail = 'A row of salesai.redaction_policy hides something from this role.', hint = 'Call it as another administrator.';
+    end if;
     for item in
-        select i.id, i.version, i.account_id, salesai.redacted_kinds(i.source) as kinds
+        select i.id, i.version, i.account_id, salesai.redacted_kinds(i.source) as kinds, d.wrapped_key
         from salesai.interaction i
+        left join salesai.data_key d on d.interaction_id = i.id
         where ($1 is null or i.source = $1) and i.redacted_kinds is distinct from salesai.redacted_kinds(i.source)
         order by i.id
         limit max_interactions
-        for update skip locked
+        for update of i
     loop
-        update salesai.segment s
-        set content = r.content, redactions = r.redactions, sealed = r.sealed
-        from salesai.data_key d,
-            lateral (select o.version, jsonb_agg(jsonb_build_object('content', coalesce(
-                            salesai.unseal_segment(o.sealed, d.wrapped_key, o.interaction_id, o.version, o.position), o.content))
-                        order by o.position) as segments
-                     from salesai.segment o where o.interaction_id = item.id group by o.version) stored,
-            lateral salesai.redact_segments(stored.segments, item.kinds, salesai.known_names(item.account_id, item.id),
-                d.wrapped_key, item.id, stored.version) r
-        where d.interaction_id = item.id and s.interaction_id = item.id and s.version = stored.version
-          and s.position = r.position;
+        names := salesai.known_names(item.account_id, item.id);
+        -- Without a key what was said is gone, and what is stored is all there is.
+        if item.wrapped_key is null then
+            update salesai.segment s
+            set content = salesai.redact_text(s.content, item.kinds, names), redactions = null, sealed = null
+            where s.interaction_id = item.id;
+        else
+            update salesai.segment s
+            set content = r.content, redactions = r.redactions, sealed = r.sealed
+            from (select o.version, jsonb_agg(jsonb_build_object('content', coalesce(
+                              salesai.unseal_segment(o.sealed, item.wrapped_key, o.interaction_id, o.version, o.position), o.content))
+                          order by o.position) as segments
+                  from salesai.segment o where o.interaction_id = item.id group by o.version) stored,
+                lateral salesai.redact_segments(stored.segments, item.kinds, names, item.wrapped_key, item.id, stored.version) r
+            where s.interaction_id = item.id and s.version = stored.version and s.position = r.position;
+        end if;
         update salesai.interaction i
-        set redacted_kinds = item.kinds, subject = salesai.redact_text(i.subject, item.kinds, '{}'), state = 'pending', updated_at = now()
+        set redacted_kinds = item.kinds, subject = salesai.redact_text(i.subject, item.kinds, names), state = 'pending', updated_at = now()
         where i.id = item.id;
         perform salesai.enqueue(item.id, item.version);
         done := done + 1;
@@ -159,7 +170,7 @@ begin
 end
 $$;
 comment on function salesai.apply_redaction(text, integer) is
-    'Redacts what is stored as the policies are now, of one source or all, at most so many interactions, and queues them for indexing; returns how many. Call it until it returns 0. A subject that was redacted stays so';
+    'Redacts what is stored as the policies are now, of one source or all, at most so many interactions, and queues them for indexing, after which search has the new texts; returns how many. Call it until it returns 0. A subject that was redacted stays so';
 
 create or replace function salesai.store_interaction(item jsonb, payload bytea) returns bigint
 language plpgsql
@@ -171,6 +182,7 @@ declare
     opportunity_id bigint := salesai.resolve_opportunity(nullif(item ->> 'opportunity', ''));
     payload_hash bytea := sha256(payload);
     kinds text[] := salesai.redacted_kinds(item ->> 'source');
+    given_subject text;
     owner_id bigint;
     owner_team_id bigint;
     data_key bytea;
@@ -183,6 +195,11 @@ begin
         select o.account_id into account_id from salesai.opportunity o where o.id = opportunity_id;
     end if;
     select a.owner_rep_id, a.team_id into owner_id, owner_team_id from salesai.account a where a.id = account_id;
+    -- It stands in every chunk.
+    given_subject := salesai.redact_text(left(item ->> 'subject', 1000), kinds,
+        salesai.known_names(account_id, null)
+        || array(select p ->> 'name' from jsonb_array_elements(coalesce(item -> 'participants', '[]')) p where p ->> 'name' <> '')
+        || array(select distinct s ->> 'speaker' from jsonb_array_elements(item -> 'segments') s where s ->> 'speaker' <> ''));
 
     -- The insert takes the row's lock even when it changes nothing, so two writers of one key take turns.
     insert into salesai.interaction as i (source, external_id, kind, account_id, opportunity_id, owner_rep_id,
@@ -190,7 +207,7 @@ begin
     values (item ->> 'source', item ->> 'external_id', item ->> 'kind', account_id, opportunity_id,
         case when account_id is null then salesai.reader_rep_id() else owner_id end, owner_team_id,
         (item ->> 'occurred_at')::timestamptz, (item ->> 'duration_ms')::bigint,
-        salesai.redact_text(item ->> 'subject', kinds, '{}'), item ->> 'thread_key', payload_hash,
+        given_subject, item ->> 'thread_key', payload_hash,
         coalesce(item -> 'properties', '{}'), kinds)
     on conflict (source, external_id) do update set updated_at = i.updated_at
     returning * into known;
@@ -207,7 +224,7 @@ begin
         update salesai.interaction i
         set version = i.version + 1, content_hash = payload_hash, state = 'pending', updated_at = now(),
             duration_ms = (item ->> 'duration_ms')::bigint,
-            subject = coalesce(salesai.redact_text(item ->> 'subject', kinds, '{}'), i.subject), redacted_kinds = kinds,
+            subject = coalesce(given_subject, i.subject), redacted_kinds = kinds,
             properties = i.properties || coalesce(item -> 'properties', '{}')
         where i.id = known.id
         returning * into known;
@@ -240,6 +257,31 @@ $$;
 comment on function salesai.store_interaction(jsonb, bytea) is
     'Stores an interaction with its sealed payload, participants and segments, and queues it. Unchanged payload: returns the known id';
 
+create or replace function salesai.ingest_call(
+    source text, external_id text, transcript text, format text default 'auto',
+    account text default null, opportunity text default null, started_at timestamptz default now(),
+    participants jsonb default null, metadata jsonb default '{}', subject text default null)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parsed jsonb := salesai.parse_transcript(coalesce(transcript, ''), coalesce(format, 'auto'));
+begin
+    return salesai.store_interaction(
+        jsonb_build_object(
+            'kind', 'call', 'source', source, 'external_id', external_id, 'account', account,
+            'opportunity', opportunity, 'occurred_at', started_at, 'duration_ms', parsed -> 'duration_ms',
+            'subject', subject, 'properties', metadata, 'participants', coalesce(participants, '[]'),
+            'media_type', case parsed ->> 'format' when 'vtt' then 'text/vtt' when 'srt' then 'application/x-subrip'
+                when 'gong' then 'application/json' else 'text/plain' end,
+            'segments', parsed -> 'segments'),
+        convert_to(transcript, 'UTF8'));
+end
+$$;
+comment on function salesai.ingest_call(text, text, text, text, text, text, timestamptz, jsonb, jsonb, text) is
+    'Stores a call transcript (WebVTT of Zoom and Teams, SRT, Gong''s JSON, plain "Speaker: text"; format auto, vtt, srt, gong or plain) and queues it; returns the interaction id. participants: [{name, email, side, role}]';
+
 create function salesai.ingest_document(
     source text, external_id text, content bytea, filename text, mime text default null, account text default null,
     opportunity text default null, occurred_at timestamptz default now(), metadata jsonb default '{}', subject text default null)
@@ -271,21 +313,65 @@ $$;
 comment on function salesai.ingest_document(text, text, bytea, text, text, text, text, timestamptz, jsonb, text) is
     'Stores a document (PDF, DOCX, PPTX, XLSX, XLS, ODS, ODT, EPUB, RTF, HTML, CSV, Markdown, text; at most 64 MiB) and queues it; returns the interaction id. Its text is read by the worker; one that has none fails with the reason in salesai.pipeline_errors';
 
+create function salesai.email_attachments(message bytea) returns table (number integer, filename text, mime text, content bytea)
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'email_attachments_wrapper';
+comment on function salesai.email_attachments(bytea) is 'Attached documents of an RFC 5322 message, by the endings of their names';
+
+create or replace function salesai.ingest_email(
+    source text, external_id text, message bytea, account text default null, opportunity text default null,
+    metadata jsonb default '{}')
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parsed jsonb := salesai.parse_email(coalesce(message, ''));
+    correspondents text[];
+    sent_at timestamptz := coalesce(to_timestamp((parsed ->> 'sent_at_ms')::double precision / 1000), now());
+    email_id bigint;
+begin
+    if account is null and opportunity is null then
+        -- The account is the only known one among the correspondents' domains.
+        select array_agg(distinct a.id::text) into correspondents
+        from salesai.account a
+        where lower(a.domain) in (
+            select split_part(lower(p ->> 'email'), '@', 2) from jsonb_array_elements(parsed -> 'participants') p);
+        if cardinality(correspondents) = 1 then
+            account := correspondents[1];
+        end if;
+    end if;
+    email_id := salesai.store_interaction(
+        jsonb_build_object(
+            'kind', 'email', 'source', source, 'external_id', external_id, 'account', account,
+            'opportunity', opportunity, 'occurred_at', sent_at,
+            'subject', parsed -> 'subject', 'thread_key', parsed -> 'thread_key',
+            'properties', metadata || jsonb_build_object('message_id', parsed -> 'message_id'),
+            'participants', parsed -> 'participants', 'media_type', 'message/rfc822',
+            'segments', parsed -> 'segments'),
+        message);
+    perform salesai.ingest_document(source, format('%s/%s', external_id, a.number), a.content, a.filename, nullif(a.mime, ''),
+        account, opportunity, sent_at, jsonb_build_object('email_id', email_id))
+    from salesai.email_attachments(message) a;
+    return email_id;
+end
+$$;
+comment on function salesai.ingest_email(text, text, bytea, text, text, jsonb) is
+    'Stores an RFC 5322 message and queues it; returns the interaction id. Without account and opportunity the account comes from the correspondents'' domains. Attached documents become interactions of their own, external_id/1 and so on, with the e-mail''s id in properties. Segment offsets count characters of the decoded body';
+
 create function salesai.document_text(interaction_id bigint, version integer default null) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select salesai.redact_text(
-        salesai.unseal_text(r.text_ciphertext, d.wrapped_key, r.interaction_id, r.version),
-        salesai.hidden_kinds(), salesai.known_names(i.account_id, i.id))
+    select salesai.unseal_text(r.text_ciphertext, d.wrapped_key, r.interaction_id, r.version)
     from salesai.raw_payload r
-    join salesai.interaction i on i.id = r.interaction_id
     join salesai.data_key d on d.interaction_id = r.interaction_id
     where r.interaction_id = $1 and ($2 is null or r.version = $2)
     order by r.version desc limit 1
 $$;
 comment on function salesai.document_text(bigint, integer) is
     'The text of a document as Markdown, without the kinds of personal data that a policy hides from the caller''s role; NULL when it is not read yet or the caller may not see it. Segment offsets count its characters';
+
+comment on function salesai.original(bigint, integer) is 'What arrived, byte for byte, of the latest or a given version; NULL when the caller may not see it, 42501 when a policy hides something from the caller''s role';
 
 create function salesai.parse_markdown(content text) returns jsonb
 language c immutable strict parallel safe as 'MODULE_PATHNAME', 'parse_markdown_wrapper';
@@ -302,8 +388,63 @@ as $$
     join salesai.raw_payload r on r.interaction_id = i.id and r.version = $2
     join salesai.data_key d on d.interaction_id = i.id
     where i.id = $1 and i.kind = 'document' and r.text_ciphertext is null
+      -- Before 0.3.0 a document came with its segments.
+      and not exists (select from salesai.segment s where s.interaction_id = i.id and s.version = $2)
 $$;
 comment on function salesai.unread_document(bigint, integer) is 'The document of a job whose text is not read yet';
+
+-- The interaction's row is locked before the job's, as ingestion does it.
+create function salesai.lock_interaction(job_id bigint) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    select from salesai.interaction i
+    where i.id = (select j.interaction_id from salesai.job j where j.id = $1)
+    for update
+$$;
+comment on function salesai.lock_interaction(bigint) is 'Locks the interaction of a job';
+
+create or replace function salesai.finish_job(
+    job_id bigint, lease_token uuid, chunks jsonb, embeddings real[],
+    model text, model_sha256 text, dimensions integer) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    done salesai.job;
+    set_id bigint;
+begin
+    perform salesai.lock_interaction(job_id);
+    delete from salesai.job j
+    where j.id = $1 and j.state = 'running' and j.lease_token = $2
+    returning * into done;
+    if not found then
+        return false;
+    end if;
+    set_id := salesai.active_embedding_set(model, model_sha256, dimensions);
+    delete from salesai.chunk c where c.interaction_id = done.interaction_id;
+    insert into salesai.chunk (interaction_id, version, position, first_position, last_position, start_char,
+        end_char, token_count, heading, content, content_hash, kind, occurred_at, account_id, opportunity_id, owner_rep_id, team_id)
+    select i.id, done.version, c.position - 1, (c.value ->> 'first_position')::integer, (c.value ->> 'last_position')::integer,
+        (c.value ->> 'start_char')::integer, (c.value ->> 'end_char')::integer, (c.value ->> 'token_count')::integer,
+        salesai.heading(i.id), c.value ->> 'content',
+        sha256(convert_to(salesai.heading(i.id) || e'\n' || (c.value ->> 'content'), 'UTF8')), i.kind, i.occurred_at, i.account_id, i.opportunity_id,
+        i.owner_rep_id, i.team_id
+    from salesai.interaction i, jsonb_array_elements(chunks) with ordinality c (value, position)
+    where i.id = done.interaction_id;
+    execute format(
+        'insert into salesai.%I (chunk_id, embedding)
+         select c.id, ($1)[c.position * $2 + 1 : (c.position + 1) * $2]::@extschema:vector@.vector
+         from salesai.chunk c where c.interaction_id = $3', 'embedding_' || set_id)
+        using embeddings, dimensions, done.interaction_id;
+    update salesai.interaction i
+    set state = 'ready', processed_version = done.version, processed_at = clock_timestamp()
+    where i.id = done.interaction_id;
+    return true;
+end
+$$;
+comment on function salesai.finish_job(bigint, uuid, jsonb, real[], text, text, integer) is
+    'Writes the chunks and embeddings of a leased job and removes it, all or nothing; false when the lease was lost';
 
 -- Returns false when the lease was lost: then nothing is written.
 create function salesai.store_document(job_id bigint, lease_token uuid, media_type text, title text, markdown text) returns boolean
@@ -312,8 +453,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     item record;
+    names text[];
 begin
-    select j.interaction_id as id, j.version, i.account_id, i.redacted_kinds as kinds, d.wrapped_key into item
+    perform salesai.lock_interaction(job_id);
+    select j.interaction_id as id, j.version, i.account_id, salesai.redacted_kinds(i.source) as kinds, d.wrapped_key into item
     from salesai.job j
     join salesai.interaction i on i.id = j.interaction_id
     join salesai.data_key d on d.interaction_id = i.id
@@ -322,21 +465,26 @@ begin
     if not found then
         return false;
     end if;
+    names := salesai.known_names(item.account_id, item.id);
     update salesai.raw_payload r
     set text_ciphertext = salesai.seal_text(markdown, item.wrapped_key, item.id, item.version),
         media_type = store_document.media_type
     where r.interaction_id = item.id and r.version = item.version;
     update salesai.interaction i
-    set subject = salesai.redact_text(title, item.kinds, '{}')
-    where i.id = item.id and title <> '' and i.subject = i.properties ->> 'filename';
-    with parsed as materialized (select salesai.parse_markdown(markdown) as segments)
+    set redacted_kinds = item.kinds,
+        subject = case when title <> '' and i.subject = i.properties ->> 'filename'
+            then salesai.redact_text(left(title, 300), item.kinds, names) else i.subject end
+    where i.id = item.id;
+    with parsed as materialized (select salesai.parse_markdown(markdown) as segments),
+    redacted as materialized (
+        select r.*
+        from parsed p, lateral salesai.redact_segments(p.segments, item.kinds, names, item.wrapped_key, item.id, item.version) r)
     insert into salesai.segment (interaction_id, version, position, turn, start_char, end_char, content, redactions, sealed)
     select item.id, item.version, r.position, (s.value ->> 'turn')::integer, (s.value ->> 'start_char')::integer,
         (s.value ->> 'end_char')::integer, r.content, r.redactions, r.sealed
-    from parsed p, jsonb_array_elements(p.segments) with ordinality s (value, number),
-        lateral salesai.redact_segments(p.segments, item.kinds, salesai.known_names(item.account_id, item.id),
-            item.wrapped_key, item.id, item.version) r
-    where r.position = s.number - 1;
+    from parsed p
+    cross join jsonb_array_elements(p.segments) with ordinality s (value, number)
+    join redacted r on r.position = s.number - 1;
     return true;
 end
 $$;

@@ -11,16 +11,16 @@ const REACH: usize = 40;
 
 static DATE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
-        r"(?i)\b(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/. ]\d{1,2}[-/. ](?:\d{4}|\d{2})",
-        r"|(?:\d{1,2}(?:st|nd|rd|th|\.)? (?:of )?)?",
+        r"(?i)\b(?:[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/. ][0-9]{1,2}[-/. ](?:[0-9]{4}|[0-9]{2})",
+        r"|(?:[0-9]{1,2}(?:st|nd|rd|th|\.)? (?:of )?)?",
         r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?",
-        r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?(?: \d{1,2}(?:st|nd|rd|th)?)?(?:,? \d{4})?)\b"
+        r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?(?: [0-9]{1,2}(?:st|nd|rd|th)?)?(?:,? [0-9]{4})?)\b"
     ))
     .expect("is a pattern")
 });
 
 static LABEL: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)\b(?:born|birth ?da(?:y|te)|date of birth|d\.?o\.?b\b|geboren|né\(?e?\)? le|nacid[oa])[^\d\n]*$")
+    Regex::new(r"(?i)\b(?:born|birth ?da(?:y|te)|date of birth|d\.?o\.?b\b|geboren|né\(?e?\)? le|nacid[oa])[^0-9\n]*$")
         .expect("is a pattern")
 });
 

@@ -7,9 +7,9 @@ use regex::Regex;
 
 use super::{Finding, PiiKind};
 
-/// As HTML's `<input type=email>` takes them, with a top-level domain.
+/// As HTML's `<input type=email>` takes them, with a top-level domain and without slashes, which stand before them in URLs.
 static EMAIL: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"[\w.!#$%&'*+/=?^`{|}~-]+@(?:[\w-]+\.)+[A-Za-z]\w+").expect("is a pattern")
+    Regex::new(r"[\w.!#$%&'*+=?^`{|}~-]+@(?:[\w-]+\.)+[A-Za-z]\w+").expect("is a pattern")
 });
 
 /// User name and password before the host (RFC 3986, 3.2.1).
@@ -26,10 +26,10 @@ static SECRET_PARAMETER: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 static IP_V4: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\b\d{1,3}(?:\.\d{1,3}){3}\b").expect("is a pattern"));
+    LazyLock::new(|| Regex::new(r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b").expect("is a pattern"));
 
 static IP_V6: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\d{0,3}(?:\.\d{1,3}){3})?")
+    Regex::new(r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:[0-9]{0,3}(?:\.[0-9]{1,3}){3})?")
         .expect("is a pattern")
 });
 

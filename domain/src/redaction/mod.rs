@@ -58,9 +58,7 @@ pub fn find_pii(text: &str, kinds: KindSet, names: &KnownNames) -> Vec<Finding> 
     phone::find(text, &mut found);
     address::find(text, &mut found);
     names.find(text, &mut found);
-    let mut kept = without_overlaps(found);
-    kept.retain(|finding| kinds.contains(finding.kind));
-    kept
+    without_overlaps(text, found, kinds)
 }
 
 /// Replaces each finding, which are in the order of the text, by the name of its kind in brackets.
@@ -92,15 +90,49 @@ pub fn redact(text: &str, findings: &[Finding]) -> RedactedText {
     redacted
 }
 
-/// Of findings that overlap, the one whose kind is surer stays; of the same kind, the longer one.
-fn without_overlaps(mut found: Vec<Finding>) -> Vec<Finding> {
+/// Of findings that overlap, the one whose kind is surer stays (of the same kind, the longer one), and of the others
+/// what it leaves. One of a kind that may stay takes away what lies within it.
+fn without_overlaps(text: &str, mut found: Vec<Finding>, kinds: KindSet) -> Vec<Finding> {
     found.sort_by_key(|finding| (finding.kind, std::cmp::Reverse(finding.bytes.len())));
     let mut kept: BTreeMap<usize, Finding> = BTreeMap::new();
+    let mut may_stay: BTreeMap<usize, usize> = BTreeMap::new();
     for finding in found {
-        let before = kept.range(..finding.bytes.end).next_back();
-        if before.is_none_or(|(_, before)| before.bytes.end <= finding.bytes.start) {
-            kept.insert(finding.bytes.start, finding);
+        let Range { start, end } = finding.bytes;
+        if !kinds.contains(finding.kind) {
+            let known = may_stay.entry(start).or_insert(end);
+            *known = end.max(*known);
+            continue;
+        }
+        let around = may_stay.range(..=start).next_back();
+        if around.is_some_and(|(_, around)| *around >= end) {
+            continue;
+        }
+        for bytes in uncovered(start..end, &kept) {
+            if text[bytes.clone()].contains(char::is_alphanumeric) {
+                let kind = finding.kind;
+                kept.insert(bytes.start, Finding { kind, bytes });
+            }
         }
     }
     kept.into_values().collect()
+}
+
+/// The parts of a range that no finding covers.
+fn uncovered(range: Range<usize>, kept: &BTreeMap<usize, Finding>) -> Vec<Range<usize>> {
+    let before = kept.range(..range.start).next_back();
+    let mut at = before.map_or(range.start, |(_, before)| before.bytes.end.max(range.start));
+    let mut parts = Vec::new();
+    for finding in kept
+        .range(range.start..range.end)
+        .map(|(_, finding)| finding)
+    {
+        if at < finding.bytes.start {
+            parts.push(at..finding.bytes.start);
+        }
+        at = at.max(finding.bytes.end);
+    }
+    if at < range.end {
+        parts.push(at..range.end);
+    }
+    parts
 }

@@ -25,37 +25,41 @@ macro_rules! rule {
 /// Numbers that are known by themselves.
 static RULES: [Rule; 9] = [
     // United States, social security: areas 000, 666 and from 900 on are not given out.
-    rule!(r"\b\d{3}[- ]\d{2}[- ]\d{4}\b", is_ssn),
+    rule!(r"\b[0-9]{3}[- ][0-9]{2}[- ][0-9]{4}\b", is_ssn),
     // United Kingdom, national insurance.
     rule!(
-        r"(?i)\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b",
+        r"(?i)\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D]\b",
         |text| text.starts_with(|c: char| c.is_ascii_uppercase())
     ),
     // Canada, social insurance.
-    rule!(r"\b[1-79]\d{2}[- ]\d{3}[- ]\d{3}\b", luhn),
+    rule!(r"\b[1-79][0-9]{2}[- ][0-9]{3}[- ][0-9]{3}\b", luhn),
     // Spain, DNI and NIE.
-    rule!(r"\b[XYZ\d]-?\d{7}-?[A-HJ-NP-TV-Z]\b", is_dni),
+    rule!(r"\b[XYZ0-9]-?[0-9]{7}-?[A-HJ-NP-TV-Z]\b", is_dni),
     // France, INSEE.
     rule!(
-        r"\b[12] ?\d{2} ?(?:0[1-9]|1[0-2]) ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}\b",
+        r"\b[12] ?[0-9]{2} ?(?:0[1-9]|1[0-2]) ?(?:[0-9]{2}|2[AB]) ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}\b",
         is_insee
     ),
     // Italy, codice fiscale.
-    rule!(r"\b[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z]\b", |_| {
-        true
-    }),
+    rule!(
+        r"\b[A-Z]{6}[0-9]{2}[A-EHLMPRST][0-9]{2}[A-Z][0-9]{3}[A-Z]\b",
+        |_| { true }
+    ),
     // Finland, henkilötunnus.
     rule!(
-        r"\b[0-3]\d[01]\d{3}[-+A-FU-Y]\d{3}[0-9A-FHJ-NPR-Y]\b",
+        r"\b[0-3][0-9][01][0-9]{3}[-+A-FU-Y][0-9]{3}[0-9A-FHJ-NPR-Y]\b",
         is_hetu
     ),
     // Sweden, personnummer.
-    rule!(r"\b(?:19|20)?\d{2}[01]\d[0-3]\d[-+]\d{4}\b", |text| {
-        let digits: Vec<u8> = digits(text).collect();
-        passes_luhn(&digits[digits.len() - 10..])
-    }),
+    rule!(
+        r"\b(?:19|20)?[0-9]{2}[01][0-9][0-3][0-9][-+][0-9]{4}\b",
+        |text| {
+            let digits: Vec<u8> = digits(text).collect();
+            passes_luhn(&digits[digits.len() - 10..])
+        }
+    ),
     // India, PAN.
-    rule!(r"\b[A-Z]{3}[ABCFGHJLPT][A-Z]\d{4}[A-Z]\b", |_| true),
+    rule!(r"\b[A-Z]{3}[ABCFGHJLPT][A-Z][0-9]{4}[A-Z]\b", |_| true),
 ];
 
 /// A number that is named: letters, digits and their separators, with four digits at least.
@@ -65,7 +69,7 @@ static NAMED: LazyLock<Regex> = LazyLock::new(|| {
         r"steuer-?id(?:entifikationsnummer)?|pesel|bsn|cpf|curp|aadhaar|national id|identity card|id card|",
         r"passport|driver'?s?'? licen[cs]e|driving licen[cs]e|medicare|nhs)",
         r"(?: ?(?:number|card|code|no\.?|nr\.?|#))*(?: (?:is|was))?[:#= ]+",
-        r"([A-Z]{0,3}[ -]?\d[A-Z0-9]*(?:[ .-]\d[A-Z0-9]*)*)"
+        r"([A-Z]{0,3}[ -]?[0-9][A-Z0-9]*(?:[ .-][0-9][A-Z0-9]*)*)"
     ))
     .expect("is a pattern")
 });

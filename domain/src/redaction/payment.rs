@@ -6,12 +6,15 @@ use regex::Regex;
 
 use super::{Finding, PiiKind};
 
-/// Digits in groups; the first ones belong to an issuer of cards.
-static CARD: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\b[1-6]\d{3}(?:[ -]?\d){8,15}\b").expect("is a pattern"));
+/// Digits in groups; a card number may have others before and behind it, such as the date until which it is valid.
+static DIGITS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\b[0-9]+(?:[ -][0-9]+)*\b").expect("is a pattern"));
+
+/// Digits of a card number.
+const CARD_DIGITS: std::ops::RangeInclusive<usize> = 12..=19;
 
 static IBAN: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}").expect("is a pattern")
+    Regex::new(r"(?i)\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,30}").expect("is a pattern")
 });
 
 /// Characters of an IBAN by country: the registry of SWIFT, version 99.
@@ -22,13 +25,10 @@ const IBAN_LENGTHS: &str = "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR
     ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30";
 
 pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
-    for card in CARD.find_iter(text) {
+    for digits in DIGITS.find_iter(text) {
         // With a plus it is a telephone number.
-        if !text[..card.start()].ends_with('+') && is_card(card.as_str()) {
-            found.push(Finding {
-                kind: PiiKind::Card,
-                bytes: card.range(),
-            });
+        if digits.len() >= *CARD_DIGITS.start() && !text[..digits.start()].ends_with('+') {
+            find_cards(digits.as_str(), digits.start(), found);
         }
     }
     for iban in IBAN.find_iter(text) {
@@ -41,9 +41,44 @@ pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
     }
 }
 
+/// The card numbers among groups of digits; each is made of whole groups.
+fn find_cards(text: &str, start: usize, found: &mut Vec<Finding>) {
+    let mut groups = Vec::new();
+    let mut at = 0;
+    for group in text.split([' ', '-']) {
+        groups.push(at..at + group.len());
+        at += group.len() + 1;
+    }
+    let mut first = 0;
+    while first < groups.len() {
+        let mut count = 0;
+        let ends = groups[first..].iter().enumerate().take_while(|(_, group)| {
+            count += group.len();
+            count <= *CARD_DIGITS.end()
+        });
+        let cards = ends.map(|(index, group)| (first + index, groups[first].start..group.end));
+        let longest = cards
+            .filter(|(_, bytes)| is_card(&text[bytes.clone()]))
+            .last();
+        first = match longest {
+            Some((last, bytes)) => {
+                found.push(Finding {
+                    kind: PiiKind::Card,
+                    bytes: start + bytes.start..start + bytes.end,
+                });
+                last + 1
+            }
+            None => first + 1,
+        };
+    }
+}
+
 /// Whether the digits begin as those of an issuer, and their check digit is right.
 fn is_card(text: &str) -> bool {
     let digits: Vec<u8> = digits(text).collect();
+    if !CARD_DIGITS.contains(&digits.len()) {
+        return false;
+    }
     let starts_with = |prefix: &str| {
         digits
             .iter()
@@ -53,7 +88,8 @@ fn is_card(text: &str) -> bool {
     let has_issuer = match digits[0] {
         1 => starts_with("1800"),
         2 => starts_with("2131") || matches!(digits[1], 2..=7),
-        _ => true,
+        3..=6 => true,
+        _ => false,
     };
     has_issuer && passes_luhn(&digits)
 }

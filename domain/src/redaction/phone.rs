@@ -10,8 +10,8 @@ use super::{Finding, PiiKind, labels};
 /// Digits in groups, with what may stand before and behind them.
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
-        r"(?:(?:\+|\b00)\d{6,15}|(?:\+|\b00)?\(?\+?\d{1,5}\)?)(?:[ \u{a0}./-]?[ -]?\(?\d{1,5}\)?){0,6}",
-        r"(?:(?: ?(?:x|ext\.?|extension) ?)\d{1,6})?"
+        r"(?:(?:\+|\b00)[0-9]{6,15}|(?:\+|\b00)?\(?\+?[0-9]{1,5}\)?)(?:[ \u{a0}./-]?[ -]?\(?[0-9]{1,5}\)?){0,6}",
+        r"(?:(?: ?(?:x|ext\.?|extension) ?)[0-9]{1,6})?"
     ))
     .expect("is a pattern")
 });
@@ -19,7 +19,7 @@ static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
 /// Dates and times, which have the same shape.
 static DATE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
-        r"^(?:(?:19|20)\d{2}[-/. ](?:0?[1-9]|1[0-2])[-/. ](?:0?[1-9]|[12]\d|3[01])(?: \d{1,2})?|(?:0?[1-9]|[12]\d|3[01])[-/. ](?:0?[1-9]|[12]\d|3[01])[-/. ](?:19|20)\d{2}|(?:19|20)\d{2} ?[-/] ?(?:19|20)?\d{2})$",
+        r"^(?:(?:19|20)[0-9]{2}[-/. ](?:0?[1-9]|1[0-2])[-/. ](?:0?[1-9]|[12][0-9]|3[01])(?: [0-9]{1,2})?|(?:0?[1-9]|[12][0-9]|3[01])[-/. ](?:0?[1-9]|[12][0-9]|3[01])[-/. ](?:19|20)[0-9]{2}|(?:19|20)[0-9]{2} ?[-/] ?(?:19|20)?[0-9]{2})$",
     )
     .expect("is a pattern")
 });
@@ -27,7 +27,7 @@ static DATE: LazyLock<Regex> = LazyLock::new(|| {
 /// Words that a number follows which is to be called.
 static LABEL: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
-        r"(?i)\b(?:phone|telephone|tel|mobile|cell|fax|call|dial|reach|text|sms|whatsapp|desk|office|direct|telefon|handy|mobil|messages? to|number|at)\b[^\d\n]*$",
+        r"(?i)\b(?:phone|telephone|tel|mobile|cell|fax|call|dial|reach|text|sms|whatsapp|desk|office|direct|telefon|handy|mobil|messages? to|number|at)\b[^0-9\n]*$",
     )
     .expect("is a pattern")
 });
@@ -63,8 +63,8 @@ fn is_phone(text: &str, bytes: std::ops::Range<usize>) -> bool {
         .split(|c: char| !c.is_ascii_digit())
         .filter(|group| !group.is_empty())
         .count();
-    let is_named = LABEL.is_match(labels::before(text, bytes.start, REACH));
-    is_international || is_named || groups >= 3 || groups == 2 && count >= 7 && is_halved(number)
+    let is_named = || LABEL.is_match(labels::before(text, bytes.start, REACH));
+    is_international || groups >= 3 || groups == 2 && is_halved(number) || is_named()
 }
 
 /// Two groups of at least three digits.

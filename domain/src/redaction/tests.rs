@@ -39,6 +39,11 @@ fn kinds_are_found_with_their_borders() {
         ),
         (Card, "card ⟦4111 1111 1111 1111⟧, not 4111 1111 1111 1112"),
         (Card, "amex ⟦378282246310005⟧ order 1234567890123"),
+        (
+            Card,
+            "⟦4111 1111 1111 1111⟧ 12/27, order 1234 ⟦4111-1111-1111-1111⟧ 123",
+        ),
+        (NationalId, "١٢٣٤٥٦٧٨Z, 850101-١٢٣٤ and １２３４５６７８Z"),
         (Iban, "to ⟦GB29 NWBK 6016 1331 9268 19⟧ or the other"),
         (Iban, "⟦DE89370400440532013000⟧, DE89370400440532013001"),
         (NationalId, "SSN ⟦078-05-1120⟧, part 900-11-2222"),
@@ -76,6 +81,22 @@ fn the_surer_kind_wins() {
         .filter(|kind| *kind != PiiKind::Card);
     let found = find_pii(text, others.collect(), &KnownNames::default());
     assert_eq!(found.len(), 1);
+}
+
+#[test]
+fn a_kind_that_may_stay_leaves_the_rest() {
+    let only = |kind: PiiKind, text: &str| -> Vec<String> {
+        let found = find_pii(text, [kind].into_iter().collect(), &KnownNames::default());
+        found
+            .into_iter()
+            .map(|f| text[f.bytes].to_owned())
+            .collect()
+    };
+    assert_eq!(
+        only(PiiKind::Email, "https://bob@example.com/"),
+        ["bob@example.com"]
+    );
+    assert!(only(PiiKind::Phone, "card 4111 1111 1111 1111").is_empty());
 }
 
 #[test]

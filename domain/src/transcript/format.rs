@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use super::gong::is_gong;
 use super::lines::lines;
 use super::timestamps::parse_cue_times;
 use crate::error::TranscriptError;
@@ -19,6 +20,8 @@ pub enum TranscriptFormat {
     Vtt,
     /// SubRip.
     Srt,
+    /// JSON of Gong's API.
+    Gong,
     /// Lines of `Speaker: text`.
     Plain,
 }
@@ -38,6 +41,7 @@ impl TranscriptFormat {
         match self {
             Self::Vtt => "vtt",
             Self::Srt => "srt",
+            Self::Gong => "gong",
             Self::Plain => "plain",
         }
     }
@@ -61,6 +65,7 @@ impl FromStr for FormatChoice {
             "auto" => Ok(Self::Auto),
             "vtt" => Ok(Self::Fixed(TranscriptFormat::Vtt)),
             "srt" => Ok(Self::Fixed(TranscriptFormat::Srt)),
+            "gong" => Ok(Self::Fixed(TranscriptFormat::Gong)),
             "plain" => Ok(Self::Fixed(TranscriptFormat::Plain)),
             _ => Err(TranscriptError::UnknownFormat(
                 name.chars().take(FORMAT_NAME_CHARS_MAX).collect(),
@@ -76,8 +81,12 @@ pub(super) fn is_vtt_header(line: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
 }
 
-/// A header means VTT, cue times near the top mean SRT (or VTT without header), all else is plain.
+/// JSON with a transcript is Gong's, a header means VTT, cue times near the top mean SRT (or VTT without header), all
+/// else is plain.
 fn recognise_format(text: &str) -> TranscriptFormat {
+    if is_gong(text) {
+        return TranscriptFormat::Gong;
+    }
     for line in lines(text)
         .filter(|line| !line.text.trim().is_empty())
         .take(SNIFF_LINES_MAX)

@@ -1,7 +1,8 @@
-//! Call transcripts: VTT (Zoom, Teams), SRT and plain text, all to the same segments.
+//! Call transcripts: VTT (Zoom, Teams), SRT, Gong's JSON and plain text, all to the same segments.
 
 mod cues;
 mod format;
+mod gong;
 mod label;
 mod lines;
 mod parse;

@@ -1,6 +1,7 @@
 //! The door: limits, format, segments.
 
 use super::format::{FormatChoice, TranscriptFormat};
+use super::gong::parse_gong;
 use super::plain::parse_plain;
 use super::srt::parse_srt;
 use super::vtt::parse_vtt;
@@ -36,6 +37,7 @@ pub fn parse_transcript(text: &str, format: FormatChoice) -> Result<Transcript, 
     match format {
         TranscriptFormat::Vtt => parse_vtt(text, &mut segments)?,
         TranscriptFormat::Srt => parse_srt(text, &mut segments)?,
+        TranscriptFormat::Gong => parse_gong(text, &mut segments)?,
         TranscriptFormat::Plain => parse_plain(text, &mut segments)?,
     }
     let segments = segments.into_segments();

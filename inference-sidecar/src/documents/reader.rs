@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use clap::Args;
 use documents::{DocumentError, DocumentFormat, Limits};
 use proto::limits::{DOCUMENT_BYTES_MAX, DOCUMENT_TEXT_BYTES_MAX};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Outcome, ProblemKind};
 
@@ -32,6 +32,10 @@ pub fn run(arguments: &ReadDocumentArguments) -> anyhow::Result<()> {
         // It writes no files.
         (Resource::Fsize, 0),
     ] {
+        // What this process was started with may be less already.
+        let limit = getrlimit(resource)
+            .maximum
+            .map_or(limit, |maximum| maximum.min(limit));
         let limit = Rlimit {
             current: Some(limit),
             maximum: Some(limit),

@@ -19,6 +19,8 @@ impl Service {
             return Err(out_of_order().into());
         };
         let header = DocumentHeader::try_from(header).map_err(Error::from)?;
+        let documents = &self.shared.documents;
+        let _place = documents.admit()?;
         let mut document = Vec::new();
         while let Some(part) = next_part(&mut parts).await? {
             let Part::Content(content) = part else {
@@ -34,7 +36,6 @@ impl Service {
             }
             document.extend_from_slice(&content);
         }
-        let documents = &self.shared.documents;
         let read = documents.read(&header.file_name, &header.media_type, &document);
         Ok(read.await?.into())
     }

@@ -16,7 +16,7 @@ use super::sidecar::{self, PATIENCE, Sidecar, greedy};
 /// Their requests have no fields, so that any bytes of a message are one.
 const WITHOUT_FIELDS: [&str; 3] = ["GetStatus", "ListModels", "ListAdapters"];
 /// Field 1 is a text or a message in all of them.
-const WITH_FIELDS: [&str; 7] = [
+const WITH_FIELDS: [&str; 8] = [
     "Tokenize",
     "CountTokens",
     "Chunk",
@@ -24,6 +24,7 @@ const WITH_FIELDS: [&str; 7] = [
     "Generate",
     "LoadAdapter",
     "UnloadAdapter",
+    "ReadDocument",
 ];
 
 /// Sends a message that is not the one of the rpc.

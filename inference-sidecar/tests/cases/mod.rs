@@ -9,6 +9,7 @@ mod bert_builder;
 mod broken_messages;
 mod cancellation;
 mod damage;
+mod documents;
 mod embeddings;
 mod forward;
 mod generation;

@@ -5,6 +5,7 @@ use domain::email::{self, Email, Mailbox};
 use domain::paragraphs;
 use domain::transcript::{self, FormatChoice};
 use pgrx::JsonB;
+use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
@@ -31,6 +32,33 @@ fn parse_markdown(content: &str) -> Result<JsonB, ErrorReport> {
 #[pg_extern(sql = "")]
 fn parse_note(body: &str) -> Result<JsonB, ErrorReport> {
     Ok(JsonB(note_json(body)?))
+}
+
+#[pg_extern(sql = "")]
+fn email_attachments(
+    message: &[u8],
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(number, i32),
+            name!(filename, String),
+            name!(mime, String),
+            name!(content, Vec<u8>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let attachments = email::attached_documents(message).map_err(Error::from)?;
+    let rows = (1..).zip(attachments).map(|(number, attachment)| {
+        let email::Attachment {
+            file_name,
+            media_type,
+            content,
+        } = attachment;
+        (number, file_name, media_type, content)
+    });
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
 
 fn transcript_json(transcript: &str, format: &str) -> Result<Value, Error> {

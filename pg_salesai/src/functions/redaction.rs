@@ -1,10 +1,11 @@
 //! Personal data taken out of texts, and the originals of what was changed.
 
 use domain::redaction::{KindSet, KnownNames, PiiKind, RedactedText, find_pii, redact};
-use pgrx::JsonB;
+use pgrx::datum::DatumWithOid;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use pgrx::{FromDatum, IntoDatum, JsonB, check_for_interrupts};
 use serde::Deserialize;
 
 use crate::error::Error;
@@ -66,6 +67,53 @@ fn redact_segments(
     Ok(TableIterator::new(rows))
 }
 
+/// The content without what a policy hides from the session's role.
+pub(super) fn visible(content: String, interaction_id: i64) -> Result<String, Error> {
+    let kinds = hidden_kinds()?;
+    if kinds.is_empty() {
+        return Ok(content);
+    }
+    // Operators are named with their schema: the caller chooses the search path.
+    let names: Option<Vec<Option<String>>> = read_one(
+        "select salesai.known_names(i.account_id, i.id) from salesai.interaction i
+         where i.id operator(pg_catalog.=) $1",
+        &[interaction_id.into()],
+    )?;
+    let rules = Rules::new(&kinds, &names.unwrap_or_default())?;
+    Ok(rules.apply(&content).text)
+}
+
+/// Fails where a policy hides something from the session's role: a file as it came cannot be shown in part.
+pub(super) fn require_whole_originals() -> Result<(), Error> {
+    match hidden_kinds()?.is_empty() {
+        true => Ok(()),
+        false => Err(Error::HiddenKinds),
+    }
+}
+
+fn hidden_kinds() -> Result<Vec<Option<String>>, Error> {
+    // A schema of before 0.3.0 has no policies.
+    const HAS_POLICIES: &str =
+        "select pg_catalog.to_regprocedure('salesai.hidden_kinds()') is not null";
+    if read_one::<bool>(HAS_POLICIES, &[])? != Some(true) {
+        return Ok(Vec::new());
+    }
+    Ok(read_one("select salesai.hidden_kinds()", &[])?.unwrap_or_default())
+}
+
+/// As `Spi::get_one_with_args`, which takes a transaction id: a standby has none.
+fn read_one<T: FromDatum + IntoDatum>(
+    query: &str,
+    arguments: &[DatumWithOid<'_>],
+) -> Result<Option<T>, Error> {
+    Spi::connect(|client| {
+        Ok(client
+            .select(query, Some(1), arguments)?
+            .first()
+            .get_one()?)
+    })
+}
+
 fn redacted_rows(
     rules: &Rules,
     segments: Vec<SegmentText>,
@@ -75,6 +123,7 @@ fn redacted_rows(
     let mut key = None;
     let mut rows = Vec::with_capacity(segments.len());
     for (position, segment) in (0..).zip(segments) {
+        check_for_interrupts!();
         let redacted = rules.apply(&segment.content);
         if redacted.map.replacements().is_empty() {
             rows.push((position, segment.content, None, None));

@@ -42,7 +42,7 @@ pub fn claim(jobs_max: i32, lease_ms: i32) -> Result<Vec<Job>, Error> {
 pub fn unread_document(job: &Job) -> Result<Option<JobDocument>, Error> {
     // A schema of before 0.3.0 has no documents.
     const HAS_DOCUMENTS: &str =
-        "select to_regprocedure('salesai.unread_document(bigint, integer)') is not null";
+        "select pg_catalog.to_regprocedure('salesai.unread_document(bigint, integer)') is not null";
     if Spi::get_one::<bool>(HAS_DOCUMENTS)? != Some(true) {
         return Ok(None);
     }

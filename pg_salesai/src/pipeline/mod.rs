@@ -180,10 +180,22 @@ fn read_document(
     let text = match reading::read(document, deadline()) {
         Ok(Reading::Text(text)) => text,
         Ok(Reading::Problem(detail)) => return Err(failed("record_permanent", "read", detail)),
+        // Its own slowness, as far as anybody can tell: waiting for it again and again would hold up all others.
+        Err(error @ Error::Sidecar(ClientError::DeadlineExceeded)) => {
+            return Err(failed("record_temporary", "read", error.to_string()));
+        }
         Err(error) => return Err(postponed_or_failed("read", &error)),
     };
     // A lost lease shows again when the job is finished.
-    load(transactions, || job_queue::store_document(job, &text)).map(|_| ())
+    match transactions.run(|| job_queue::store_document(job, &text)) {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(failed("record_temporary", "read", error.to_string())),
+        Err(error) if is_data_fault(error.code) => {
+            let message = "its text could not be stored".to_owned();
+            Err(failed("record_permanent", "read", message))
+        }
+        Err(error) => Err(failed("record_temporary", "read", error.message)),
+    }
 }
 
 fn load<T>(
@@ -254,15 +266,8 @@ fn settle_database_error(transactions: &impl Transactions, job: &Job, error: &Da
         job.id,
         error.message
     );
-    let is_data_fault = matches!(
-        error.code,
-        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED
-            | PgSqlErrorCode::ERRCODE_DATA_EXCEPTION
-            | PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION
-            | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
-    );
     let settled = transactions.run(|| {
-        if is_data_fault {
+        if is_data_fault(error.code) {
             job_queue::fail(
                 job,
                 "record_permanent",
@@ -276,6 +281,19 @@ fn settle_database_error(transactions: &impl Transactions, job: &Job, error: &Da
     if !matches!(settled, Ok(Ok(()))) {
         warning!("job {} keeps its lease until it runs out", job.id);
     }
+}
+
+fn is_data_fault(code: PgSqlErrorCode) -> bool {
+    matches!(
+        code,
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED
+            | PgSqlErrorCode::ERRCODE_DATA_EXCEPTION
+            | PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER
+            | PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE
+            | PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION
+            | PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION
+            | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
+    )
 }
 
 fn milliseconds(duration: Duration) -> i32 {
