@@ -102,6 +102,9 @@ fn reading_takes_little_memory() {
     session.run("rollback");
 }
 
+/// Name, content, configuration and base of an adapter, and the SQLSTATE of its refusal.
+type Case<'a> = (&'a str, &'a [u8], &'a str, Option<&'a str>, &'a str);
+
 /// Goal: what is not an adapter is refused with a clear error, before anyone uses it.
 #[test]
 fn refusals() {
@@ -111,7 +114,7 @@ fn refusals() {
     let call = "select salesai.register_adapter($1, $2, $3::text::jsonb, base => $4)";
     let none: Option<&str> = None;
     let huge_header = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
-    let cases: [(&str, &[u8], &str, Option<&str>, &str); 11] = [
+    let cases: [Case<'_>; 11] = [
         ("t/bad name", &good.content, &good.config, none, "22023"),
         ("", &good.content, &good.config, none, "22023"),
         ("t/bad", b"", &good.config, none, "22023"),
