@@ -269,6 +269,36 @@ fn real_documents() {
     session.run("delete from salesai.interaction where state = 'failed'");
 }
 
+/// Goal: a message of Outlook is stored as it came, with its text and its attachment.
+#[test]
+fn outlook_messages() {
+    let Some(dir) = shared_data("outlook_messages", "mime_mail") else {
+        return;
+    };
+    let mut session = cluster().connect();
+    let message =
+        fs::read(dir.join("unstructured/fake-email-attachment.msg")).expect("read a message");
+    let id: i64 = session.one(
+        "select salesai.ingest_email('outlook', 'with-file', $1)",
+        &[&message],
+    );
+    drain(&mut session);
+    assert_settled(&mut session);
+    let row = session.row(
+        "select i.subject, r.media_type, salesai.original(i.id) from salesai.interaction i
+         join salesai.raw_payload r on r.interaction_id = i.id where i.id = $1",
+        &[&id],
+    );
+    assert_eq!(row.get::<_, String>(0), "Fake email with attachment");
+    assert_eq!(row.get::<_, String>(1), "application/vnd.ms-outlook");
+    assert_eq!(row.get::<_, Vec<u8>>(2), message);
+    let attached: Vec<String> = session.column(
+        "select subject from salesai.interaction where source = 'outlook' and kind = 'document'",
+        &[],
+    );
+    assert_eq!(attached, ["fake-attachment.txt"]);
+}
+
 fn ingest(session: &mut Session, external_id: &str, content: &[u8], file_name: &str) -> i64 {
     session.one(
         "select salesai.ingest_document('files', $1, $2, $3)",

@@ -1,11 +1,13 @@
-//! Emails (RFC 5322 with MIME): who, when, which thread, and the text.
+//! Emails (RFC 5322 with MIME, or Outlook's `.msg`): who, when, which thread, and the text.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use mail_parser::{Address, HeaderName, HeaderValue, Message, MessageParser};
 
 pub use crate::error::EmailError;
 use crate::mime_text::{attached_files, readable_text};
+use crate::outlook_message::{is_outlook_message, to_mime};
 use crate::paragraphs::split_paragraphs_of;
 use crate::redacted::Redacted;
 use crate::segment::Segment;
@@ -65,6 +67,7 @@ pub struct Attachment {
 /// left out.
 pub fn attached_documents(raw: &[u8]) -> Result<Vec<Attachment>, EmailError> {
     check_size(raw)?;
+    let raw = &*as_mime(raw)?;
     let is_document = |name: &str| {
         let ending = name.rsplit_once('.').map(|(_, ending)| ending);
         ending.is_some_and(|ending| {
@@ -104,9 +107,18 @@ pub struct Mailbox {
     pub address: String,
 }
 
+/// Media type of a message.
+pub fn media_type(raw: &[u8]) -> &'static str {
+    match is_outlook_message(raw) {
+        true => "application/vnd.ms-outlook",
+        false => "message/rfc822",
+    }
+}
+
 /// Reads one message.
 pub fn parse_email(raw: &[u8]) -> Result<Email, EmailError> {
     check_size(raw)?;
+    let raw = &*as_mime(raw)?;
     let head = MessageParser::default()
         .parse_headers(raw)
         .ok_or(EmailError::NotAMessage)?;
@@ -124,6 +136,13 @@ pub fn parse_email(raw: &[u8]) -> Result<Email, EmailError> {
         return Err(EmailError::NoText);
     }
     read_message(&head, body)
+}
+
+fn as_mime(raw: &[u8]) -> Result<Cow<'_, [u8]>, EmailError> {
+    match is_outlook_message(raw) {
+        true => to_mime(raw).map(Cow::Owned).ok_or(EmailError::NotAMessage),
+        false => Ok(Cow::Borrowed(raw)),
+    }
 }
 
 fn check_size(raw: &[u8]) -> Result<(), EmailError> {

@@ -2,7 +2,7 @@
 //!
 //! Reading what customers hand over:
 //! - [`transcript`]: calls as VTT, SRT or plain text;
-//! - [`email`]: RFC 5322 messages;
+//! - [`email`]: RFC 5322 messages, and Outlook's;
 //! - [`paragraphs`]: notes and mail bodies;
 //! - [`segment`]: the one shape all of them produce.
 //!
@@ -29,6 +29,7 @@ mod html_text;
 mod markup;
 mod mime_text;
 mod numbers;
+mod outlook_message;
 mod pieces;
 mod redacted;
 mod words;

@@ -211,7 +211,7 @@ comment on function salesai.ingest_document(text, text, bytea, text, text, text,
 
 create function salesai.email_attachments(message bytea) returns table (number integer, filename text, mime text, content bytea)
 language c immutable strict parallel safe as 'MODULE_PATHNAME', 'email_attachments_wrapper';
-comment on function salesai.email_attachments(bytea) is 'Attached documents of an RFC 5322 message, by the endings of their names';
+comment on function salesai.email_attachments(bytea) is 'Attached documents of an e-mail, by the endings of their names';
 
 create function salesai.ingest_email(
     source text, external_id text, message bytea, account text default null, opportunity text default null,
@@ -242,7 +242,7 @@ begin
             'opportunity', opportunity, 'occurred_at', sent_at,
             'subject', parsed -> 'subject', 'thread_key', parsed -> 'thread_key',
             'properties', metadata || jsonb_build_object('message_id', parsed -> 'message_id'),
-            'participants', parsed -> 'participants', 'media_type', 'message/rfc822',
+            'participants', parsed -> 'participants', 'media_type', parsed -> 'media_type',
             'segments', parsed -> 'segments'),
         message);
     perform salesai.ingest_document(source, format('%s/%s', external_id, a.number), a.content, a.filename, nullif(a.mime, ''),
@@ -252,7 +252,7 @@ begin
 end
 $$;
 comment on function salesai.ingest_email(text, text, bytea, text, text, jsonb) is
-    'Stores an RFC 5322 message and queues it; returns the interaction id. Without account and opportunity the account comes from the correspondents'' domains. Attached documents become interactions of their own, external_id/1 and so on, with the e-mail''s id in properties. Segment offsets count characters of the decoded body';
+    'Stores an RFC 5322 message, or one of Outlook (.msg), and queues it; returns the interaction id. Without account and opportunity the account comes from the correspondents'' domains. Attached documents become interactions of their own, external_id/1 and so on, with the e-mail''s id in properties. Segment offsets count characters of the decoded body';
 
 create function salesai.document_text(interaction_id bigint, version integer default null) returns text
 language sql stable

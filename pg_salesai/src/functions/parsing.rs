@@ -20,7 +20,9 @@ fn parse_transcript(transcript: &str, format: &str) -> Result<JsonB, ErrorReport
 #[pg_extern(sql = "")]
 fn parse_email(message: &[u8]) -> Result<JsonB, ErrorReport> {
     let email = email::parse_email(message).map_err(Error::from)?;
-    Ok(JsonB(email_json(&email)))
+    let mut json = email_json(&email);
+    json["media_type"] = email::media_type(message).into();
+    Ok(JsonB(json))
 }
 
 #[pg_extern(sql = "")]
