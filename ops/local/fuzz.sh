@@ -35,11 +35,14 @@ SALESAI_FUZZ_CORPUS=$corpus "$CARGO_TARGET_DIR/debug/seeds" -runs=0 2>/dev/null
 
 # Real files that nobody here wrote, where they are at hand.
 seed() { # target, folders of ../shared/data
-    local folder
+    local folder file
     mkdir -p "$corpus/$1"
     for folder in "${@:2}"; do
-        [ ! -d "$root/../shared/data/$folder" ] ||
-            find "$root/../shared/data/$folder" -type f -size -64k -exec cp --no-preserve=mode -t "$corpus/$1" {} +
+        [ -d "$root/../shared/data/$folder" ] || continue
+        # Files of different folders have the same names.
+        while IFS= read -r -d '' file; do
+            cp --no-preserve=mode "$file" "$corpus/$1/$(sha1sum <"$file" | cut -d' ' -f1)"
+        done < <(find "$root/../shared/data/$folder" -type f -size -64k -print0)
     done
 }
 seed documents documents
