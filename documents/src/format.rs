@@ -78,13 +78,6 @@ impl DocumentFormat {
         self.entry().2
     }
 
-    pub fn from_name(name: &str) -> Option<Self> {
-        let mut formats = FORMATS.iter();
-        formats
-            .find(|format| format.1 == name)
-            .map(|format| format.0)
-    }
-
     fn entry(self) -> &'static (Self, &'static str, &'static str, &'static [&'static str]) {
         // Every format has its line, in their order.
         &FORMATS[self as usize]

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Finding, PiiKind};
+use super::{Finding, PiiKind, add};
 
 static PATTERNS: LazyLock<[Regex; 5]> = LazyLock::new(|| {
     [
@@ -31,9 +31,7 @@ static PATTERNS: LazyLock<[Regex; 5]> = LazyLock::new(|| {
 
 pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
     for pattern in PATTERNS.iter() {
-        found.extend(pattern.find_iter(text).map(|address| Finding {
-            kind: PiiKind::Address,
-            bytes: address.range(),
-        }));
+        let addresses = pattern.find_iter(text).map(|address| address.range());
+        add(found, PiiKind::Address, addresses);
     }
 }

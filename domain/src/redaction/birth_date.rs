@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Finding, PiiKind, labels};
+use super::{Finding, PiiKind, add, labels};
 
 /// Characters between such words and the date.
 const REACH: usize = 40;
@@ -29,8 +29,5 @@ pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
         let has_digits = date.as_str().bytes().any(|byte| byte.is_ascii_digit());
         has_digits && LABEL.is_match(labels::before(text, date.start(), REACH))
     });
-    found.extend(dates.map(|date| Finding {
-        kind: PiiKind::BirthDate,
-        bytes: date.range(),
-    }));
+    add(found, PiiKind::BirthDate, dates.map(|date| date.range()));
 }

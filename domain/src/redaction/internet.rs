@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Finding, PiiKind};
+use super::{Finding, PiiKind, add};
 
 /// As HTML's `<input type=email>` takes them, with a top-level domain and without slashes, which stand before them in URLs.
 static EMAIL: LazyLock<Regex> = LazyLock::new(|| {
@@ -36,15 +36,17 @@ static IP_V6: LazyLock<Regex> = LazyLock::new(|| {
 pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
     for pattern in [&USER_INFO, &SECRET_PARAMETER] {
         let secrets = pattern.captures_iter(text).filter_map(|found| found.get(1));
-        found.extend(secrets.map(|secret| Finding {
-            kind: PiiKind::UrlCredentials,
-            bytes: secret.range(),
-        }));
+        add(
+            found,
+            PiiKind::UrlCredentials,
+            secrets.map(|secret| secret.range()),
+        );
     }
-    found.extend(EMAIL.find_iter(text).map(|email| Finding {
-        kind: PiiKind::Email,
-        bytes: email.range(),
-    }));
+    add(
+        found,
+        PiiKind::Email,
+        EMAIL.find_iter(text).map(|email| email.range()),
+    );
     let addresses = IP_V4.find_iter(text).filter(|address| {
         // Five numbers with points between them are a version or a section.
         let is_part = text[..address.start()].ends_with('.')
@@ -61,8 +63,6 @@ pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
             && !text[address.end()..].starts_with(is_word)
             && address.as_str().parse::<Ipv6Addr>().is_ok()
     });
-    found.extend(addresses.chain(addresses_v6).map(|address| Finding {
-        kind: PiiKind::IpAddress,
-        bytes: address.range(),
-    }));
+    let addresses = addresses.chain(addresses_v6).map(|address| address.range());
+    add(found, PiiKind::IpAddress, addresses);
 }

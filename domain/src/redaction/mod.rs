@@ -41,6 +41,11 @@ pub struct Finding {
     pub bytes: Range<usize>,
 }
 
+/// Adds findings of one kind.
+fn add(found: &mut Vec<Finding>, kind: PiiKind, ranges: impl Iterator<Item = Range<usize>>) {
+    found.extend(ranges.map(|bytes| Finding { kind, bytes }));
+}
+
 /// A text without the personal data.
 pub struct RedactedText {
     pub text: String,

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::payment::{digits, passes_luhn};
-use super::{Finding, PiiKind};
+use super::{Finding, PiiKind, add};
 
 struct Rule {
     pattern: LazyLock<Regex>,
@@ -78,17 +78,19 @@ pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
     for rule in &RULES {
         let numbers = rule.pattern.find_iter(text);
         let valid = numbers.filter(|number| (rule.is_valid)(number.as_str()));
-        found.extend(valid.map(|number| Finding {
-            kind: PiiKind::NationalId,
-            bytes: number.range(),
-        }));
+        add(
+            found,
+            PiiKind::NationalId,
+            valid.map(|number| number.range()),
+        );
     }
     let named = NAMED.captures_iter(text).filter_map(|found| found.get(1));
     let long = named.filter(|number| (4..=20).contains(&digits(number.as_str()).count()));
-    found.extend(long.map(|number| Finding {
-        kind: PiiKind::NationalId,
-        bytes: number.range(),
-    }));
+    add(
+        found,
+        PiiKind::NationalId,
+        long.map(|number| number.range()),
+    );
 }
 
 fn is_ssn(text: &str) -> bool {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::payment::digits;
-use super::{Finding, PiiKind, labels};
+use super::{Finding, PiiKind, add, labels};
 
 /// Digits in groups, with what may stand before and behind them.
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
@@ -39,10 +39,7 @@ pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
     let numbers = NUMBER
         .find_iter(text)
         .filter(|number| is_phone(text, number.range()));
-    found.extend(numbers.map(|number| Finding {
-        kind: PiiKind::Phone,
-        bytes: number.range(),
-    }));
+    add(found, PiiKind::Phone, numbers.map(|number| number.range()));
 }
 
 fn is_phone(text: &str, bytes: std::ops::Range<usize>) -> bool {
@@ -59,18 +56,16 @@ fn is_phone(text: &str, bytes: std::ops::Range<usize>) -> bool {
         return false;
     }
     let is_international = number.starts_with(['+', '(']) || number.starts_with("00");
-    let groups = number
+    let groups: Vec<usize> = number
         .split(|c: char| !c.is_ascii_digit())
-        .filter(|group| !group.is_empty())
-        .count();
+        .map(str::len)
+        .filter(|length| *length > 0)
+        .collect();
+    let is_grouped = match groups.as_slice() {
+        // Two halves, each of at least three digits.
+        [first, second] => *first >= 3 && *second >= 3,
+        groups => groups.len() >= 3,
+    };
     let is_named = || LABEL.is_match(labels::before(text, bytes.start, REACH));
-    is_international || groups >= 3 || groups == 2 && is_halved(number) || is_named()
-}
-
-/// Two groups of at least three digits.
-fn is_halved(number: &str) -> bool {
-    let mut groups = number
-        .split(|c: char| !c.is_ascii_digit())
-        .filter(|group| !group.is_empty());
-    groups.all(|group| group.len() >= 3)
+    is_international || is_grouped || is_named()
 }
