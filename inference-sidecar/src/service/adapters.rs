@@ -1,20 +1,17 @@
 //! LoadAdapter, UnloadAdapter and ListAdapters: bytes in, names out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use proto::model::{AdapterHeader, InvalidRequest};
 use proto::wire::load_adapter_request::Part;
 use proto::{limits, wire};
-use tokio_stream::{Stream, StreamExt};
+use tokio_stream::Stream;
 use tonic::Status;
 
 use crate::adapters::{AdapterCard, AdapterRegistry, Admission};
 use crate::error::Error;
 use crate::service::Service;
-
-/// How long a sender may be silent: it keeps others from sending the same adapter.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+use crate::service::parts::{next_part, out_of_order};
 
 impl Service {
     /// Makes adapters usable; done once, before the models are published.
@@ -36,7 +33,8 @@ impl Service {
         &self,
         mut parts: impl Stream<Item = Result<wire::LoadAdapterRequest, Status>> + Unpin,
     ) -> Result<wire::LoadAdapterResponse, Status> {
-        let Some(Part::Header(header)) = next_part(&mut parts).await? else {
+        let Some(Part::Header(header)) = next_part(&mut parts, |message| message.part).await?
+        else {
             return Err(out_of_order().into());
         };
         let header = AdapterHeader::try_from(header).map_err(Error::from)?;
@@ -44,7 +42,7 @@ impl Service {
             Admission::Loaded(generation) => return Ok(wire::LoadAdapterResponse { generation }),
             Admission::Transfer(transfer) => transfer,
         };
-        while let Some(part) = next_part(&mut parts).await? {
+        while let Some(part) = next_part(&mut parts, |message| message.part).await? {
             let Part::Content(content) = part else {
                 return Err(out_of_order().into());
             };
@@ -87,18 +85,6 @@ impl From<AdapterCard> for wire::Adapter {
     }
 }
 
-/// The next part, or None after the last.
-async fn next_part(
-    parts: &mut (impl Stream<Item = Result<wire::LoadAdapterRequest, Status>> + Unpin),
-) -> Result<Option<Part>, Status> {
-    let next = tokio::time::timeout(SILENCE_MAX, parts.next());
-    let Some(message) = next.await.map_err(|_| Error::DeadlineExceeded)? else {
-        return Ok(None);
-    };
-    let part = message?.part.ok_or_else(out_of_order)?;
-    Ok(Some(part))
-}
-
 fn check_part(content: &[u8]) -> Result<(), Error> {
     let (bytes, max) = (content.len(), limits::ADAPTER_PART_BYTES_MAX);
     match bytes <= max {
@@ -110,9 +96,4 @@ fn check_part(content: &[u8]) -> Result<(), Error> {
         }
         .into()),
     }
-}
-
-fn out_of_order() -> Error {
-    let (field, expected) = ("part", "the header first, contents after it");
-    InvalidRequest::Value { field, expected }.into()
 }

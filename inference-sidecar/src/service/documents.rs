@@ -3,26 +3,28 @@
 use proto::model::{DocumentHeader, InvalidRequest};
 use proto::wire::read_document_request::Part;
 use proto::{limits, wire};
-use tokio_stream::{Stream, StreamExt};
+use tokio_stream::Stream;
 use tonic::Status;
 
 use crate::documents::{Outcome, ProblemKind};
 use crate::error::Error;
 use crate::service::Service;
+use crate::service::parts::{next_part, out_of_order};
 
 impl Service {
     pub(super) async fn receive_document(
         &self,
         mut parts: impl Stream<Item = Result<wire::ReadDocumentRequest, Status>> + Unpin,
     ) -> Result<wire::ReadDocumentResponse, Status> {
-        let Some(Part::Header(header)) = next_part(&mut parts).await? else {
+        let Some(Part::Header(header)) = next_part(&mut parts, |message| message.part).await?
+        else {
             return Err(out_of_order().into());
         };
         let header = DocumentHeader::try_from(header).map_err(Error::from)?;
         let documents = &self.shared.documents;
         let _place = documents.admit()?;
         let mut document = Vec::new();
-        while let Some(part) = next_part(&mut parts).await? {
+        while let Some(part) = next_part(&mut parts, |message| message.part).await? {
             let Part::Content(content) = part else {
                 return Err(out_of_order().into());
             };
@@ -72,19 +74,4 @@ impl From<Outcome> for wire::ReadDocumentResponse {
             }
         }
     }
-}
-
-/// The next part, or None after the last.
-async fn next_part(
-    parts: &mut (impl Stream<Item = Result<wire::ReadDocumentRequest, Status>> + Unpin),
-) -> Result<Option<Part>, Status> {
-    let Some(message) = parts.next().await else {
-        return Ok(None);
-    };
-    Ok(Some(message?.part.ok_or_else(out_of_order)?))
-}
-
-fn out_of_order() -> Error {
-    let (field, expected) = ("part", "the header first, contents after it");
-    InvalidRequest::Value { field, expected }.into()
 }

@@ -4,6 +4,7 @@ mod adapters;
 mod documents;
 mod embed;
 mod generate;
+mod parts;
 mod request;
 mod status;
 mod texts;
