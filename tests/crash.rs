@@ -25,7 +25,7 @@ fn sidecar_is_killed() {
 fn worker_is_killed() {
     check(|world, session| {
         let pid: i32 = session.one(
-            "select pid from pg_stat_activity where backend_type = 'pg_salesai worker'",
+            "select holder_pid from salesai.job where state = 'running' limit 1",
             &[],
         );
         let killed = Command::new("kill")

@@ -7,7 +7,7 @@ use tests::session::Session;
 use tests::world;
 
 /// Tables without customer data; all others have row-level security forced.
-const OPEN_TABLES: [&str; 8] = [
+const OPEN_TABLES: [&str; 10] = [
     "team",
     "rep",
     "team_member",
@@ -16,6 +16,8 @@ const OPEN_TABLES: [&str; 8] = [
     "model",
     "adapter",
     "redaction_policy",
+    "job_count",
+    "queue_pause",
 ];
 
 /// Tables whose rows belong to an interaction or account, with the path to the owner.

@@ -9,12 +9,12 @@ use tests::world::{World, assert_settled, drain};
 const REFUSAL_LIMIT: Duration = Duration::from_millis(1_000 + 500);
 
 /// Goal: model calls fail fast with a hint; lexical search and ingestion go on; jobs wait unharmed and
-/// are done as soon as the sidecar is back, by the same worker.
+/// are done as soon as the sidecar is back, by the same workers.
 #[test]
 fn outage_and_recovery() {
     let world = World::start_with_account("Halden Freight");
     let mut session = world.cluster.connect();
-    let worker = worker_pid(&mut session);
+    let workers = worker_pids(&mut session);
     world.sidecar.stop();
 
     model_calls_are_refused(&mut session);
@@ -33,7 +33,7 @@ fn outage_and_recovery() {
     world.sidecar.launch();
     drain(&mut session);
     assert_settled(&mut session);
-    assert_eq!(worker_pid(&mut session), worker, "the worker lived on");
+    assert_eq!(worker_pids(&mut session), workers, "the workers lived on");
     assert_eq!(
         session.one::<i64>("select count(*) from salesai.job_error", &[]),
         0
@@ -79,9 +79,9 @@ fn jobs_wait_unharmed(session: &mut Session) {
     );
 }
 
-fn worker_pid(session: &mut Session) -> i32 {
-    session.one(
-        "select pid from pg_stat_activity where backend_type = 'pg_salesai worker'",
+fn worker_pids(session: &mut Session) -> Vec<i32> {
+    session.column(
+        "select pid from pg_stat_activity where backend_type = 'pg_salesai worker' order by pid",
         &[],
     )
 }

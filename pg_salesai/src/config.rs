@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 /// Unix socket of the inference sidecar.
 static SIDECAR_SOCKET: GucSetting<Option<CString>> =
@@ -17,12 +17,35 @@ static TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 static MASTER_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// Databases that get a background worker.
 static WORKER_DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// Workers of each of them.
+static WORKERS_PER_DATABASE: GucSetting<i32> = GucSetting::<i32>::new(2);
 /// How often an idle worker looks at the queue without having been woken.
 static WORKER_POLL_MS: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 /// Jobs that a worker leases at a time.
 static WORKER_BATCH_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8);
 /// Longest model call of a job; a lease lasts twice as long for each job of a batch.
 static JOB_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(120_000);
+
+/// Most jobs that may wait; 0: any number.
+static QUEUE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(5_000_000);
+/// Type of the vectors of new embedding sets.
+static EMBEDDING_ELEMENT: GucSetting<EmbeddingElement> =
+    GucSetting::<EmbeddingElement>::new(EmbeddingElement::Vector);
+/// Neighbours of a vector in the HNSW graph of new embedding sets.
+static HNSW_M: GucSetting<i32> = GucSetting::<i32>::new(16);
+/// Candidates that are looked at when a vector is added to it.
+static HNSW_EF_CONSTRUCTION: GucSetting<i32> = GucSetting::<i32>::new(64);
+
+/// pgvector's types that an HNSW index takes.
+#[derive(Debug, Clone, Copy, PostgresGucEnum)]
+enum EmbeddingElement {
+    /// 4 bytes for each dimension.
+    #[name = c"vector"]
+    Vector,
+    /// 2 bytes.
+    #[name = c"halfvec"]
+    Halfvec,
+}
 
 const DAY_MS: i32 = 86_400_000;
 
@@ -31,6 +54,8 @@ pub fn register() {
     register_paths();
     register_limits();
     register_worker();
+    register_queue();
+    register_embedding_sets();
     // SAFETY: called once while the library loads, with a literal that outlives the server.
     #[allow(unsafe_code)]
     unsafe {
@@ -90,6 +115,16 @@ fn register_worker() {
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
+        c"salesai.workers_per_database",
+        c"Background workers of each database.",
+        c"1 to 16, besides one that builds indexes; needs a restart. While one stores, another keeps the models busy.",
+        &WORKERS_PER_DATABASE,
+        1,
+        16,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
         c"salesai.worker_poll_ms",
         c"How often an idle worker looks at the queue without having been woken.",
         c"Milliseconds, 50 to 60000. Commits wake it at once; this finds retries and expired leases.",
@@ -118,6 +153,51 @@ fn register_worker() {
         DAY_MS,
         GucContext::Sighup,
         GucFlags::UNIT_MS,
+    );
+}
+
+fn register_queue() {
+    GucRegistry::define_int_guc(
+        c"salesai.queue_limit",
+        c"Jobs that may wait before ingestion is refused.",
+        c"0 to 2147483647; 0 is no limit. Beyond it ingestion fails with SQLSTATE 53400 and stores nothing.",
+        &QUEUE_LIMIT,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+}
+
+/// Read by `salesai.create_embedding_set`.
+fn register_embedding_sets() {
+    GucRegistry::define_enum_guc(
+        c"salesai.embedding_element",
+        c"Type of the vectors of new embedding sets.",
+        c"vector (4 bytes for each dimension) or halfvec (2 bytes).",
+        &EMBEDDING_ELEMENT,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"salesai.hnsw_m",
+        c"Neighbours of a vector in the HNSW index of new embedding sets.",
+        c"2 to 100: more find better and take more room.",
+        &HNSW_M,
+        2,
+        100,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"salesai.hnsw_ef_construction",
+        c"Candidates that are looked at when a vector is added to that index.",
+        c"4 to 1000, at least twice salesai.hnsw_m: more find better and take longer to build.",
+        &HNSW_EF_CONSTRUCTION,
+        4,
+        1_000,
+        GucContext::Suset,
+        GucFlags::default(),
     );
 }
 
@@ -155,6 +235,10 @@ pub fn worker_databases() -> Vec<String> {
         }
     }
     names
+}
+
+pub fn workers_per_database() -> i32 {
+    WORKERS_PER_DATABASE.get()
 }
 
 pub fn worker_poll() -> Duration {

@@ -8,7 +8,8 @@
 //! - [`sidecar`]: the only place that opens a socket or runs async code
 //! - [`vault`]: encryption of originals
 //! - [`pipeline`]: from a leased job to chunks and embeddings
-//! - [`worker`]: the background worker that drains the queue
+//! - [`worker`]: the background workers that drain the queue
+//! - [`wait_events`]: what `pg_stat_activity` shows of our waits
 //!
 //! The schema itself is in `sql/schema`, readable without Rust.
 
@@ -22,6 +23,7 @@ mod generation;
 mod pipeline;
 mod sidecar;
 mod vault;
+mod wait_events;
 mod worker;
 
 pg_module_magic!(name, version);

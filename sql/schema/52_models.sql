@@ -8,6 +8,10 @@ create function salesai.embedding_values(texts text[], timeout_ms integer defaul
 language c stable parallel restricted cost 100000 as 'MODULE_PATHNAME', 'embedding_values_wrapper';
 comment on function salesai.embedding_values(text[], integer) is 'Embeddings of texts in one call to the sidecar, in order';
 
+create function salesai.model_embedding_values(model text, texts text[], timeout_ms integer default null) returns setof real[]
+language c stable parallel restricted cost 100000 as 'MODULE_PATHNAME', 'model_embedding_values_wrapper';
+comment on function salesai.model_embedding_values(text, text[], integer) is 'The same by a named model; NULL: the default one';
+
 create function salesai.embed(content text) returns @extschema:vector@.vector
 language sql stable strict parallel restricted cost 100000
 as $$ select v::@extschema:vector@.vector from salesai.embedding_values(array[content]) v $$;
@@ -67,81 +71,3 @@ comment on function salesai.library_version() is 'Version of the loaded shared l
 create function salesai.wake_worker() returns void
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'wake_worker_wrapper';
 comment on function salesai.wake_worker() is 'Wakes the background worker when this transaction commits';
-
-create function salesai.create_embedding_set(model text, model_sha256 text, dimensions integer) returns bigint
-language plpgsql security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    set_id bigint;
-    table_name text;
-begin
-    insert into salesai.embedding_set (model, model_sha256, dimensions)
-    values (model, model_sha256, dimensions) returning id into set_id;
-    table_name := 'embedding_' || set_id;
-    execute format(
-        'create table salesai.%I (
-             chunk_id bigint primary key references salesai.chunk on delete cascade,
-             embedding @extschema:vector@.vector(%s) not null)', table_name, dimensions);
-    execute format(
-        'create index %I on salesai.%I using hnsw (embedding @extschema:vector@.vector_cosine_ops)',
-        table_name || '_index', table_name);
-    execute format('alter table salesai.%I enable row level security, force row level security', table_name);
-    execute format(
-        'create policy visible on salesai.%I
-             using (exists (select from salesai.chunk c where c.id = chunk_id))
-             with check (salesai.writes())', table_name);
-    execute format(
-        'grant select on salesai.%I to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
-         grant select, insert, update, delete on salesai.%1$I to salesai_worker', table_name);
-    execute format('comment on table salesai.%I is %L', table_name,
-        format('Embeddings of set %s: %s, %s dimensions', set_id, model, dimensions));
-    return set_id;
-end
-$$;
-comment on function salesai.create_embedding_set(text, text, integer) is
-    'Makes an embedding set in state "building" with its own table and HNSW index; not an extension member, so that pg_dump carries it';
-
-create function salesai.activate_embedding_set(set_id bigint) returns void
-language plpgsql security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    update salesai.embedding_set set state = 'retired' where state = 'active' and id <> set_id;
-    update salesai.embedding_set set state = 'active' where id = set_id;
-    if not found then
-        raise exception 'embedding set % does not exist', set_id using errcode = 'P0002';
-    end if;
-end
-$$;
-comment on function salesai.activate_embedding_set(bigint) is 'Makes this set the one that search uses';
-
-create function salesai.active_embedding_set(model text, model_sha256 text, dimensions integer) returns bigint
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    active salesai.embedding_set;
-begin
-    select * into active from salesai.embedding_set where state = 'active';
-    if not found then
-        perform pg_advisory_xact_lock(hashtextextended('salesai.embedding_set', 0));
-        select * into active from salesai.embedding_set where state = 'active';
-        if not found then
-            perform salesai.activate_embedding_set(
-                salesai.create_embedding_set(model, model_sha256, dimensions));
-            select * into active from salesai.embedding_set where state = 'active';
-        end if;
-    end if;
-    if active.model_sha256 <> model_sha256 then
-        raise exception 'the sidecar''s embedding model is not the one of the active embedding set' using
-            errcode = '55000',
-            detail = format('The set was made by "%s" (%s), the sidecar runs "%s" (%s).',
-                            active.model, left(active.model_sha256, 12), model, left(model_sha256, 12)),
-            hint = 'Start the sidecar with the model of the active set.';
-    end if;
-    return active.id;
-end
-$$;
-comment on function salesai.active_embedding_set(text, text, integer) is
-    'Id of the active set, made on first use; an error when it was made by other weights';

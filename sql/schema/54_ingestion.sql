@@ -46,7 +46,7 @@ $$;
 comment on function salesai.store_participants(bigint, jsonb) is 'Adds participants ([{name, email, side, role}]) of an interaction and matches them to reps and contacts';
 
 -- The one place that writes an interaction. item: kind, source, external_id, account, opportunity,
--- occurred_at, duration_ms, subject, thread_key, properties, media_type, participants, segments.
+-- occurred_at, duration_ms, subject, thread_key, properties, media_type, participants, segments, lane.
 create function salesai.store_interaction(item jsonb, payload bytea) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -62,6 +62,10 @@ declare
     owner_team_id bigint;
     data_key bytea;
 begin
+    if coalesce(item ->> 'lane', '') not in ('interactive', 'background') then
+        raise exception 'unknown lane "%"', item ->> 'lane' using errcode = '22023', hint = 'Use interactive or background.';
+    end if;
+    perform salesai.check_queue_room();
     if coalesce(item ->> 'source', '') = '' or coalesce(item ->> 'external_id', '') = '' then
         raise exception 'source and external_id must not be empty' using
             errcode = '22023', hint = 'They name the interaction where it comes from, and make a repeated call harmless.';
@@ -125,7 +129,7 @@ begin
     join salesai.redact_segments(item -> 'segments', kinds, salesai.known_names(account_id, known.id), data_key,
         known.id, known.version) r on r.position = s.number - 1
     left join salesai.participant p on p.interaction_id = known.id and p.name = s.value ->> 'speaker';
-    perform salesai.enqueue(known.id, known.version);
+    perform salesai.enqueue(known.id, known.version, item ->> 'lane');
     return known.id;
 end
 $$;
@@ -135,7 +139,7 @@ comment on function salesai.store_interaction(jsonb, bytea) is
 create function salesai.ingest_call(
     source text, external_id text, transcript text, format text default 'auto',
     account text default null, opportunity text default null, started_at timestamptz default now(),
-    participants jsonb default null, metadata jsonb default '{}', subject text default null)
+    participants jsonb default null, metadata jsonb default '{}', subject text default null, lane text default 'interactive')
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -150,16 +154,16 @@ begin
             'subject', subject, 'properties', metadata, 'participants', coalesce(participants, '[]'),
             'media_type', case parsed ->> 'format' when 'vtt' then 'text/vtt' when 'srt' then 'application/x-subrip'
                 when 'gong' then 'application/json' else 'text/plain' end,
-            'segments', parsed -> 'segments'),
+            'segments', parsed -> 'segments', 'lane', lane),
         convert_to(transcript, 'UTF8'));
 end
 $$;
-comment on function salesai.ingest_call(text, text, text, text, text, text, timestamptz, jsonb, jsonb, text) is
+comment on function salesai.ingest_call(text, text, text, text, text, text, timestamptz, jsonb, jsonb, text, text) is
     'Stores a call transcript (WebVTT of Zoom and Teams, SRT, Gong''s JSON, plain "Speaker: text"; format auto, vtt, srt, gong or plain) and queues it; returns the interaction id. participants: [{name, email, side, role}]';
 
 create function salesai.ingest_note(
     source text, external_id text, body text, account text default null, opportunity text default null,
-    occurred_at timestamptz default now(), metadata jsonb default '{}', subject text default null)
+    occurred_at timestamptz default now(), metadata jsonb default '{}', subject text default null, lane text default 'interactive')
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -171,16 +175,17 @@ begin
         jsonb_build_object(
             'kind', 'note', 'source', source, 'external_id', external_id, 'account', account,
             'opportunity', opportunity, 'occurred_at', occurred_at, 'subject', subject,
-            'properties', metadata, 'media_type', 'text/plain', 'segments', segments),
+            'properties', metadata, 'media_type', 'text/plain', 'segments', segments, 'lane', lane),
         convert_to(body, 'UTF8'));
 end
 $$;
-comment on function salesai.ingest_note(text, text, text, text, text, timestamptz, jsonb, text) is
+comment on function salesai.ingest_note(text, text, text, text, text, timestamptz, jsonb, text, text) is
     'Stores a note and queues it; returns the interaction id';
 
 create function salesai.ingest_document(
     source text, external_id text, content bytea, filename text, mime text default null, account text default null,
-    opportunity text default null, occurred_at timestamptz default now(), metadata jsonb default '{}', subject text default null)
+    opportunity text default null, occurred_at timestamptz default now(), metadata jsonb default '{}', subject text default null,
+    lane text default 'interactive')
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -202,11 +207,11 @@ begin
             'kind', 'document', 'source', source, 'external_id', external_id, 'account', account,
             'opportunity', opportunity, 'occurred_at', occurred_at, 'subject', coalesce(subject, filename),
             'properties', coalesce(metadata, '{}') || jsonb_build_object('filename', filename),
-            'media_type', coalesce(mime, ''), 'segments', '[]'::jsonb),
+            'media_type', coalesce(mime, ''), 'segments', '[]'::jsonb, 'lane', lane),
         content);
 end
 $$;
-comment on function salesai.ingest_document(text, text, bytea, text, text, text, text, timestamptz, jsonb, text) is
+comment on function salesai.ingest_document(text, text, bytea, text, text, text, text, timestamptz, jsonb, text, text) is
     'Stores a document (PDF, DOCX, PPTX, XLSX, XLS, ODS, ODT, EPUB, RTF, HTML, CSV, Markdown, text; at most 64 MiB) and queues it; returns the interaction id. Its text is read by the worker; one that has none fails with the reason in salesai.pipeline_errors';
 
 create function salesai.email_attachments(message bytea) returns table (number integer, filename text, mime text, content bytea)
@@ -215,7 +220,7 @@ comment on function salesai.email_attachments(bytea) is 'Attached documents of a
 
 create function salesai.ingest_email(
     source text, external_id text, message bytea, account text default null, opportunity text default null,
-    metadata jsonb default '{}')
+    metadata jsonb default '{}', lane text default 'interactive')
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -243,15 +248,15 @@ begin
             'subject', parsed -> 'subject', 'thread_key', parsed -> 'thread_key',
             'properties', metadata || jsonb_build_object('message_id', parsed -> 'message_id'),
             'participants', parsed -> 'participants', 'media_type', parsed -> 'media_type',
-            'segments', parsed -> 'segments'),
+            'segments', parsed -> 'segments', 'lane', lane),
         message);
     perform salesai.ingest_document(source, format('%s/%s', external_id, a.number), a.content, a.filename, nullif(a.mime, ''),
-        account, opportunity, sent_at, jsonb_build_object('email_id', email_id))
+        account, opportunity, sent_at, jsonb_build_object('email_id', email_id), lane => lane)
     from salesai.email_attachments(message) a;
     return email_id;
 end
 $$;
-comment on function salesai.ingest_email(text, text, bytea, text, text, jsonb) is
+comment on function salesai.ingest_email(text, text, bytea, text, text, jsonb, text) is
     'Stores an RFC 5322 message, or one of Outlook (.msg), and queues it; returns the interaction id. Without account and opportunity the account comes from the correspondents'' domains. Attached documents become interactions of their own, external_id/1 and so on, with the e-mail''s id in properties. Segment offsets count characters of the decoded body';
 
 create function salesai.document_text(interaction_id bigint, version integer default null) returns text
@@ -278,3 +283,92 @@ as $$
     order by r.version desc limit 1
 $$;
 comment on function salesai.original(bigint, integer) is 'What arrived, byte for byte, of the latest or a given version; NULL when the caller may not see it, 42501 when a policy hides something from the caller''s role';
+
+-- Many at once. item: the arguments of the function for this kind, content for a transcript or body.
+create function salesai.ingest_item(kind text, item jsonb, payload bytea, lane text) returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    happened_at constant timestamptz := coalesce((item ->> 'occurred_at')::timestamptz, now());
+    metadata constant jsonb := coalesce(nullif(item -> 'metadata', 'null'), '{}');
+begin
+    case kind
+        when 'call' then
+            return salesai.ingest_call(item ->> 'source', item ->> 'external_id', item ->> 'content',
+                coalesce(item ->> 'format', 'auto'), item ->> 'account', item ->> 'opportunity', happened_at,
+                nullif(item -> 'participants', 'null'), metadata, item ->> 'subject', lane);
+        when 'note' then
+            return salesai.ingest_note(item ->> 'source', item ->> 'external_id', item ->> 'content', item ->> 'account',
+                item ->> 'opportunity', happened_at, metadata, item ->> 'subject', lane);
+        when 'email' then
+            return salesai.ingest_email(item ->> 'source', item ->> 'external_id', payload, item ->> 'account',
+                item ->> 'opportunity', metadata, lane);
+        when 'document' then
+            return salesai.ingest_document(item ->> 'source', item ->> 'external_id', payload, item ->> 'filename',
+                item ->> 'mime', item ->> 'account', item ->> 'opportunity', happened_at, metadata, item ->> 'subject', lane);
+        else
+            raise exception 'unknown kind "%"', kind using errcode = '22023', hint = 'Use call, email, note or document.';
+    end case;
+end
+$$;
+comment on function salesai.ingest_item(text, jsonb, bytea, text) is 'Ingests one item of any kind';
+
+create function salesai.ingest_batch(kind text, items jsonb, lane text default 'background')
+returns table (external_id text, id bigint, outcome text, error_code text, message text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    item jsonb;
+begin
+    if jsonb_typeof(items) is distinct from 'array' then
+        raise exception 'items must be a JSON array' using errcode = '22023';
+    end if;
+    for item in select value from jsonb_array_elements(items) loop
+        external_id := item ->> 'external_id';
+        begin
+            id := salesai.ingest_item(kind, item, decode(item ->> 'payload', 'base64'), lane);
+            outcome := 'ingested';
+            error_code := null;
+            message := null;
+        -- A full queue is nobody's own fault: the caller sends all of it again.
+        exception when configuration_limit_exceeded then
+            raise;
+        when others then
+            id := null;
+            outcome := 'refused';
+            error_code := sqlstate;
+            message := sqlerrm;
+        end;
+        return next;
+    end loop;
+end
+$$;
+comment on function salesai.ingest_batch(text, jsonb, text) is
+    'Ingests an array of calls, emails, notes or documents ({source, external_id, content or payload (base64), account, opportunity, occurred_at, subject, format, filename, mime, participants, metadata}); one that is refused keeps no other. outcome: ingested or refused, then with SQLSTATE (error_code) and message. They wait behind what arrives one by one, unless lane is interactive';
+
+-- For COPY: rows are ingested as they come, and none is stored here, so that no original lies about in clear.
+create view salesai.inbox with (security_invoker) as
+select null::text as kind, null::text as source, null::text as external_id, null::text as content, null::bytea as payload,
+    null::text as account, null::text as opportunity, null::timestamptz as occurred_at, null::text as subject,
+    null::text as format, null::text as filename, null::text as mime, null::jsonb as participants, null::jsonb as metadata
+where false;
+comment on view salesai.inbox is
+    'Always empty: insert into it, or copy salesai.inbox (kind, source, external_id, content) from stdin, ingests each row in the background lane. kind: call, note (content), email, document (payload). One bad row undoes the whole statement; salesai.ingest_batch goes on';
+
+create function salesai.ingest_inbox_row() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    payload constant bytea := new.payload;
+begin
+    new.payload := null;
+    perform salesai.ingest_item(new.kind, to_jsonb(new), payload, 'background');
+    return new;
+end
+$$;
+comment on function salesai.ingest_inbox_row() is 'Trigger: ingests a row of salesai.inbox';
+
+create trigger ingest instead of insert on salesai.inbox for each row execute function salesai.ingest_inbox_row();

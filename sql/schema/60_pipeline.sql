@@ -1,17 +1,60 @@
 -- Queue operations. The Rust pipeline calls claim_jobs, finish_job and the two ways to fail; each is one
 -- short transaction, and the lease token fences off a holder whose lease was taken over.
 
-create function salesai.enqueue(interaction_id bigint, version integer) returns void
+create function salesai.enqueue(interaction_id bigint, version integer, lane text default 'interactive') returns void
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-    insert into salesai.job as j (interaction_id, version) values ($1, $2)
+    insert into salesai.job as j (interaction_id, version, lane, source)
+    select i.id, $2, $3, i.source from salesai.interaction i where i.id = $1
     on conflict on constraint job_interaction_id_kind_key do update
-        set version = excluded.version, state = 'pending', attempts = 0, not_before = now(),
+        set version = excluded.version, lane = excluded.lane, state = 'pending', attempts = 0, not_before = now(),
             lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null;
     select salesai.wake_worker();
 $$;
-comment on function salesai.enqueue(bigint, integer) is 'Queues the indexing of this version; a job of an older version is replaced';
+comment on function salesai.enqueue(bigint, integer, text) is 'Queues the indexing of this version; a job of an older version is replaced';
+
+-- Adds up what lies there, at most so many rows; rows that others add up just now are left to them.
+create function salesai.add_up_job_counts(rows_max integer default 1000) returns void
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    with taken as (
+        delete from salesai.job_count c
+        where c.ctid in (select t.ctid from salesai.job_count t limit rows_max for update skip locked)
+        returning c.source, c.lane, c.state, c.delta)
+    insert into salesai.job_count (source, lane, state, delta)
+    select t.source, t.lane, t.state, sum(t.delta) from taken t group by 1, 2, 3 having sum(t.delta) <> 0
+$$;
+comment on function salesai.add_up_job_counts(integer) is 'Makes few rows of many in salesai.job_count';
+
+create function salesai.check_queue_room() returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    jobs_max bigint;
+    jobs bigint;
+begin
+    -- A call into the library, so that its settings are known.
+    perform salesai.library_version();
+    jobs_max := current_setting('salesai.queue_limit');
+    -- Where no worker does it, one in so many callers.
+    if random() < 0.01 then
+        perform salesai.add_up_job_counts();
+    end if;
+    if jobs_max = 0 then
+        return;
+    end if;
+    select sum(c.delta) into jobs from salesai.job_count c where c.state <> 'failed';
+    if jobs >= jobs_max then
+        raise exception 'the queue is full' using errcode = '53400',
+            detail = format('%s jobs wait; salesai.queue_limit is %s.', jobs, jobs_max),
+            hint = 'Nothing was stored. Send it again later: salesai.source_status shows which source fills the queue and how long it takes.';
+    end if;
+end
+$$;
+comment on function salesai.check_queue_room() is 'Refuses new work while salesai.queue_limit jobs wait';
 
 -- Owner rights: pg_stat_activity hides these columns of other roles' sessions.
 create function salesai.live_backends() returns table (pid integer, backend_start timestamptz, is_worker boolean)
@@ -23,34 +66,98 @@ as $$
 $$;
 comment on function salesai.live_backends() is 'Processes connected to this database that may hold a lease';
 
-create function salesai.claim_jobs(jobs_max integer, lease_ms integer)
-returns table (job_id bigint, interaction_id bigint, version integer, lease_token uuid)
+-- A job of each source in turn, whatever else waits. It reads as many rows as it returns for each class, however
+-- long the queue is: classes are found by leaping from one to the next in the index.
+create function salesai.due_jobs(jobs_max integer, lanes text[]) returns table (job_id bigint, rank bigint)
+language sql stable rows 10
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive class as (
+        (select j.lane, j.priority, j.source from salesai.job j
+         where j.state = 'pending' order by j.lane, j.priority, j.source limit 1)
+        union all
+        select n.lane, n.priority, n.source
+        from class c
+        cross join lateral (
+            select j.lane, j.priority, j.source from salesai.job j
+            where j.state = 'pending' and (j.lane, j.priority, j.source) > (c.lane, c.priority, c.source)
+            order by j.lane, j.priority, j.source limit 1) n)
+    select d.id, row_number() over (order by c.lane <> 'interactive', c.priority desc, d.turn, c.source)
+    from class c
+    cross join lateral (
+        select f.id, row_number() over (order by f.not_before, f.id) as turn
+        from (select j.id, j.not_before from salesai.job j
+              where j.state = 'pending' and j.lane = c.lane and j.priority = c.priority and j.source = c.source
+                and j.not_before <= clock_timestamp()
+              order by j.not_before, j.id limit jobs_max) f) d
+    where c.lane = any (lanes)
+      and not exists (select from salesai.queue_pause p where p.source = '' or p.source = c.source)
+    order by 2
+    limit jobs_max
+$$;
+comment on function salesai.due_jobs(integer, text[]) is 'The next jobs to be done: interactive ones first, then by priority, then of each source in turn';
+
+create function salesai.has_due_jobs(lanes text[]) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (select from salesai.job j where j.state = 'running' and j.lane = any (lanes))
+        or exists (select from salesai.due_jobs(1, lanes))
+$$;
+comment on function salesai.has_due_jobs(text[]) is 'Whether salesai.claim_jobs may find something';
+
+create function salesai.claim_jobs(jobs_max integer, lease_ms integer, lanes text[] default '{interactive,background,maintenance}')
+returns table (job_id bigint, interaction_id bigint, version integer, lease_token uuid, kind text, embedding_set_id bigint)
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-    with due as (
+    with live as materialized (select b.pid, b.backend_start from salesai.live_backends() b),
+    -- A dead holder's lease need not run out.
+    lost as materialized (
         select j.id
         from salesai.job j
-        where (j.state = 'pending' and j.not_before <= clock_timestamp())
-           -- A dead holder's lease need not run out.
-           or (j.state = 'running'
-               and (j.lease_expires_at < clock_timestamp()
-                    or not exists (select from salesai.live_backends() b
-                                   where b.pid = j.holder_pid and b.backend_start = j.holder_started_at)))
-        order by j.lane desc, j.priority desc, j.id
+        where j.state = 'running' and j.lane = any (lanes)
+          and (j.lease_expires_at < clock_timestamp()
+               or not exists (select from live b where b.pid = j.holder_pid and b.backend_start = j.holder_started_at))
         limit jobs_max
-        for update skip locked
-    )
+        for update skip locked),
+    -- More than are wanted, since others claim at the same time.
+    due as materialized (
+        select j.id
+        from salesai.due_jobs(4 * jobs_max, lanes) d
+        join salesai.job j on j.id = d.job_id
+        where j.state = 'pending'
+        order by d.rank
+        limit jobs_max
+        for update of j skip locked)
     update salesai.job j
     set state = 'running', lease_token = gen_random_uuid(),
-        lease_expires_at = clock_timestamp() + make_interval(secs => lease_ms / 1000.0),
+        lease_expires_at = case j.kind
+            -- As long as it takes; it ends with its holder.
+            when 'build_index' then 'infinity'
+            else clock_timestamp() + make_interval(secs => lease_ms / 1000.0) end,
         holder_pid = pg_backend_pid(),
-        holder_started_at = (select b.backend_start from salesai.live_backends() b where b.pid = pg_backend_pid())
-    from due
-    where j.id = due.id
-    returning j.id, j.interaction_id, j.version, j.lease_token
+        holder_started_at = (select b.backend_start from live b where b.pid = pg_backend_pid())
+    from (select l.id from lost l union all select d.id from due d limit jobs_max) claimed
+    where j.id = claimed.id
+    returning j.id, j.interaction_id, j.version, j.lease_token, j.kind, j.embedding_set_id
 $$;
-comment on function salesai.claim_jobs(integer, integer) is 'Leases due jobs to this backend';
+comment on function salesai.claim_jobs(integer, integer, text[]) is 'Leases due jobs to this backend';
+
+create function salesai.pause(source text default null) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$ insert into salesai.queue_pause (source) values (coalesce($1, '')) on conflict do nothing $$;
+comment on function salesai.pause(text) is 'Starts no job of this source any more, or none at all; what runs is finished, and ingestion goes on';
+
+create function salesai.resume(source text default null) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    delete from salesai.queue_pause p where $1 is null or p.source = $1;
+    select salesai.wake_worker();
+$$;
+comment on function salesai.resume(text) is 'Takes salesai.pause back: for this source, or for all';
 
 create function salesai.parse_markdown(content text) returns jsonb
 language c immutable strict parallel safe as 'MODULE_PATHNAME', 'parse_markdown_wrapper';
@@ -129,11 +236,13 @@ comment on function salesai.store_document(bigint, uuid, text, text, text) is
     'Writes the text of a leased job''s document and its segments, all or nothing; false when the lease was lost';
 
 create function salesai.job_segments(interaction_id bigint, version integer)
-returns table (heading text, "position" integer, turn integer, speaker text, start_char integer, end_char integer, content text)
+returns table (heading text, "position" integer, turn integer, speaker text, start_char integer, end_char integer, content text,
+    kind text, occurred_on text)
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select salesai.heading(i.id), s.position, s.turn, p.name, s.start_char, s.end_char, s.content
+    select salesai.heading(i.id), s.position, s.turn, p.name, s.start_char, s.end_char, s.content, i.kind,
+        to_char(i.occurred_at at time zone 'UTC', 'YYYY-MM-DD')
     from salesai.interaction i
     join salesai.segment s on s.interaction_id = i.id and s.version = $2
     left join salesai.participant p on p.id = s.participant_id
@@ -141,6 +250,14 @@ as $$
     order by s.position
 $$;
 comment on function salesai.job_segments(bigint, integer) is 'What a job chunks and embeds';
+
+create function salesai.indexed_chunks(interaction_id bigint) returns table (first_position integer, heading text, content text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select c.first_position, c.heading, c.content from salesai.chunk c where c.interaction_id = $1 order by c.position
+$$;
+comment on function salesai.indexed_chunks(bigint) is 'The chunks of the version that is indexed: those that an edit left alone keep their embeddings';
 
 create function salesai.heading(interaction_id bigint) returns text
 language sql stable
@@ -154,17 +271,34 @@ as $$
 $$;
 comment on function salesai.heading(bigint) is 'Kind, account, opportunity and subject of an interaction, in one line';
 
--- chunks: [{first_position, last_position, start_char, end_char, token_count, content}], embeddings: all
--- vectors end to end. Returns false when the lease was lost: then nothing is written.
+create function salesai.target_sets() returns table (set_id bigint, model text, model_sha256 text, template text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select t.set_id, t.model, t.model_sha256, t.template
+    from (select s.id, s.model, s.model_sha256, s.template, s.state <> 'active'
+          from salesai.embedding_set s where s.state in ('building', 'ready', 'active')
+          union all
+          -- The one to come is made by the default model.
+          select null, '', '', salesai.default_template(), false
+          where not exists (select from salesai.embedding_set s where s.state = 'active')) t (set_id, model, model_sha256, template, is_other)
+    order by t.is_other, t.set_id
+$$;
+comment on function salesai.target_sets() is 'Embedding sets that new chunks go into, the active one first';
+
+-- chunks: [{first_position, last_position, start_char, end_char, token_count, heading, content, vector}], vector: its
+-- number from 0 in embeddings, absent where a chunk of the same text is there already and keeps its embedding.
+-- embeddings: all vectors end to end. Returns false when the lease was lost: then nothing is written.
 create function salesai.finish_job(
     job_id bigint, lease_token uuid, chunks jsonb, embeddings real[],
-    model text, model_sha256 text, dimensions integer) returns boolean
+    model text, model_sha256 text, dimensions integer, other_sets bigint[] default '{}') returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     done salesai.job;
     set_id bigint;
+    other_id bigint;
 begin
     perform salesai.lock_interaction(job_id);
     delete from salesai.job j
@@ -173,30 +307,227 @@ begin
     if not found then
         return false;
     end if;
-    set_id := salesai.active_embedding_set(model, model_sha256, dimensions);
-    delete from salesai.chunk c where c.interaction_id = done.interaction_id;
-    insert into salesai.chunk (interaction_id, version, position, first_position, last_position, start_char,
-        end_char, token_count, heading, content, content_hash, kind, occurred_at, account_id, opportunity_id, owner_rep_id, team_id)
-    select i.id, done.version, c.position - 1, (c.value ->> 'first_position')::integer, (c.value ->> 'last_position')::integer,
-        (c.value ->> 'start_char')::integer, (c.value ->> 'end_char')::integer, (c.value ->> 'token_count')::integer,
-        salesai.heading(i.id), c.value ->> 'content',
-        sha256(convert_to(salesai.heading(i.id) || e'\n' || (c.value ->> 'content'), 'UTF8')), i.kind, i.occurred_at, i.account_id, i.opportunity_id,
-        i.owner_rep_id, i.team_id
-    from salesai.interaction i, jsonb_array_elements(chunks) with ordinality c (value, position)
-    where i.id = done.interaction_id;
-    execute format(
-        'insert into salesai.%I (chunk_id, embedding)
-         select c.id, ($1)[c.position * $2 + 1 : (c.position + 1) * $2]::@extschema:vector@.vector
-         from salesai.chunk c where c.interaction_id = $3', 'embedding_' || set_id)
-        using embeddings, dimensions, done.interaction_id;
+    perform salesai.lock_embedding_sets(alone => false);
+    if model is null then
+        -- Nothing new: what is there was made by the active set.
+        select s.id into set_id from salesai.embedding_set s where s.state = 'active';
+    else
+        set_id := salesai.active_embedding_set(model, model_sha256, dimensions);
+    end if;
+    perform salesai.store_chunks(done.interaction_id, done.version, chunks);
+    if jsonb_array_length(chunks) > 0 then
+        perform salesai.store_embeddings(done.interaction_id, chunks, embeddings, set_id, dimensions);
+        if exists (select from salesai.embedding_gaps(done.interaction_id, set_id)) then
+            raise exception 'the chunks changed meanwhile' using errcode = '40001';
+        end if;
+    end if;
+    -- A set that is built gets what it was not given by a job of its own.
+    insert into salesai.job (kind, version, lane, embedding_set_id, first_chunk_id, last_chunk_id)
+    select 'embed', 0, 'background', s.id, min(c.id), max(c.id)
+    from salesai.embedding_set s
+    join salesai.chunk c on c.interaction_id = done.interaction_id
+    where s.state in ('building', 'ready') and s.id <> all (other_sets)
+    group by s.id;
     update salesai.interaction i
     set state = 'ready', processed_version = done.version, processed_at = clock_timestamp()
     where i.id = done.interaction_id;
     return true;
 end
 $$;
-comment on function salesai.finish_job(bigint, uuid, jsonb, real[], text, text, integer) is
-    'Writes the chunks and embeddings of a leased job and removes it, all or nothing; false when the lease was lost';
+comment on function salesai.finish_job(bigint, uuid, jsonb, real[], text, text, integer, bigint[]) is
+    'Writes the chunks and embeddings of a leased job and removes it, all or nothing; false when the lease was lost. other_sets: sets that the same transaction stores embeddings in';
+
+-- A chunk of the same heading and content keeps its row, and with it its embeddings in all sets.
+create function salesai.store_chunks(interaction_id bigint, version integer, chunks jsonb) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    with given as materialized (
+        select c.position - 1 as position, c.value ->> 'heading' as heading, c.value ->> 'content' as content,
+            (c.value ->> 'token_count')::integer as token_count, (c.value ->> 'first_position')::integer as first_position,
+            (c.value ->> 'last_position')::integer as last_position, (c.value ->> 'start_char')::integer as start_char,
+            (c.value ->> 'end_char')::integer as end_char, h.hash, row_number() over (partition by h.hash order by c.position) as twin
+        from jsonb_array_elements(chunks) with ordinality c (value, position)
+        cross join lateral (select salesai.chunk_hash(c.value ->> 'heading', c.value ->> 'content') as hash) h),
+    known as materialized (
+        select c.id, c.content_hash as hash, row_number() over (partition by c.content_hash order by c.position) as twin
+        from salesai.chunk c where c.interaction_id = $1),
+    gone as (
+        delete from salesai.chunk c
+        using known k left join given g on g.hash = k.hash and g.twin = k.twin
+        where c.id = k.id and g.hash is null),
+    moved as (
+        update salesai.chunk c
+        set version = $2, position = g.position, first_position = g.first_position, last_position = g.last_position,
+            start_char = g.start_char, end_char = g.end_char, occurred_at = i.occurred_at, account_id = i.account_id,
+            opportunity_id = i.opportunity_id, owner_rep_id = i.owner_rep_id, team_id = i.team_id
+        from known k
+        join given g on g.hash = k.hash and g.twin = k.twin
+        join salesai.interaction i on i.id = $1
+        where c.id = k.id)
+    insert into salesai.chunk (interaction_id, version, position, first_position, last_position, start_char, end_char,
+        token_count, heading, content, content_hash, kind, occurred_at, account_id, opportunity_id, owner_rep_id, team_id)
+    select i.id, $2, g.position, g.first_position, g.last_position, g.start_char, g.end_char, g.token_count, g.heading,
+        g.content, g.hash, i.kind, i.occurred_at, i.account_id, i.opportunity_id, i.owner_rep_id, i.team_id
+    from salesai.interaction i
+    cross join given g
+    left join known k on k.hash = g.hash and k.twin = g.twin
+    where i.id = $1 and k.id is null
+$$;
+comment on function salesai.store_chunks(bigint, integer, jsonb) is 'Makes these the chunks of an interaction';
+
+create function salesai.chunk_hash(heading text, content text) returns bytea
+language sql stable
+as $$ select pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.concat(heading, e'\n', content), 'UTF8')) $$;
+comment on function salesai.chunk_hash(text, text) is 'What a chunk is known by';
+
+create function salesai.store_embeddings(interaction_id bigint, chunks jsonb, embeddings real[], set_id bigint, dimensions integer) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format(
+        'insert into salesai.%I (chunk_id, embedding)
+         select c.id, ($1)[g.vector * $2 + 1 : (g.vector + 1) * $2]::@extschema:vector@.%I
+         from (select e.position - 1 as position, (e.value ->> ''vector'')::integer as vector
+               from jsonb_array_elements($3) with ordinality e (value, position)) g
+         join salesai.chunk c on c.interaction_id = $4 and c.position = g.position
+         where g.vector is not null
+         on conflict (chunk_id) do update set embedding = excluded.embedding',
+        'embedding_' || set_id, (select s.element from salesai.embedding_set s where s.id = set_id))
+        using embeddings, dimensions, chunks, interaction_id;
+end
+$$;
+comment on function salesai.store_embeddings(bigint, jsonb, real[], bigint, integer) is
+    'Stores the vectors of an interaction''s chunks in a set; chunks and embeddings as in salesai.finish_job';
+
+create function salesai.embedding_gaps(interaction_id bigint, set_id bigint) returns setof bigint
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query execute format(
+        'select c.id from salesai.chunk c
+         where c.interaction_id = $1 and not exists (select from salesai.%I e where e.chunk_id = c.id)', 'embedding_' || set_id)
+        using interaction_id;
+end
+$$;
+comment on function salesai.embedding_gaps(bigint, bigint) is 'Chunks of an interaction without an embedding in this set';
+
+-- Works on one range of chunks for a set that is built.
+create function salesai.range_chunks(job_id bigint)
+returns table (chunk_id bigint, heading text, content text, kind text, occurred_on text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    work salesai.job;
+begin
+    select * into work from salesai.job j where j.id = job_id;
+    if not found then
+        return;
+    end if;
+    return query execute format(
+        'select c.id, c.heading, c.content, c.kind, to_char(c.occurred_at at time zone ''UTC'', ''YYYY-MM-DD'')
+         from salesai.chunk c
+         where c.id between $1 and $2 and not exists (select from salesai.%I e where e.chunk_id = c.id)
+         order by c.id limit 512', 'embedding_' || work.embedding_set_id)
+        using work.first_chunk_id, work.last_chunk_id;
+end
+$$;
+comment on function salesai.range_chunks(bigint) is 'Chunks that an embed job has still to embed, at most 512';
+
+create function salesai.finish_range(
+    job_id bigint, lease_token uuid, chunk_ids bigint[], embeddings real[], model_sha256 text, dimensions integer) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    work salesai.job;
+    target salesai.embedding_set;
+begin
+    select * into work from salesai.job j where j.id = $1 and j.state = 'running' and j.lease_token = $2 for update;
+    if not found then
+        return false;
+    end if;
+    select * into target from salesai.embedding_set s where s.id = work.embedding_set_id;
+    if target.model_sha256 <> model_sha256 and cardinality(chunk_ids) > 0 then
+        raise exception 'the sidecar''s model "%" has other weights than the embedding set', target.model using
+            errcode = '55000', hint = 'Start the sidecar with the weights that made the set, or drop the set.';
+    end if;
+    execute format(
+        'insert into salesai.%I (chunk_id, embedding)
+         select c.id, ($2)[(g.number - 1) * $3 + 1 : g.number * $3]::@extschema:vector@.%I
+         from unnest($1) with ordinality g (id, number)
+         -- Chunks may be gone by now.
+         join salesai.chunk c on c.id = g.id
+         on conflict (chunk_id) do nothing', 'embedding_' || target.id, target.element)
+        using chunk_ids, embeddings, dimensions;
+    if exists (select from salesai.range_chunks(job_id)) then
+        -- More than one round takes: from the start again, where others may go first.
+        perform salesai.release_job(job_id, lease_token, 0);
+        return false;
+    end if;
+    delete from salesai.job j where j.id = job_id;
+    return true;
+end
+$$;
+comment on function salesai.finish_range(bigint, uuid, bigint[], real[], text, integer) is
+    'Stores the embeddings of an embed job and removes it when nothing is left of its range; false when the lease was lost or more is left';
+
+-- Null: the set still waits for chunks. Else what is to be run, outside any transaction.
+create function salesai.index_build_steps(job_id bigint) returns text[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.embedding_index_steps(b.embedding_set_id)
+    from salesai.job b
+    where b.id = job_id
+      and not exists (select from salesai.job j where j.embedding_set_id = b.embedding_set_id and j.kind = 'embed')
+$$;
+comment on function salesai.index_build_steps(bigint) is 'Statements that a build_index job has to run; NULL while chunks are still embedded';
+
+create function salesai.finish_index_build(job_id bigint, lease_token uuid) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    target salesai.embedding_set;
+begin
+    -- Nobody writes chunks until this commits.
+    perform salesai.lock_embedding_sets(alone => true);
+    select s.* into target
+    from salesai.job j join salesai.embedding_set s on s.id = j.embedding_set_id
+    where j.id = $1 and j.state = 'running' and j.lease_token = $2;
+    if not found then
+        return false;
+    end if;
+    if salesai.embedding_index_steps(target.id) <> '{}'
+       or exists (select from salesai.job j where j.embedding_set_id = target.id and j.kind = 'embed') then
+        perform salesai.release_job(job_id, lease_token, 200);
+        return false;
+    end if;
+    delete from salesai.job j where j.id = job_id;
+    perform salesai.complete_embedding_set(target.id);
+    return true;
+end
+$$;
+comment on function salesai.finish_index_build(bigint, uuid) is
+    'Makes a set that is filled and indexed active, or ready; false when the lease was lost or new chunks came, which are waited for';
+
+create function salesai.complete_embedding_set(set_id bigint) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (select s.switch_when_complete from salesai.embedding_set s where s.id = set_id) then
+        perform salesai.switch_embedding_set(set_id);
+    else
+        update salesai.embedding_set s set state = 'ready' where s.id = set_id;
+    end if;
+end
+$$;
+comment on function salesai.complete_embedding_set(bigint) is 'What follows when a set is filled and indexed';
 
 -- Overload, a sidecar that is down: not the record's fault, so no attempt is consumed.
 create function salesai.release_job(job_id bigint, lease_token uuid, retry_ms integer) returns void
@@ -216,41 +547,59 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     attempts_max constant integer := 5;
+    is_own_fault constant boolean := class like 'record%';
+    -- Half to one and a half of it, so that what failed together is not tried again together.
+    pause_s constant double precision := random() + 0.5;
     failed salesai.job;
 begin
     update salesai.job j
-    set attempts = j.attempts + 1,
-        state = case when class = 'record_temporary' and j.attempts + 1 < attempts_max then 'pending' else 'failed' end,
-        not_before = clock_timestamp() + make_interval(secs => 2 ^ j.attempts),
+    set attempts = j.attempts + is_own_fault::integer,
+        state = case when class = 'record_permanent' or is_own_fault and j.attempts + 1 >= attempts_max then 'failed' else 'pending' end,
+        not_before = clock_timestamp() + make_interval(secs => pause_s * case class
+            when 'pipeline_temporary' then 5 when 'pipeline_permanent' then 30 else 2 ^ j.attempts end),
         lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null
     where j.id = $1 and j.lease_token = $2
     returning * into failed;
     if not found then
         return;
     end if;
-    insert into salesai.job_error (interaction_id, kind, class, step, message, attempt)
-    values (failed.interaction_id, failed.kind, class, step, message, failed.attempts);
+    -- What waits for somebody is said once.
+    if not is_own_fault and exists (
+        select from salesai.job_error e
+        where e.job_id = $1 and e.class = fail_job.class and e.step = fail_job.step and e.message = fail_job.message) then
+        return;
+    end if;
+    insert into salesai.job_error (interaction_id, kind, class, step, message, attempt, job_id)
+    values (failed.interaction_id, failed.kind, class, step, message, failed.attempts, failed.id);
     if failed.state = 'failed' then
         update salesai.interaction i set state = 'failed' where i.id = failed.interaction_id;
     end if;
 end
 $$;
 comment on function salesai.fail_job(bigint, uuid, text, text, text) is
-    'Records a failure. record_temporary retries after 1, 2, 4 and 8 s, then fails; the others fail at once. A failed job stays visible';
+    'Records a failure. record_temporary is tried again after about 1, 2, 4 and 8 s, then fails; record_permanent fails at once; pipeline_temporary is tried again after about 5 s, pipeline_permanent after 30 s, without using up an attempt. A failed job stays visible';
 
-create function salesai.retry_errors() returns bigint
+create function salesai.retry_errors(
+    source text default null, class text default null, step text default null, interaction_id bigint default null) returns bigint
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
     with retried as (
         update salesai.job j set state = 'pending', attempts = 0, not_before = now()
-        where j.state = 'failed' returning j.interaction_id),
+        where (j.state = 'failed' or j.state = 'pending' and j.not_before > now())
+          and ($1 is null or j.source = $1) and ($4 is null or j.interaction_id = $4)
+          and case when $2 is null and $3 is null then j.state = 'failed'
+              else exists (
+                  select from (select * from salesai.job_error e where e.job_id = j.id order by e.id desc limit 1) e
+                  where ($2 is null or e.class = $2) and ($3 is null or e.step = $3)) end
+        returning j.interaction_id),
     pending as (
         update salesai.interaction i set state = 'pending' from retried r where i.id = r.interaction_id returning i.id),
     woken as materialized (select salesai.wake_worker())
-    select count(*) from pending, woken
+    select (select count(*) from retried) from woken
 $$;
-comment on function salesai.retry_errors() is 'Queues all failed jobs again; returns how many';
+comment on function salesai.retry_errors(text, text, text, bigint) is
+    'Queues failed jobs again, from the step that failed: all, or those of a source, or whose last failure was of this class or step (then also those that wait for their next attempt); returns how many';
 
 create function salesai.process(max_jobs integer default 100, timeout_ms integer default null) returns integer
 language c volatile parallel unsafe as 'MODULE_PATHNAME', 'process_wrapper';

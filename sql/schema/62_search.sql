@@ -35,7 +35,7 @@ declare
     depth constant integer := greatest(4 * k, 50);
     account_id bigint;
     opportunity_id bigint;
-    set_id bigint;
+    active salesai.embedding_set;
     dense_leg text := 'select null::bigint as chunk_id, null::bigint as rank where false';
     lexical_leg text := dense_leg;
     embedding real[];
@@ -60,17 +60,17 @@ begin
     opportunity_id := salesai.resolve_opportunity(opportunity);
 
     if mode <> 'lexical' then
-        select s.id into set_id from salesai.embedding_set s where s.state = 'active';
+        select * into active from salesai.embedding_set s where s.state = 'active';
     end if;
-    if set_id is not null then
-        select v into embedding from salesai.embedding_values(array[query]) v;
+    if active.id is not null then
+        select v into embedding from salesai.model_embedding_values(active.model, array[query]) v;
         dense_leg := format('
             select n.chunk_id, row_number() over (order by n.distance, n.chunk_id) as rank
-            from (select c.id as chunk_id, v.embedding operator(@extschema:vector@.<=>) $7::@extschema:vector@.vector as distance
-                  from salesai.%I v join salesai.chunk c on c.id = v.chunk_id
-                  where %s
-                  order by v.embedding operator(@extschema:vector@.<=>) $7::@extschema:vector@.vector
-                  limit $9) n', 'embedding_' || set_id, filters);
+            from (select c.id as chunk_id, v.embedding operator(@extschema:vector@.<=>) $7::@extschema:vector@.%1$I as distance
+                  from salesai.%2$I v join salesai.chunk c on c.id = v.chunk_id
+                  where %3$s
+                  order by v.embedding operator(@extschema:vector@.<=>) $7::@extschema:vector@.%1$I
+                  limit $9) n', active.element, 'embedding_' || active.id, filters);
     end if;
     if mode <> 'dense' then
         lexical_leg := format('

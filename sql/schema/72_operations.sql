@@ -1,25 +1,62 @@
 -- What an operator looks at.
 
+-- Owner rights: how old a job is, is no secret, and row-level security would read all of them.
+create function salesai.oldest_job(source text) returns timestamptz
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$ select min(j.created_at) from salesai.job j where j.source = $1 and j.state <> 'failed' $$;
+comment on function salesai.oldest_job(text) is 'When the oldest job of a source was queued that is not done';
+
+create view salesai.source_status with (security_invoker) as
+with counted as (
+    select c.source, coalesce(sum(c.delta) filter (where c.state = 'pending'), 0)::bigint as pending,
+        coalesce(sum(c.delta) filter (where c.state = 'running'), 0)::bigint as running,
+        coalesce(sum(c.delta) filter (where c.state = 'failed'), 0)::bigint as failed,
+        salesai.oldest_job(c.source) as oldest_created_at
+    from salesai.job_count c
+    group by c.source),
+finished as (
+    select i.source, count(*) / 300.0 as per_second from salesai.interaction i
+    where i.processed_at > now() - interval '5 minutes' group by i.source)
+select c.source, c.pending, c.running, c.failed, c.oldest_created_at,
+    coalesce(extract(epoch from clock_timestamp() - c.oldest_created_at), 0)::numeric(12, 3) as lag_s,
+    coalesce(f.per_second, 0)::numeric(12, 3) as finished_per_s,
+    ((c.pending + c.running) / f.per_second)::numeric(12, 1) as eta_s,
+    exists (select from salesai.queue_pause p where p.source in ('', c.source)) as paused
+from counted c
+left join finished f on f.source = c.source;
+comment on view salesai.source_status is
+    'The queue by source; the empty one is work on embedding sets. lag_s: age of the oldest job that is not done; finished_per_s: interactions that the caller may see, over the last 5 minutes; eta_s: NULL when nothing was finished in them';
+
 create view salesai.queue_status with (security_invoker) as
-with rate as (
-    select count(*) / 300.0 as per_second from salesai.interaction i where i.processed_at > now() - interval '5 minutes'
-)
-select count(*) filter (where j.state = 'pending') as pending,
-    count(*) filter (where j.state = 'running') as running,
-    count(*) filter (where j.state = 'failed') as failed,
-    min(j.created_at) filter (where j.state <> 'failed') as oldest_created_at,
-    coalesce(extract(epoch from clock_timestamp() - min(j.created_at) filter (where j.state <> 'failed')), 0)::numeric(12, 3) as lag_s,
-    (count(*) filter (where j.state <> 'failed') / nullif((select per_second from rate), 0))::numeric(12, 1) as eta_s
-from salesai.job j;
+select coalesce(sum(s.pending), 0)::bigint as pending, coalesce(sum(s.running), 0)::bigint as running,
+    coalesce(sum(s.failed), 0)::bigint as failed, min(s.oldest_created_at) as oldest_created_at,
+    coalesce(max(s.lag_s), 0)::numeric(12, 3) as lag_s,
+    (sum(s.pending + s.running) filter (where s.source <> '') / nullif(sum(s.finished_per_s), 0))::numeric(12, 1) as eta_s
+from salesai.source_status s;
 comment on view salesai.queue_status is
-    'Exact counts of the jobs that the caller may see. lag_s: age of the oldest job that is not done; eta_s: from the rate of the last 5 minutes, NULL when nothing was finished in them';
+    'Exact counts of all jobs, at the same cost however many there are. lag_s: age of the oldest job that is not done; eta_s: from the rate of the last 5 minutes, NULL when nothing was finished in them';
 
 create view salesai.pipeline_errors with (security_invoker) as
-select e.occurred_at, e.interaction_id, i.source, i.external_id, e.kind, e.class, e.step, e.message, e.attempt, j.state as job_state
+select e.occurred_at, e.interaction_id, i.source, i.external_id, e.kind, e.class, e.step, e.message, e.attempt, j.state as job_state,
+    j.not_before as next_attempt_at
 from salesai.job_error e
-join salesai.interaction i on i.id = e.interaction_id
-left join salesai.job j on j.interaction_id = e.interaction_id and j.kind = e.kind;
-comment on view salesai.pipeline_errors is 'Failures of jobs, newest and old; job_state failed: waits for salesai.retry_errors(); NULL: done since';
+left join salesai.interaction i on i.id = e.interaction_id
+left join salesai.job j on j.id = e.job_id;
+comment on view salesai.pipeline_errors is
+    'Failures of jobs, newest and old; job_state failed: waits for salesai.retry_errors(); pending: is tried again at next_attempt_at; NULL: done since';
+
+create view salesai.embedding_sets with (security_invoker) as
+select s.id, s.model, s.model_sha256, s.dimensions, s.element, s.template, s.state,
+    (select count(*) from salesai.chunk) as chunks, salesai.embedding_count(s.id) as embeddings,
+    case when salesai.embedding_index_steps(s.id) = '{}' then 1
+         else coalesce(salesai.index_build_progress('embedding_' || s.id), 0) end as index_progress,
+    (select count(*) from salesai.job j where j.embedding_set_id = s.id and j.state <> 'failed') as jobs,
+    (select count(*) from salesai.job j where j.embedding_set_id = s.id and j.state = 'failed') as failed_jobs,
+    s.switch_when_complete, s.created_at, s.activated_at
+from salesai.embedding_set s;
+comment on view salesai.embedding_sets is
+    'Embedding sets and how far each is: embeddings of chunks (counted, so it takes a while on large ones; chunks are those that the caller may see), index_progress from 0 to 1, jobs that are left';
 
 create view salesai.sidecar_status with (security_invoker) as
 select s.state ->> 'error' is null as reachable, coalesce(s.state ->> 'state', 'unreachable') as state,
@@ -102,15 +139,15 @@ begin
         ('sidecar', sidecar ->> 'error' is null and sidecar ->> 'state' = 'ready',
          coalesce(sidecar ->> 'error', sidecar ->> 'state'),
          'Start inference-sidecar on the socket that salesai.sidecar_socket names; its log says why it does not become ready.');
-    select m into embedding_model from jsonb_array_elements(sidecar -> 'models') m
-    where m ->> 'kind' = 'embedding' and (m ->> 'is_default')::boolean;
     select * into active from salesai.embedding_set s where s.state = 'active';
+    select m into embedding_model from jsonb_array_elements(sidecar -> 'models') m where m ->> 'name' = active.model;
     return query values
-        ('embedding_set', active.id is not null and (embedding_model is null or embedding_model ->> 'sha256' = active.model_sha256),
+        ('embedding_set', active.id is not null and (sidecar ->> 'error' is not null or embedding_model ->> 'sha256' = active.model_sha256) is true,
          case when active.id is null then 'none yet'
               when embedding_model ->> 'sha256' <> active.model_sha256 then format('made by other weights of "%s"', active.model)
+              when embedding_model is null and sidecar ->> 'error' is null then format('the sidecar does not serve "%s"', active.model)
               else format('%s, %s dimensions', active.model, active.dimensions) end,
-         'It is made by the first processed interaction; the sidecar must run the weights that made it.');
+         'It is made by the first processed interaction. The sidecar must run the model that made it until salesai.reembed() has made another.');
     return query
         select 'adapters', count(*) filter (where not is_base_served) = 0,
             format('%s active, %s loaded', count(*), count(loaded_generation))
@@ -124,8 +161,12 @@ begin
             left join jsonb_array_elements(case jsonb_typeof(sidecar -> 'adapters') when 'array' then sidecar -> 'adapters' else '[]' end) l
                 on l ->> 'name' = a.name
             where a.state = 'active') active_adapter;
-    select count(*) into failed from salesai.job j where j.state = 'failed';
+    select coalesce(sum(c.delta), 0) into failed from salesai.job_count c where c.state = 'failed';
     return query values
+        ('queue_running', not exists (select from salesai.queue_pause),
+         (select coalesce('paused: ' || string_agg(coalesce(nullif(p.source, ''), 'all'), ', ' order by p.source), 'running')
+          from salesai.queue_pause p),
+         'Call salesai.resume() when the pause is over.'),
         ('failed_jobs', failed = 0, failed::text, 'See salesai.pipeline_errors, mend the cause, then select salesai.retry_errors().');
 end
 $$;

@@ -6,8 +6,15 @@ grant usage on schema salesai to
     salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 grant execute on all functions in schema salesai to
     salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
-revoke execute on function salesai.create_embedding_set(text, text, integer), salesai.activate_embedding_set(bigint)
+-- What the worker does to embedding sets, and what only an administrator decides.
+revoke execute on function
+    salesai.create_embedding_set(text, text, integer, text, boolean), salesai.switch_embedding_set(bigint),
+    salesai.complete_embedding_set(bigint), salesai.build_embedding_index(bigint), salesai.enqueue_missing_embeddings(bigint)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
+revoke execute on function
+    salesai.reembed(text, text, boolean), salesai.activate_embedding_set(bigint), salesai.drop_embedding_set(bigint),
+    salesai.pause(text), salesai.resume(text)
+    from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.apply_redaction(text, integer)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- Everybody may use an adapter, which loads it; only an administrator decides which there are.
@@ -26,7 +33,8 @@ grant select on
     salesai.opportunity, salesai.opportunity_stage_history, salesai.interaction, salesai.participant,
     salesai.segment, salesai.chunk, salesai.embedding_set, salesai.job, salesai.job_error, salesai.insight,
     salesai.citation, salesai.call_metrics, salesai.queue_status, salesai.pipeline_errors, salesai.sidecar_status,
-    salesai.model, salesai.adapter, salesai.models, salesai.adapters, salesai.redaction_policy
+    salesai.model, salesai.adapter, salesai.models, salesai.adapters, salesai.redaction_policy,
+    salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 grant insert on salesai.insight, salesai.citation
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
@@ -34,6 +42,7 @@ grant insert on salesai.insight, salesai.citation
 -- Writers: ingestion of interactions, and originals of what they can see.
 grant select, insert on salesai.raw_payload, salesai.data_key
     to salesai_admin, salesai_manager, salesai_rep, salesai_gateway;
+grant insert on salesai.inbox to salesai_admin, salesai_manager, salesai_rep, salesai_gateway;
 grant insert, update on salesai.interaction, salesai.participant, salesai.segment, salesai.job
     to salesai_admin, salesai_manager, salesai_rep, salesai_gateway;
 
@@ -41,7 +50,7 @@ grant insert, update on salesai.interaction, salesai.participant, salesai.segmen
 grant insert, update on salesai.team, salesai.rep, salesai.account, salesai.contact, salesai.opportunity,
     salesai.opportunity_stage_history, salesai.chunk to salesai_admin, salesai_gateway;
 grant insert, update, delete on salesai.team_member to salesai_admin, salesai_gateway;
-grant insert, update, delete on salesai.principal, salesai.redaction_policy to salesai_admin;
+grant insert, update, delete on salesai.principal, salesai.redaction_policy, salesai.queue_pause to salesai_admin;
 
 grant select, insert, update, delete on salesai.job, salesai.chunk to salesai_worker;
 grant select, update on salesai.raw_payload to salesai_worker;

@@ -8,6 +8,7 @@
 //! - [`world`]: both together, and the one that read-only tests share
 //! - [`deal_room`]: the sample data
 //! - [`adapter`]: LoRA adapters of the test model
+//! - [`small_bert`]: a second embedding model
 //! - [`measure`]: waiting with a limit, percentiles
 
 pub mod adapter;
@@ -18,4 +19,5 @@ pub mod measure;
 pub mod process;
 pub mod session;
 pub mod sidecar;
+pub mod small_bert;
 pub mod world;

@@ -113,7 +113,8 @@ fn home() -> &'static Path {
         .path
 }
 
-fn give_to_run_user(path: &Path, mode: u32) {
+/// Makes the servers' user the owner.
+pub fn give_to_run_user(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set permissions");
     if let Some(user) = config().run_user {
         chown(path, Some(user.uid), Some(user.gid)).expect("change the owner");

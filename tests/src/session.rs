@@ -1,5 +1,7 @@
 //! A connection whose failures name the statement.
 
+use std::io::Write;
+
 use postgres::error::DbError;
 use postgres::types::{FromSqlOwned, ToSql};
 use postgres::{Client, Row};
@@ -64,16 +66,25 @@ impl Session {
     pub fn try_run(&mut self, sql: &str, parameters: Parameters<'_>) -> Result<(), Refusal> {
         match self.client.query(sql, parameters) {
             Ok(_) => Ok(()),
-            Err(error) => match error.as_db_error() {
-                Some(refused) => Err(Refusal::from(refused)),
-                None if error.is_closed() => Err(Refusal {
-                    sqlstate: CLOSED.to_owned(),
-                    message: error.to_string(),
-                    hint: None,
-                }),
-                None => panic!("{sql}: {error:?}"),
-            },
+            Err(error) => Err(Refusal::of(sql, &error)),
         }
+    }
+
+    /// Sends lines to a `copy ... from stdin`; how many rows it took.
+    pub fn copy_in(&mut self, sql: &str, lines: &str) -> u64 {
+        self.try_copy_in(sql, lines)
+            .unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"))
+    }
+
+    /// The same for one that may fail.
+    pub fn try_copy_in(&mut self, sql: &str, lines: &str) -> Result<u64, Refusal> {
+        let mut copy = || {
+            let mut writer = self.client.copy_in(sql)?;
+            // A failure shows at the end.
+            let _ = writer.write_all(lines.as_bytes());
+            writer.finish()
+        };
+        copy().map_err(|error| Refusal::of(sql, &error))
     }
 
     pub fn backend_pid(&mut self) -> i32 {
@@ -107,6 +118,18 @@ impl From<&DbError> for Refusal {
 }
 
 impl Refusal {
+    fn of(sql: &str, error: &postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(refused) => Self::from(refused),
+            None if error.is_closed() => Self {
+                sqlstate: CLOSED.to_owned(),
+                message: error.to_string(),
+                hint: None,
+            },
+            None => panic!("{sql}: {error:?}"),
+        }
+    }
+
     /// The SQLSTATE is this one, and the message follows PostgreSQL's style guide.
     pub fn assert_is(&self, sqlstate: &str, what: &str) {
         assert_eq!(self.sqlstate, sqlstate, "{what}: {self:?}");

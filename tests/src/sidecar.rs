@@ -15,6 +15,8 @@ const READY_LIMIT: Duration = Duration::from_secs(120);
 /// A sidecar that can be stopped, killed and stalled; dropping it stops it.
 pub struct Sidecar {
     dir: PathBuf,
+    /// Embedding models besides the default one, by name.
+    more_models: Vec<(String, PathBuf)>,
     child: Mutex<Option<Child>>,
 }
 
@@ -28,8 +30,20 @@ impl Sidecar {
 
     /// A sidecar that does not run yet.
     pub fn stopped() -> Self {
+        Self::with_models(Vec::new())
+    }
+
+    /// Starts one with another embedding model as well.
+    pub fn start_with_model(name: &str, model: PathBuf) -> Self {
+        let sidecar = Self::with_models(vec![(name.to_owned(), model)]);
+        sidecar.launch();
+        sidecar
+    }
+
+    fn with_models(more_models: Vec<(String, PathBuf)>) -> Self {
         Self {
             dir: process::new_dir("s"),
+            more_models,
             child: Mutex::new(None),
         }
     }
@@ -48,11 +62,15 @@ impl Sidecar {
     pub fn launch(&self) {
         let config = config();
         let log = File::create(self.dir.join("log")).expect("create the sidecar's log");
+        let more_models = self.more_models.iter();
+        let more_models = more_models
+            .flat_map(|(name, model)| ["--embedding-model".to_owned(), named(name, model)]);
         let child = process::command(&config.sidecar, &self.dir)
             .arg("--socket")
             .arg(self.socket())
             .arg("--embedding-model")
             .arg(named("all-MiniLM-L6-v2", &config.embedding_model))
+            .args(more_models)
             .arg("--language-model")
             .arg(named("smollm2-135m-instruct", &config.language_model))
             .stdout(log.try_clone().expect("share the log"))

@@ -56,6 +56,13 @@ pub fn drain(session: &mut Session) {
                 session.column("select step || ': ' || message from salesai.job_error", &[]);
             panic!("{failed} jobs failed: {errors:?}");
         }
+        // Such a job waits for somebody who will not come.
+        let blocked: Vec<String> = session.column(
+            "select e.step || ': ' || e.message from salesai.job_error e join salesai.job j using (interaction_id)
+             where e.class = 'pipeline_permanent' and j.state = 'pending' and j.not_before > now()",
+            &[],
+        );
+        assert!(blocked.is_empty(), "jobs are blocked: {blocked:?}");
         session.one::<bool>(
             "select pending + running = 0 from salesai.queue_status",
             &[],

@@ -96,7 +96,10 @@ fn similarities(
 ) -> Result<Vec<f32>, Error> {
     let mut texts = vec![question.to_owned()];
     texts.extend(answer::evidence_sentences(evidence));
-    let vectors = embedding::embed(&texts, Priority::Interactive, || deadline)?.vectors;
+    let vectors = embedding::embed(&ModelChoice::Default, &texts, Priority::Interactive, || {
+        deadline
+    })?
+    .into_vectors()?;
     let Some((question, sentences)) = vectors.split_first() else {
         return Ok(Vec::new());
     };

@@ -20,10 +20,18 @@ fn embedding_values(
     texts: Option<Vec<Option<String>>>,
     timeout_ms: Option<i32>,
 ) -> Result<SetOfIterator<'static, Vec<f32>>, ErrorReport> {
-    let texts = not_null(texts.unwrap_or_default())?;
-    let deadline = Deadline::from_argument(timeout_ms)?;
-    let vectors = embedding::embed(&texts, Priority::Interactive, || deadline)?.vectors;
+    let vectors = vectors(ModelChoice::Default, texts, timeout_ms)?;
     Ok(SetOfIterator::new(vectors))
+}
+
+#[pg_extern(sql = "")]
+fn model_embedding_values(
+    model: Option<String>,
+    texts: Option<Vec<Option<String>>>,
+    timeout_ms: Option<i32>,
+) -> Result<SetOfIterator<'static, Vec<f32>>, ErrorReport> {
+    let model = ModelChoice::from(model.unwrap_or_default());
+    Ok(SetOfIterator::new(vectors(model, texts, timeout_ms)?))
 }
 
 #[pg_extern(sql = "")]
@@ -75,6 +83,16 @@ fn sidecar_state() -> Result<JsonB, ErrorReport> {
         Ok((status, models, adapters)) => state_json(&status, &models, adapters.as_deref()),
         Err(error) => json!({ "error": error.to_string() }),
     }))
+}
+
+fn vectors(
+    model: ModelChoice,
+    texts: Option<Vec<Option<String>>>,
+    timeout_ms: Option<i32>,
+) -> Result<Vec<Vec<f32>>, Error> {
+    let texts = not_null(texts.unwrap_or_default())?;
+    let deadline = Deadline::from_argument(timeout_ms)?;
+    embedding::embed(&model, &texts, Priority::Interactive, || deadline)?.into_vectors()
 }
 
 fn not_null(texts: Vec<Option<String>>) -> Result<Vec<String>, Error> {

@@ -3,7 +3,7 @@
 use proto::client::ClientError;
 use proto::limits;
 use proto::model::{EmbeddingRequest, ModelChoice, Priority, TextBatch, TextPurpose};
-use proto::wire::{EmbedResponse, ServerState};
+use proto::wire::ServerState;
 
 use crate::adapters::registry;
 use crate::error::Error;
@@ -15,13 +15,31 @@ const TEXTS_PER_REQUEST: usize = 64;
 /// Embeddings in the order of the texts, and what made them.
 #[derive(Debug, Default)]
 pub struct Embedded {
-    pub vectors: Vec<Vec<f32>>,
+    /// A vector, or why that text has none.
+    pub vectors: Vec<Result<Vec<f32>, String>>,
     pub model: String,
     pub model_sha256: String,
 }
 
-/// Embeds all texts or fails with the first that cannot be; each request gets its own deadline.
+impl Embedded {
+    /// All vectors; fails with the first text that has none.
+    pub fn into_vectors(self) -> Result<Vec<Vec<f32>>, Error> {
+        self.vectors
+            .into_iter()
+            .enumerate()
+            .map(|(index, vector)| {
+                vector.map_err(|reason| Error::Embedding {
+                    position: index + 1,
+                    reason,
+                })
+            })
+            .collect()
+    }
+}
+
+/// Embeds all texts; each request gets its own deadline.
 pub fn embed(
+    model: &ModelChoice,
     texts: &[String],
     priority: Priority,
     deadline: impl Fn() -> Deadline,
@@ -33,10 +51,9 @@ pub fn embed(
         Priority::Background => String::new(),
     };
     for range in limits::batches(texts, TEXTS_PER_REQUEST) {
-        let start = range.start;
         let texts = TextBatch::new(texts[range].to_vec(), limits::EMBED_TEXTS_MAX)?;
         let request = EmbeddingRequest {
-            model: ModelChoice::Default,
+            model: model.clone(),
             texts,
             priority,
             purpose: TextPurpose::Unspecified,
@@ -46,7 +63,19 @@ pub fn embed(
         let response = sidecar::call(deadline, async |client| {
             client.embed(request, deadline.remaining()).await
         })?;
-        take(&mut embedded, response, start)?;
+        embedded
+            .vectors
+            .extend(
+                response
+                    .embeddings
+                    .into_iter()
+                    .map(|item| match item.error.is_empty() {
+                        true => Ok(item.values),
+                        false => Err(item.error),
+                    }),
+            );
+        embedded.model = response.model;
+        embedded.model_sha256 = response.model_sha256;
     }
     Ok(embedded)
 }
@@ -62,20 +91,4 @@ pub fn check_ready(deadline: Deadline) -> Result<(), Error> {
             detail: "The sidecar is starting or stopping.".to_owned(),
         })),
     }
-}
-
-fn take(embedded: &mut Embedded, response: EmbedResponse, start: usize) -> Result<(), Error> {
-    for (offset, embedding) in response.embeddings.into_iter().enumerate() {
-        if !embedding.error.is_empty() {
-            let position = start + offset + 1;
-            return Err(Error::Embedding {
-                position,
-                reason: embedding.error,
-            });
-        }
-        embedded.vectors.push(embedding.values);
-    }
-    embedded.model = response.model;
-    embedded.model_sha256 = response.model_sha256;
-    Ok(())
 }

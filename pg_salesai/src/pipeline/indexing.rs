@@ -1,170 +1,188 @@
-//! Chunks and embeddings of one interaction: model calls and pure rules, no database.
+//! Chunks and embeddings of a few interactions at once: model calls and pure rules, no database.
 
-use domain::chunking::{ChunkBudget, SegmentTokens, pack_segments};
-use proto::limits;
-use proto::model::{ModelChoice, Priority, TextBatch};
+use domain::chunking::render;
+use proto::model::{ModelChoice, Priority};
 use serde_json::{Value, json};
 
-use super::embedding;
+use super::chunks::{Chunk, Material, Tokenizer};
+use super::embedding::{self, Embedded};
 use crate::error::Error;
-use crate::sidecar::{self, Deadline};
+use crate::sidecar::Deadline;
 
-/// Tokens of a chunk's content. With the heading it stays below MiniLM's 256, and a chunk is about one
-/// exchange of a call, which is what a citation wants.
-const CHUNK_TOKENS_MAX: u32 = 180;
-/// Tokens that a chunk repeats of the one before, so that a question and its answer meet in one.
-const OVERLAP_TOKENS: u32 = 40;
-
-/// A segment as the queue hands it out.
-pub struct JobSegment {
-    pub heading: String,
-    pub position: i32,
-    pub turn: u32,
-    pub speaker: Option<String>,
-    pub start_char: i32,
-    pub end_char: i32,
-    pub content: String,
+/// An embedding set that new chunks go into.
+pub struct TargetSet {
+    /// `None`: made when the first job is finished.
+    pub set_id: Option<i64>,
+    /// Empty: the sidecar's default.
+    pub model: String,
+    pub model_sha256: String,
+    pub template: String,
 }
 
 /// What a job writes.
 pub struct Index {
     chunks: Vec<Chunk>,
-    vectors: Vec<Vec<f32>>,
-    pub model: String,
-    pub model_sha256: String,
-    pub dimensions: i32,
+    /// For the active set.
+    pub active: SetVectors,
+    /// For sets that are being built.
+    pub others: Vec<SetVectors>,
 }
 
-struct Chunk {
-    first_position: i32,
-    last_position: i32,
-    start_char: i32,
-    end_char: i32,
-    token_count: u32,
-    content: String,
+/// Vectors of the chunks that are not kept, in order.
+pub struct SetVectors {
+    pub set_id: Option<i64>,
+    pub model: String,
+    pub model_sha256: String,
+    vectors: Vec<Vec<f32>>,
 }
 
 impl Index {
     /// As `salesai.finish_job` reads them.
     pub fn chunks_json(&self) -> Value {
+        let mut vectors = 0..;
         self.chunks
             .iter()
             .map(|chunk| {
+                let vector: Option<usize> = match chunk.is_kept {
+                    true => None,
+                    false => vectors.next(),
+                };
                 json!({
                     "first_position": chunk.first_position,
                     "last_position": chunk.last_position,
                     "start_char": chunk.start_char,
                     "end_char": chunk.end_char,
                     "token_count": chunk.token_count,
+                    "heading": chunk.heading,
                     "content": chunk.content,
+                    "vector": vector,
                 })
             })
             .collect()
     }
-
-    /// All vectors end to end.
-    pub fn embedding_values(&self) -> Vec<f32> {
-        self.vectors.concat()
-    }
 }
 
-/// Chunks the segments and embeds the chunks; `deadline` is asked anew for each call.
-pub fn index(
-    segments: &[JobSegment],
-    priority: Priority,
-    deadline: &impl Fn() -> Deadline,
-) -> Result<Index, Error> {
-    let chunks = chunk(segments, deadline)?;
-    let heading = segments
-        .first()
-        .map_or("", |segment| segment.heading.as_str());
-    let texts: Vec<String> = chunks
-        .iter()
-        .map(|chunk| format!("{heading}\n{}", chunk.content))
-        .collect();
-    let embedded = embedding::embed(&texts, priority, deadline)?;
-    let dimensions = embedded.vectors.first().map_or(0, Vec::len);
-    Ok(Index {
-        chunks,
-        vectors: embedded.vectors,
-        model: embedded.model,
-        model_sha256: embedded.model_sha256,
-        dimensions: i32::try_from(dimensions).unwrap_or(i32::MAX),
-    })
-}
-
-fn chunk(segments: &[JobSegment], deadline: &impl Fn() -> Deadline) -> Result<Vec<Chunk>, Error> {
-    let lines: Vec<String> = segments.iter().map(line).collect();
-    let token_counts = count_tokens(&lines, deadline)?;
-    let sizes: Vec<SegmentTokens> = segments
-        .iter()
-        .zip(&token_counts)
-        .map(|(segment, &token_count)| SegmentTokens {
-            turn: segment.turn,
-            token_count,
-        })
-        .collect();
-    // Labels are counted with the lines.
-    let budget = ChunkBudget {
-        max_tokens: CHUNK_TOKENS_MAX,
-        overlap_tokens: OVERLAP_TOKENS,
-        label_tokens: 0,
-    };
-    Ok(pack_segments(&sizes, budget)
-        .into_iter()
-        .filter_map(|range| {
-            let token_count = token_counts[range.clone()].iter().sum();
-            build_chunk(&segments[range], token_count)
-        })
-        .collect())
-}
-
-fn build_chunk(segments: &[JobSegment], token_count: u32) -> Option<Chunk> {
-    let (first, last) = (segments.first()?, segments.last()?);
-    Some(Chunk {
-        first_position: first.position,
-        last_position: last.position,
-        start_char: first.start_char,
-        end_char: last.end_char,
-        token_count,
-        content: content(segments),
-    })
-}
-
-/// The speaker is named where a turn begins.
-fn content(segments: &[JobSegment]) -> String {
-    let mut content = String::new();
-    for (position, segment) in segments.iter().enumerate() {
-        if position == 0 {
-            content.push_str(&line(segment));
-        } else if segments[position - 1].turn == segment.turn && segment.speaker.is_some() {
-            content.push(' ');
-            content.push_str(&segment.content);
-        } else {
-            content.push('\n');
-            content.push_str(&line(segment));
+impl SetVectors {
+    pub fn new(
+        set_id: Option<i64>,
+        model: String,
+        model_sha256: String,
+        vectors: Vec<Vec<f32>>,
+    ) -> Self {
+        Self {
+            set_id,
+            model,
+            model_sha256,
+            vectors,
         }
     }
-    content
-}
 
-fn line(segment: &JobSegment) -> String {
-    match &segment.speaker {
-        Some(speaker) => format!("{speaker}: {}", segment.content),
-        None => segment.content.clone(),
+    /// All vectors end to end.
+    pub fn values(&self) -> Vec<f32> {
+        self.vectors.concat()
+    }
+
+    pub fn dimensions(&self) -> i32 {
+        let dimensions = self.vectors.first().map_or(0, Vec::len);
+        i32::try_from(dimensions).unwrap_or(i32::MAX)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.vectors.is_empty()
     }
 }
 
-fn count_tokens(lines: &[String], deadline: &impl Fn() -> Deadline) -> Result<Vec<u32>, Error> {
-    let mut token_counts = Vec::with_capacity(lines.len());
-    for range in limits::batches(lines, limits::COUNT_TEXTS_MAX) {
-        let texts = TextBatch::new(lines[range].to_vec(), limits::COUNT_TEXTS_MAX)?;
-        let deadline = deadline();
-        token_counts.extend(sidecar::call(deadline, async |client| {
-            client
-                .count_tokens(ModelChoice::Default, texts, deadline.remaining())
-                .await
-        })?);
+/// Chunks each material and embeds what is new, for all `targets`, the active one first. The inner error is that of
+/// one material; the outer one that of the sidecar, for all of them.
+pub fn index(
+    materials: &[&Material],
+    targets: &[TargetSet],
+    priority: Priority,
+    deadline: &impl Fn() -> Deadline,
+) -> Result<Vec<Result<Index, String>>, Error> {
+    let Some((active, others)) = targets.split_first() else {
+        return Ok(Vec::new());
+    };
+    let tokenizer = Tokenizer::new(active.model_choice(), &active.template, deadline())?;
+    let chunks = tokenizer.chunks(materials, deadline)?;
+    let embedded = active.embed(materials, &chunks, priority, deadline)?;
+    let mut indexes = distribute(active, chunks, embedded);
+    for other in others {
+        // What it does not get now, a job of its own will bring: a model that is built is nobody else's concern.
+        let chunks = indexes.iter().map(|index| match index {
+            Ok(index) => index.chunks.as_slice(),
+            Err(_) => &[],
+        });
+        let chunks: Vec<&[Chunk]> = chunks.collect();
+        if let Ok(embedded) = other.embed(materials, &chunks, priority, deadline)
+            && (embedded.model_sha256 == other.model_sha256 || embedded.vectors.is_empty())
+        {
+            add_other(&mut indexes, other, embedded);
+        }
     }
-    Ok(token_counts)
+    Ok(indexes)
+}
+
+impl TargetSet {
+    fn model_choice(&self) -> ModelChoice {
+        ModelChoice::from(self.model.clone())
+    }
+
+    fn embed(
+        &self,
+        materials: &[&Material],
+        chunks: &[impl AsRef<[Chunk]>],
+        priority: Priority,
+        deadline: &impl Fn() -> Deadline,
+    ) -> Result<Embedded, Error> {
+        let mut texts = Vec::new();
+        for (material, chunks) in materials.iter().zip(chunks) {
+            let new = chunks.as_ref().iter().filter(|chunk| !chunk.is_kept);
+            texts.extend(new.map(|chunk| {
+                render(
+                    &self.template,
+                    material.fields(&chunk.heading, &chunk.content),
+                )
+            }));
+        }
+        embedding::embed(&self.model_choice(), &texts, priority, deadline)
+    }
+
+    fn vectors(&self, embedded: &Embedded, vectors: Vec<Vec<f32>>) -> SetVectors {
+        let (model, sha256) = (embedded.model.clone(), embedded.model_sha256.clone());
+        SetVectors::new(self.set_id, model, sha256, vectors)
+    }
+}
+
+/// Gives each material its vectors, or the reason of the first that is missing.
+fn distribute(
+    active: &TargetSet,
+    chunks: Vec<Vec<Chunk>>,
+    mut embedded: Embedded,
+) -> Vec<Result<Index, String>> {
+    let mut vectors = std::mem::take(&mut embedded.vectors).into_iter();
+    chunks
+        .into_iter()
+        .map(|chunks| {
+            let count = chunks.iter().filter(|chunk| !chunk.is_kept).count();
+            // All are taken before the first error is looked for, so that the others keep theirs.
+            let own: Vec<_> = vectors.by_ref().take(count).collect();
+            Ok(Index {
+                chunks,
+                active: active.vectors(&embedded, own.into_iter().collect::<Result<_, _>>()?),
+                others: Vec::new(),
+            })
+        })
+        .collect()
+}
+
+fn add_other(indexes: &mut [Result<Index, String>], other: &TargetSet, mut embedded: Embedded) {
+    let mut vectors = std::mem::take(&mut embedded.vectors).into_iter();
+    for index in indexes.iter_mut().flatten() {
+        let count = index.chunks.iter().filter(|chunk| !chunk.is_kept).count();
+        let own: Vec<_> = vectors.by_ref().take(count).collect();
+        if let Ok(own) = own.into_iter().collect::<Result<_, _>>() {
+            index.others.push(other.vectors(&embedded, own));
+        }
+    }
 }

@@ -1,37 +1,114 @@
 //! The queue's SQL functions (`sql/schema/60_pipeline.sql`), called in whatever transaction is open.
 
+use pgrx::datum::DatumWithOid;
 use pgrx::{JsonB, Spi, Uuid};
 use proto::wire::ReadDocumentResponse;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
-use super::indexing::{Index, JobSegment};
+use super::chunks::Material;
+use super::indexing::{Index, SetVectors, TargetSet};
 use super::reading::JobDocument;
 use crate::error::Error;
 
 /// A leased job.
+#[derive(Debug, Deserialize)]
 pub struct Job {
+    #[serde(rename = "job_id")]
     pub id: i64,
-    interaction_id: i64,
+    #[serde(default)]
+    interaction_id: Option<i64>,
     version: i32,
+    #[serde(deserialize_with = "uuid")]
     lease_token: Uuid,
+    /// A schema of before 0.3.0 knows only this one.
+    #[serde(default)]
+    pub kind: JobKind,
+    #[serde(default)]
+    pub embedding_set_id: Option<i64>,
 }
 
-pub fn claim(jobs_max: i32, lease_ms: i32) -> Result<Vec<Job>, Error> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobKind {
+    #[default]
+    Index,
+    Embed,
+    BuildIndex,
+}
+
+/// Which jobs a process takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lanes {
+    /// What models work on.
+    Models,
+    /// Builds of indexes, which take long and need no model.
+    Maintenance,
+    /// Both.
+    All,
+}
+
+impl Lanes {
+    pub fn names(self) -> Vec<&'static str> {
+        match self {
+            Self::Models => vec!["interactive", "background"],
+            Self::Maintenance => vec!["maintenance"],
+            Self::All => vec!["interactive", "background", "maintenance"],
+        }
+    }
+}
+
+/// A segment as the queue hands it out.
+pub struct JobSegment {
+    pub heading: String,
+    pub position: i32,
+    pub turn: u32,
+    pub speaker: Option<String>,
+    pub start_char: i32,
+    pub end_char: i32,
+    pub content: String,
+    pub kind: String,
+    pub occurred_on: String,
+}
+
+/// A chunk of the version that is indexed.
+pub struct IndexedChunk {
+    pub first_position: i32,
+    pub heading: String,
+    pub content: String,
+}
+
+/// A chunk of a range that is embedded for a set.
+pub struct RangeChunk {
+    pub chunk_id: i64,
+    pub heading: String,
+    pub content: String,
+    pub kind: String,
+    pub occurred_on: String,
+}
+
+/// Whether the schema has what came with 0.3.0; the library also serves older ones, until they are upgraded.
+pub fn is_schema_current() -> Result<bool, Error> {
+    const HAS_SETS: &str = "select pg_catalog.to_regprocedure('salesai.target_sets()') is not null";
+    Ok(Spi::get_one::<bool>(HAS_SETS)?.unwrap_or(false))
+}
+
+pub fn claim(jobs_max: i32, lease_ms: i32, lanes: Lanes) -> Result<Vec<Job>, Error> {
+    let lane_names = lanes.names();
+    let mut arguments: Vec<DatumWithOid> = vec![jobs_max.into(), lease_ms.into()];
+    let query = if is_schema_current()? {
+        arguments.push(lane_names.into());
+        "select to_jsonb(j) from salesai.claim_jobs($1, $2, $3) j"
+    } else if lanes == Lanes::Maintenance {
+        return Ok(Vec::new());
+    } else {
+        "select to_jsonb(j) from salesai.claim_jobs($1, $2) j"
+    };
     Spi::connect_mut(|client| {
-        let rows = client.update(
-            "select * from salesai.claim_jobs($1, $2)",
-            None,
-            &[jobs_max.into(), lease_ms.into()],
-        )?;
         let mut jobs = Vec::new();
-        for row in rows {
-            let columns = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
-            if let (Some(id), Some(interaction_id), Some(version), Some(lease_token)) = columns {
-                jobs.push(Job {
-                    id,
-                    interaction_id,
-                    version,
-                    lease_token,
-                });
+        for row in client.update(query, None, &arguments)? {
+            if let Some(JsonB(job)) = row.get(1)? {
+                jobs.push(serde_json::from_value(job)?);
             }
         }
         Ok(jobs)
@@ -40,10 +117,7 @@ pub fn claim(jobs_max: i32, lease_ms: i32) -> Result<Vec<Job>, Error> {
 
 /// The document that is not read yet; None for all other jobs.
 pub fn unread_document(job: &Job) -> Result<Option<JobDocument>, Error> {
-    // A schema of before 0.3.0 has no documents.
-    const HAS_DOCUMENTS: &str =
-        "select pg_catalog.to_regprocedure('salesai.unread_document(bigint, integer)') is not null";
-    if Spi::get_one::<bool>(HAS_DOCUMENTS)? != Some(true) {
+    if !is_schema_current()? {
         return Ok(None);
     }
     Spi::connect(|client| {
@@ -79,7 +153,33 @@ pub fn store_document(job: &Job, text: &ReadDocumentResponse) -> Result<bool, Er
     Ok(stored.unwrap_or(false))
 }
 
-pub fn segments(job: &Job) -> Result<Vec<JobSegment>, Error> {
+/// The embedding sets that new chunks go into, the active one first; never empty.
+pub fn target_sets() -> Result<Vec<TargetSet>, Error> {
+    if !is_schema_current()? {
+        return Ok(vec![TargetSet {
+            set_id: None,
+            model: String::new(),
+            model_sha256: String::new(),
+            template: "{heading}\n{content}".to_owned(),
+        }]);
+    }
+    Spi::connect(|client| {
+        let mut sets = Vec::new();
+        for row in client.select("select * from salesai.target_sets()", None, &[])? {
+            sets.push(TargetSet {
+                set_id: row.get(1)?,
+                model: row.get(2)?.unwrap_or_default(),
+                model_sha256: row.get(3)?.unwrap_or_default(),
+                template: row.get(4)?.unwrap_or_default(),
+            });
+        }
+        Ok(sets)
+    })
+}
+
+/// The segments of a job, and the chunks that are indexed.
+pub fn material(job: &Job) -> Result<Material, Error> {
+    let is_current = is_schema_current()?;
     Spi::connect(|client| {
         let rows = client.select(
             "select * from salesai.job_segments($1, $2)",
@@ -96,25 +196,121 @@ pub fn segments(job: &Job) -> Result<Vec<JobSegment>, Error> {
                 start_char: row.get(5)?.unwrap_or_default(),
                 end_char: row.get(6)?.unwrap_or_default(),
                 content: row.get(7)?.unwrap_or_default(),
+                kind: if is_current { row.get(8)? } else { None }.unwrap_or_default(),
+                occurred_on: if is_current { row.get(9)? } else { None }.unwrap_or_default(),
             });
         }
-        Ok(segments)
+        let mut previous = Vec::new();
+        if is_current {
+            let query = "select * from salesai.indexed_chunks($1)";
+            for row in client.select(query, None, &[job.interaction_id.into()])? {
+                previous.push(IndexedChunk {
+                    first_position: row.get(1)?.unwrap_or_default(),
+                    heading: row.get(2)?.unwrap_or_default(),
+                    content: row.get(3)?.unwrap_or_default(),
+                });
+            }
+        }
+        Ok(Material { segments, previous })
     })
 }
 
 /// False when the lease was lost; then nothing was written.
 pub fn finish(job: &Job, index: &Index) -> Result<bool, Error> {
+    let active = &index.active;
+    // Without a new chunk no model was asked.
+    let model = (!active.is_empty()).then_some(active.model.as_str());
+    let mut arguments: Vec<DatumWithOid> = vec![
+        job.id.into(),
+        job.lease_token.into(),
+        JsonB(index.chunks_json()).into(),
+        active.values().into(),
+        model.into(),
+        active.model_sha256.as_str().into(),
+        active.dimensions().into(),
+    ];
+    let query = if index.others.is_empty() {
+        "select salesai.finish_job($1, $2, $3, $4, $5, $6, $7)"
+    } else {
+        let others: Vec<i64> = index.others.iter().filter_map(|set| set.set_id).collect();
+        arguments.push(others.into());
+        "select salesai.finish_job($1, $2, $3, $4, $5, $6, $7, $8)"
+    };
+    let is_done = Spi::get_one_with_args::<bool>(query, &arguments)?.unwrap_or(false);
+    if is_done {
+        for other in &index.others {
+            store_embeddings(job, index, other)?;
+        }
+    }
+    Ok(is_done)
+}
+
+fn store_embeddings(job: &Job, index: &Index, set: &SetVectors) -> Result<(), Error> {
+    Ok(Spi::run_with_args(
+        "select salesai.store_embeddings($1, $2, $3, $4, $5)",
+        &[
+            job.interaction_id.into(),
+            JsonB(index.chunks_json()).into(),
+            set.values().into(),
+            set.set_id.into(),
+            set.dimensions().into(),
+        ],
+    )?)
+}
+
+/// The chunks that an embed job has still to embed, and the set that they are for; None when the job is gone.
+pub fn range_chunks(job: &Job) -> Result<Option<(TargetSet, Vec<RangeChunk>)>, Error> {
+    let set_id = job.embedding_set_id;
+    let target = target_sets()?.into_iter().find(|set| set.set_id == set_id);
+    let Some(target) = target else {
+        return Ok(None);
+    };
+    Spi::connect(|client| {
+        let query = "select * from salesai.range_chunks($1)";
+        let mut chunks = Vec::new();
+        for row in client.select(query, None, &[job.id.into()])? {
+            chunks.push(RangeChunk {
+                chunk_id: row.get(1)?.unwrap_or_default(),
+                heading: row.get(2)?.unwrap_or_default(),
+                content: row.get(3)?.unwrap_or_default(),
+                kind: row.get(4)?.unwrap_or_default(),
+                occurred_on: row.get(5)?.unwrap_or_default(),
+            });
+        }
+        Ok(Some((target, chunks)))
+    })
+}
+
+/// False when the lease was lost or the range has more chunks.
+pub fn finish_range(job: &Job, chunks: &[RangeChunk], vectors: &SetVectors) -> Result<bool, Error> {
+    let chunk_ids: Vec<i64> = chunks.iter().map(|chunk| chunk.chunk_id).collect();
     let done = Spi::get_one_with_args::<bool>(
-        "select salesai.finish_job($1, $2, $3, $4, $5, $6, $7)",
+        "select salesai.finish_range($1, $2, $3, $4, $5, $6)",
         &[
             job.id.into(),
             job.lease_token.into(),
-            JsonB(index.chunks_json()).into(),
-            index.embedding_values().into(),
-            index.model.as_str().into(),
-            index.model_sha256.as_str().into(),
-            index.dimensions.into(),
+            chunk_ids.into(),
+            vectors.values().into(),
+            vectors.model_sha256.as_str().into(),
+            vectors.dimensions().into(),
         ],
+    )?;
+    Ok(done.unwrap_or(false))
+}
+
+/// The statements that are left to build an index; None while its set is still filled.
+pub fn index_build_steps(job: &Job) -> Result<Option<Vec<String>>, Error> {
+    Ok(Spi::get_one_with_args::<Vec<String>>(
+        "select salesai.index_build_steps($1)",
+        &[job.id.into()],
+    )?)
+}
+
+/// False when the lease was lost or new chunks have to be waited for.
+pub fn finish_index_build(job: &Job) -> Result<bool, Error> {
+    let done = Spi::get_one_with_args::<bool>(
+        "select salesai.finish_index_build($1, $2)",
+        &[job.id.into(), job.lease_token.into()],
     )?;
     Ok(done.unwrap_or(false))
 }
@@ -137,4 +333,16 @@ pub fn fail(job: &Job, class: &str, step: &str, message: &str) -> Result<(), Err
             message.into(),
         ],
     )?)
+}
+
+/// RFC 9562, section 4: hexadecimal digits with dashes between.
+fn uuid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
+    let digits = String::deserialize(deserializer)?.replace('-', "");
+    let number = u128::from_str_radix(&digits, 16).map_err(D::Error::custom)?;
+    Ok(Uuid::from_bytes(number.to_be_bytes()))
+}
+
+/// Keeps the counts of jobs short.
+pub fn add_up_counts() -> Result<(), Error> {
+    Ok(Spi::run("select salesai.add_up_job_counts()")?)
 }

@@ -13,6 +13,7 @@ use proto::client::{ClientError, SidecarClient};
 use super::interrupts::{self, Waited};
 use crate::config;
 use crate::error::Error;
+use crate::wait_events::{WaitEvent, Waiting};
 
 /// When a call must have its answer.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +87,7 @@ pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 fn wait<T>(answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, Error> {
     let runtime = runtime()?;
     let mut answer = pin!(answer);
+    let _waiting = Waiting::new(WaitEvent::Sidecar);
     loop {
         match runtime.block_on(interrupts::wait(answer.as_mut())) {
             Waited::Answered(answer) => return Ok(answer?),

@@ -7,7 +7,9 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use pgrx::{PgTryBuilder, Spi};
 
-use crate::pipeline::{DatabaseError, Transactions};
+use super::top_level;
+use crate::error::Error;
+use crate::pipeline::{DatabaseError, Lanes, Transactions, add_up_counts, is_schema_current};
 
 /// Transactions of the worker: committed when the body returns, rolled back when PostgreSQL raises an error.
 pub struct OwnTransactions(());
@@ -70,16 +72,37 @@ impl OwnTransactions {
         Self(())
     }
 
-    /// True when the extension is installed here and a job is due.
-    pub fn has_due_jobs(&self) -> bool {
-        self.ask(
+    /// True when the extension is installed here and a job of these lanes is due.
+    pub fn has_due_jobs(&self, lanes: Lanes) -> bool {
+        const IS_INSTALLED: &str =
             "select exists (select from pg_catalog.pg_extension where extname = 'pg_salesai')
-                 and to_regclass('salesai.job') is not null",
-        ) && self.ask(
-            "select exists (
-                 select from salesai.job
-                 where state = 'running' or (state = 'pending' and not_before <= clock_timestamp()))",
-        )
+                 and to_regclass('salesai.job') is not null";
+        if !self.ask(IS_INSTALLED) {
+            return false;
+        }
+        let answer = self.run(|| {
+            if is_schema_current()? {
+                let question = "select salesai.has_due_jobs($1)";
+                return Ok(Spi::get_one_with_args(question, &[lanes.names().into()])?);
+            }
+            Ok(Spi::get_one::<bool>(
+                "select exists (
+                     select from salesai.job
+                     where state = 'running' or (state = 'pending' and not_before <= clock_timestamp()))",
+            )?)
+        });
+        matches!(answer, Ok(Ok::<_, Error>(Some(true))))
+    }
+
+    /// Makes few rows of the many changes of the queue's counts.
+    pub fn add_up_counts(&self) {
+        let added_up = self.run(|| match is_schema_current()? {
+            true => add_up_counts(),
+            false => Ok(()),
+        });
+        if let Err(error) = added_up {
+            warning!("could not add up the counts of jobs: {}", error.message);
+        }
     }
 
     /// True when a command waits for this database to have no other connection.
@@ -107,6 +130,7 @@ impl Transactions for OwnTransactions {
     ) -> Result<R, DatabaseError> {
         begin();
         let result = PgTryBuilder::new(|| {
+            lock_extension();
             // Rights end where the worker's role ends, not at the superuser that connected.
             if Spi::run("set local role salesai_worker").is_err() {
                 warning!("could not become salesai_worker");
@@ -117,6 +141,21 @@ impl Transactions for OwnTransactions {
         .execute();
         end(result.is_ok());
         result
+    }
+
+    fn build_index(&self, _: i64, steps: &[String]) -> Result<(), DatabaseError> {
+        steps.iter().try_for_each(|step| {
+            let result = PgTryBuilder::new(|| {
+                top_level::run(step);
+                Ok(())
+            })
+            .catch_others(|error| Err(describe(&error)))
+            .execute();
+            if result.is_err() {
+                end(false);
+            }
+            result
+        })
     }
 }
 
@@ -131,6 +170,20 @@ fn begin() {
             pg_sys::BackendState::STATE_RUNNING,
             c"pg_salesai worker: queue".as_ptr(),
         );
+    }
+}
+
+/// DROP EXTENSION locks the extension before its tables: who waits for it here holds nothing yet, so that the two
+/// cannot wait for each other.
+fn lock_extension() {
+    // SAFETY: in a transaction; the lock ends with it.
+    #[allow(unsafe_code)]
+    unsafe {
+        let extension = pg_sys::get_extension_oid(c"pg_salesai".as_ptr(), true);
+        if extension != pg_sys::InvalidOid {
+            let share = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+            pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, extension, 0, share);
+        }
     }
 }
 

@@ -9,13 +9,20 @@ use pgrx::{
     PGRXSharedMemory, PgAtomic, PgXactCallbackEvent, pg_shmem_init, register_xact_callback,
 };
 
-/// Workers that can be woken: the most databases served.
-pub const SLOTS: usize = 8;
+use crate::wait_events::WaitEvent;
+
+/// Processes that can be woken: of 8 databases, each with 16 workers and one that builds indexes.
+const SLOTS: usize = 8 * 17;
 
 /// Address of each worker's latch, 0 while it does not run. Latches of processes lie in shared memory
 /// at the same address everywhere, and one that changed hands is merely woken for nothing.
-#[derive(Default)]
 struct Latches([AtomicUsize; SLOTS]);
+
+impl Default for Latches {
+    fn default() -> Self {
+        Self([const { AtomicUsize::new(0) }; SLOTS])
+    }
+}
 
 // SAFETY: atomics only.
 #[allow(unsafe_code)]
@@ -86,7 +93,7 @@ pub fn wait(pause: Duration) {
             pg_sys::MyLatch,
             events as i32,
             pause_ms,
-            pg_sys::PG_WAIT_EXTENSION,
+            WaitEvent::Queue.info(),
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }

@@ -1,0 +1,213 @@
+//! A batch of leased jobs: a few interactions go through the model together, and one that it refuses is found by
+//! halving and keeps nobody else.
+
+use std::time::Duration;
+
+use pgrx::warning;
+use proto::client::ClientError;
+use proto::model::Priority;
+
+use super::chunks::Material;
+use super::indexing::{self, TargetSet};
+use super::job_queue::{self, Job, JobKind, Lanes};
+use super::outcome::{Class, Outcome, load, milliseconds, of_database, settle};
+use super::reading::{self, Reading};
+use super::{Transactions, embedding_sets};
+use crate::config;
+use crate::error::Error;
+use crate::sidecar::Deadline;
+
+/// Characters that go through the model together, about 16,000 tokens: enough to fill its batches, few enough that
+/// the first of them are stored soon. One interaction may have more.
+const GROUP_CHARS: usize = 64 << 10;
+
+/// How a batch ended.
+pub struct Batch {
+    pub claimed: usize,
+    pub finished: i32,
+    /// The sidecar could not take work; the jobs went back to the queue and wait for so long.
+    pub pause: Option<Duration>,
+}
+
+/// Leases up to `limit` jobs of these lanes and works on them.
+pub fn run_batch<T: Transactions, D: Fn() -> Deadline>(
+    transactions: &T,
+    limit: i32,
+    lanes: Lanes,
+    priority: Priority,
+    deadline: &D,
+) -> Batch {
+    let lease_ms = lease_ms(limit);
+    let jobs = match transactions.run(|| job_queue::claim(limit, lease_ms, lanes)) {
+        Ok(Ok(jobs)) => jobs,
+        Ok(Err(error)) => return no_jobs(&error.to_string()),
+        Err(error) => return no_jobs(&error.message),
+    };
+    let mut run = Run {
+        transactions,
+        priority,
+        deadline,
+        batch: Batch {
+            claimed: jobs.len(),
+            finished: 0,
+            pause: None,
+        },
+    };
+    let (index_jobs, set_jobs): (Vec<&Job>, Vec<&Job>) =
+        jobs.iter().partition(|job| job.kind == JobKind::Index);
+    run.index_all(&index_jobs);
+    for job in set_jobs {
+        let outcome = match run.batch.pause {
+            Some(pause) => Outcome::Postponed(pause),
+            None if job.kind == JobKind::Embed => {
+                embedding_sets::embed_range(transactions, job, priority, deadline)
+            }
+            None => embedding_sets::build_index(transactions, job),
+        };
+        run.settle(job, &outcome);
+    }
+    run.batch
+}
+
+fn no_jobs(message: &str) -> Batch {
+    warning!("could not lease jobs: {message}");
+    Batch {
+        claimed: 0,
+        finished: 0,
+        pause: None,
+    }
+}
+
+struct Run<'a, T, D> {
+    transactions: &'a T,
+    priority: Priority,
+    deadline: &'a D,
+    batch: Batch,
+}
+
+impl<T: Transactions, D: Fn() -> Deadline> Run<'_, T, D> {
+    /// Indexes interactions, some at a time.
+    fn index_all(&mut self, jobs: &[&Job]) {
+        if jobs.is_empty() {
+            return;
+        }
+        let targets = load(self.transactions, job_queue::target_sets);
+        let mut group: Vec<(&Job, Material)> = Vec::new();
+        let mut chars = 0;
+        for &job in jobs {
+            match (self.batch.pause, &targets) {
+                (None, Ok(_)) => match self.load(job) {
+                    Ok(material) => {
+                        chars += material.chars();
+                        group.push((job, material));
+                    }
+                    Err(outcome) => self.settle(job, &outcome),
+                },
+                (Some(pause), _) => self.settle(job, &Outcome::Postponed(pause)),
+                (None, Err(outcome)) => self.settle(job, outcome),
+            }
+            if chars >= GROUP_CHARS {
+                self.index_group(&group, targets.as_deref().unwrap_or_default());
+                group.clear();
+                chars = 0;
+            }
+        }
+        self.index_group(&group, targets.as_deref().unwrap_or_default());
+    }
+
+    /// Indexes these together, or each half of them when the model refuses something.
+    fn index_group(&mut self, group: &[(&Job, Material)], targets: &[TargetSet]) {
+        if group.is_empty() {
+            return;
+        }
+        if let Some(pause) = self.batch.pause {
+            for (job, _) in group {
+                self.settle(job, &Outcome::Postponed(pause));
+            }
+            return;
+        }
+        let materials: Vec<&Material> = group.iter().map(|(_, material)| material).collect();
+        match indexing::index(&materials, targets, self.priority, self.deadline) {
+            Ok(indexes) => {
+                for ((job, _), index) in group.iter().zip(indexes) {
+                    let outcome = match index {
+                        Ok(index) => Outcome::Indexed(Box::new(index)),
+                        Err(reason) => Outcome::failed(Class::RecordPermanent, "embed", reason),
+                    };
+                    self.settle(job, &outcome);
+                }
+            }
+            Err(error) => {
+                let outcome = Outcome::of_call("embed", &error);
+                if group.len() > 1 && outcome.may_be_one_texts_fault() {
+                    let (first, second) = group.split_at(group.len() / 2);
+                    self.index_group(first, targets);
+                    self.index_group(second, targets);
+                    return;
+                }
+                for (job, _) in group {
+                    self.settle(job, &outcome);
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, job: &Job, outcome: &Outcome) {
+        if let Outcome::Postponed(pause) = outcome {
+            self.batch.pause = Some(*pause);
+        }
+        self.batch.finished += i32::from(settle(self.transactions, job, outcome));
+    }
+
+    fn load(&self, job: &Job) -> Result<Material, Outcome> {
+        self.read_document(job)?;
+        load(self.transactions, || job_queue::material(job))
+    }
+
+    /// Reads the document of a job that has one, and stores its segments: a step of its own, which a job that fails
+    /// later need not take again.
+    fn read_document(&self, job: &Job) -> Result<(), Outcome> {
+        let Some(document) = load(self.transactions, || job_queue::unread_document(job))? else {
+            return Ok(());
+        };
+        let text = match reading::read(document, (self.deadline)()) {
+            Ok(Reading::Text(text)) => text,
+            Ok(Reading::Problem(detail)) => {
+                return Err(Outcome::failed(Class::RecordPermanent, "read", detail));
+            }
+            // Its own slowness, as far as anybody can tell: waiting for it again and again would hold up all others.
+            Err(error @ Error::Sidecar(ClientError::DeadlineExceeded)) => {
+                return Err(Outcome::failed(
+                    Class::RecordTemporary,
+                    "read",
+                    error.to_string(),
+                ));
+            }
+            Err(error) => return Err(Outcome::of_call("read", &error)),
+        };
+        // A lost lease shows again when the job is finished.
+        let stored = self
+            .transactions
+            .run(|| job_queue::store_document(job, &text));
+        match stored {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Outcome::failed(
+                Class::RecordTemporary,
+                "read",
+                error.to_string(),
+            )),
+            Err(error) => Err(match of_database(error.code) {
+                class @ Class::RecordPermanent => {
+                    Outcome::failed(class, "read", "its text could not be stored")
+                }
+                class => Outcome::failed(class, "read", error.message),
+            }),
+        }
+    }
+}
+
+/// A lease outlasts two model calls for each job of its batch.
+fn lease_ms(limit: i32) -> i32 {
+    let call_ms = milliseconds(config::job_timeout());
+    call_ms.saturating_mul(2).saturating_mul(limit)
+}

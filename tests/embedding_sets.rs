@@ -1,0 +1,319 @@
+//! An edit embeds what it changed and no more; models change while search goes on.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::cluster::{Cluster, Settings};
+use tests::config::shared_data;
+use tests::measure::wait_until;
+use tests::session::Session;
+use tests::sidecar::Sidecar;
+use tests::small_bert;
+use tests::world::{DRAIN_LIMIT, assert_settled, drain};
+
+const SMALL: &str = "small-bert";
+const SEARCH: &str = "select string_agg(chunk_id::text, ' ' order by score desc, chunk_id)
+    from salesai.search('spending freeze at the plant', k => 5, account => 'Acme', mode => 'dense')";
+
+/// Goal: one sentence of a call of an hour is edited; at most two chunks are embedded again, all others keep their
+/// rows, and search finds the new text.
+#[test]
+fn an_edit_embeds_two_chunks() {
+    let cluster = Cluster::start(&Settings::new(Sidecar::shared().socket()));
+    let mut session = cluster.connect();
+    // About an hour at 150 words a minute.
+    let sentences: Vec<String> = (0..700)
+        .map(|number| {
+            let speaker = if number / 4 % 2 == 0 { "Ana" } else { "Ben" };
+            format!("{speaker}: This is remark number {number}, about step {} of the plan for plant {}.", number * 7 % 90, number % 13)
+        })
+        .collect();
+    edit(&mut session, "made-up", &sentences, 333);
+    let Some(dir) = shared_data("an_edit_embeds_two_chunks", "qmsum") else {
+        return;
+    };
+    let turns = meeting(&dir);
+    // A turn of one sentence.
+    let is_short = |turn: &String| turn.len() < 200;
+    let middle = turns.len() / 2;
+    let edited = middle
+        + turns[middle..]
+            .iter()
+            .position(is_short)
+            .expect("a short turn");
+    edit(&mut session, "meeting", &turns, edited);
+}
+
+/// A meeting of a committee, one line for each turn.
+fn meeting(dir: &Path) -> Vec<String> {
+    let text = fs::read_to_string(dir.join("val/education_10.json")).expect("read a meeting");
+    let meeting: Value = serde_json::from_str(&text).expect("a meeting in JSON");
+    let turns = meeting["meeting_transcripts"].as_array().expect("turns");
+    let words = |turn: &Value, field: &str| {
+        let text = turn[field].as_str().expect("a text");
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let line = |turn| format!("{}: {}", words(turn, "speaker"), words(turn, "content"));
+    turns.iter().map(line).collect()
+}
+
+fn edit(session: &mut Session, key: &str, lines: &[String], edited: usize) {
+    let ingest = "select salesai.ingest_call('test', $1, $2, 'plain')";
+    let id: i64 = session.one(ingest, &[&key, &lines.join("\n")]);
+    drain(session);
+    let before: Vec<i64> = chunks(session, id);
+    let mut lines = lines.to_vec();
+    let speaker = lines[edited]
+        .split(':')
+        .next()
+        .expect("a speaker")
+        .to_owned();
+    lines[edited] = format!("{speaker}: A purple giraffe was never mentioned before.");
+    assert_eq!(session.one::<i64>(ingest, &[&key, &lines.join("\n")]), id);
+    drain(session);
+    assert_settled(session);
+    let after: Vec<i64> = chunks(session, id);
+    let new = after.iter().filter(|chunk| !before.contains(chunk)).count();
+    println!(
+        "measured: {key}: an edit embeds {new} of {} chunks again",
+        after.len()
+    );
+    assert!(
+        (1..=2).contains(&new),
+        "{new} of {} chunks are new",
+        after.len()
+    );
+    let found: String = session.one(
+        "select content from salesai.search('purple giraffe', k => 1, mode => 'dense')",
+        &[],
+    );
+    assert!(found.contains("purple giraffe"), "{found}");
+    session.run("delete from salesai.interaction");
+}
+
+fn chunks(session: &mut Session, interaction: i64) -> Vec<i64> {
+    session.column(
+        "select id from salesai.chunk where interaction_id = $1 order by position",
+        &[&interaction],
+    )
+}
+
+/// Goal: another model, of other dimensions, takes over while searches run and notes arrive. Every search answers as
+/// one of the two models does, never less; then the way back, and forth again.
+#[test]
+fn the_model_changes_while_search_goes_on() {
+    let sidecar = Sidecar::start_with_model(SMALL, small_bert::write());
+    let cluster = Cluster::start(&Settings::new(sidecar.socket()));
+    let mut session = cluster.connect();
+    load(&mut session);
+    let old_answer: String = session.one(SEARCH, &[]);
+    let is_over = AtomicBool::new(false);
+    let (new_set, answers) = std::thread::scope(|scope| {
+        let searches = scope.spawn(|| search_until(&cluster, &is_over));
+        session.run("select salesai.pause()");
+        let new_set: i64 = session.one("select salesai.reembed($1)", &[&SMALL]);
+        refusals(&mut session);
+        session.run("select salesai.resume()");
+        for key in 0..30 {
+            session.run(&format!(
+                "select salesai.ingest_note('late', '{key}', 'Note {key} came while it was built.')"
+            ));
+        }
+        wait_for_state(&mut session, new_set, "active");
+        drain(&mut session);
+        is_over.store(true, Ordering::Relaxed);
+        (new_set, searches.join().expect("the searches"))
+    });
+    assert_settled(&mut session);
+    let new_answer: String = session.one(SEARCH, &[]);
+    assert_ne!(
+        old_answer, new_answer,
+        "the models rank alike, so this shows nothing"
+    );
+    println!(
+        "measured: {} searches while the model changed",
+        answers.len()
+    );
+    assert!(answers.len() > 10);
+    for answer in &answers {
+        assert!(*answer == old_answer || *answer == new_answer, "{answer}");
+    }
+    check_sets(&mut session, new_set);
+
+    // The old set lacks the notes that came since: it is filled, and search goes on with the new one.
+    let old_set: i64 = session.one(
+        "select id from salesai.embedding_set where state = 'retired'",
+        &[],
+    );
+    session.run("select salesai.ingest_note('late', 'last', 'One more note.')");
+    drain(&mut session);
+    let state: String = session.one("select salesai.activate_embedding_set($1)", &[&old_set]);
+    assert_eq!(state, "building");
+    wait_for_state(&mut session, old_set, "active");
+    assert_settled(&mut session);
+    assert_eq!(session.one::<String>(SEARCH, &[]), old_answer);
+    // Nothing came meanwhile, so the way forth is one transaction.
+    session.run("begin");
+    let state: String = session.one("select salesai.activate_embedding_set($1)", &[&new_set]);
+    assert_eq!(state, "active");
+    assert_eq!(session.one::<String>(SEARCH, &[]), new_answer);
+    session.run("rollback");
+    assert_eq!(session.one::<String>(SEARCH, &[]), old_answer);
+    session.run(&format!("select salesai.drop_embedding_set({new_set})"));
+    let gone: bool = session.one(
+        "select to_regclass($1) is null",
+        &[&format!("salesai.embedding_{new_set}")],
+    );
+    assert!(gone);
+}
+
+/// Goal: the same by hand, where no worker runs, with half precision and a template, and only when told to switch.
+#[test]
+fn a_set_is_built_by_hand() {
+    let settings = Settings {
+        worker: false,
+        ..Settings::new(Sidecar::shared().socket())
+    };
+    let cluster = Cluster::start(&settings);
+    let mut session = cluster.connect();
+    for key in 0..20 {
+        session.run(&format!(
+            "select salesai.ingest_note('test', '{key}', 'Note {key} of the plant.')"
+        ));
+    }
+    while session.one::<i32>("select salesai.process()", &[]) > 0 {}
+    session.run("set salesai.embedding_element = 'halfvec'; set salesai.hnsw_m = 8; set salesai.hnsw_ef_construction = 32");
+    let set: i64 = session.one(
+        "select salesai.reembed(template => '{kind} of {date}: {content}', activate => false)",
+        &[],
+    );
+    while session.one::<i32>("select salesai.process()", &[]) > 0 {}
+    wait_for_state(&mut session, set, "ready");
+    let index: String = session.one(
+        "select pg_get_indexdef(to_regclass($1))",
+        &[&format!("salesai.embedding_{set}_index")],
+    );
+    assert!(
+        index.contains("halfvec_cosine_ops")
+            && index.contains("m='8'")
+            && index.contains("ef_construction='32'"),
+        "{index}"
+    );
+    // What comes now goes into both.
+    session.run("select salesai.ingest_note('test', 'late', 'A late note.')");
+    while session.one::<i32>("select salesai.process()", &[]) > 0 {}
+    let state: String = session.one("select salesai.activate_embedding_set($1)", &[&set]);
+    assert_eq!(state, "active");
+    assert_settled(&mut session);
+    let found: String = session.one(
+        "select content from salesai.search('late note', k => 1, mode => 'dense')",
+        &[],
+    );
+    assert_eq!(found, "A late note.");
+}
+
+fn load(session: &mut Session) {
+    session.run(
+        "insert into salesai.account (source, external_id, name) values ('test', 'acme', 'Acme')",
+    );
+    for key in 0..400 {
+        let topic = ["spending freeze", "new plant", "legal review", "price list"][key % 4];
+        session.rows(
+            "select salesai.ingest_note('early', $1, $2, account => 'Acme')",
+            &[
+                &key.to_string(),
+                &format!(
+                    "Note {key} is about the {topic} of plant {} in week {}.",
+                    key % 17,
+                    key % 52
+                ),
+            ],
+        );
+    }
+    drain(session);
+    assert_settled(session);
+}
+
+fn search_until(cluster: &Cluster, is_over: &AtomicBool) -> Vec<String> {
+    let mut session = cluster.connect();
+    let mut answers = Vec::new();
+    while !is_over.load(Ordering::Relaxed) {
+        answers.push(session.one(SEARCH, &[]));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    answers
+}
+
+fn refusals(session: &mut Session) {
+    let refused = |session: &mut Session, sql: &str, sqlstate: &str| {
+        session.refusal(sql, &[]).assert_is(sqlstate, sql);
+    };
+    refused(session, "select salesai.reembed()", "55000");
+    refused(session, "select salesai.reembed('no such model')", "42704");
+    refused(
+        session,
+        "select salesai.reembed(template => '{heading}')",
+        "22023",
+    );
+    refused(
+        session,
+        "select salesai.reembed(template => '{content} {secret}')",
+        "22023",
+    );
+    refused(
+        session,
+        "select salesai.activate_embedding_set(999)",
+        "P0002",
+    );
+    refused(session, "select salesai.drop_embedding_set(999)", "P0002");
+    let active: i64 = session.one(
+        "select id from salesai.embedding_set where state = 'active'",
+        &[],
+    );
+    refused(
+        session,
+        &format!("select salesai.drop_embedding_set({active})"),
+        "55006",
+    );
+}
+
+fn check_sets(session: &mut Session, new_set: i64) {
+    let wrong: Vec<String> = session.column(
+        "select format('%s %s: %s of %s, index %s, %s jobs', id, state, embeddings, chunks, index_progress, jobs)
+         from salesai.embedding_sets
+         where state = 'active' and (embeddings <> chunks or index_progress <> 1 or jobs + failed_jobs > 0)",
+        &[],
+    );
+    assert!(wrong.is_empty(), "{wrong:?}");
+    let dimensions: i32 = session.one(
+        "select dimensions from salesai.embedding_set where id = $1",
+        &[&new_set],
+    );
+    assert_eq!(dimensions as usize, small_bert::DIMENSIONS);
+    let is_valid: bool = session.one(
+        "select indisvalid from pg_index where indexrelid = to_regclass($1)",
+        &[&format!("salesai.embedding_{new_set}_index")],
+    );
+    assert!(is_valid);
+}
+
+fn wait_for_state(session: &mut Session, set: i64, state: &str) {
+    wait_until(
+        &format!("embedding set {set} is {state}"),
+        DRAIN_LIMIT,
+        || {
+            let errors: Vec<String> = session.column(
+            "select step || ': ' || message from salesai.pipeline_errors where job_state is not null",
+            &[],
+        );
+            assert!(errors.is_empty(), "{errors:?}");
+            session.one::<String>(
+                "select state from salesai.embedding_set where id = $1",
+                &[&set],
+            ) == state
+        },
+    );
+}
