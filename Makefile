@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo up down psql dsn logs build lint test test-upstream fuzz bench bench-peers soak verify-model check-cuda clean
+.PHONY: help demo up down psql dsn logs build lint test test-upstream fuzz bench bench-peers bench-pipeline soak verify-model check-cuda clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,11 @@ bench: ## measure speed, cancel latency and memory; the log goes to .salesai/ben
 bench-peers: ## measure the engines beside llama.cpp, ONNX Runtime and candle; builds them first (an hour)
 	@ops/local/packages.sh
 	@ops/local/bench_peers.sh
+
+bench-pipeline: ## measure backfill, freshness and the queue, and kill processes at random (two hours)
+	@ops/local/packages.sh
+	@ops/local/home.sh
+	@ops/local/bench_pipeline.sh
 
 soak: ## 64 streams with cancels, deadlines, schemas and adapter swaps for SOAK_MINUTES (10)
 	@ops/local/packages.sh

@@ -132,8 +132,14 @@ psql_quiet() { "$pg18/bin/psql" -X -q -At -v ON_ERROR_STOP=1 -d "$dsn" "$@"; }
 system_tests() { # installation of PostgreSQL, names of tests (default: all)
     local pg=$1
     shift
+    on_system "$pg" cargo test --no-fail-fast -p tests --test main -- --test-threads=1 --show-output "$@"
+}
+
+# A program of the tests on one PostgreSQL.
+on_system() { # installation of PostgreSQL, command
+    local pg=$1
+    shift
     [ "$(id -u)" -ne 0 ] || export SALESAI_RUN_USER=$run_user
     SALESAI_PG=$pg SALESAI_SIDECAR=$sidecar_bin SALESAI_EMBEDDING_MODEL=$embedding_dir \
-        SALESAI_LANGUAGE_MODEL=$language_file SALESAI_RUN_USER=${SALESAI_RUN_USER:-} \
-        cargo test --no-fail-fast -p tests --test main -- --test-threads=1 --show-output "$@"
+        SALESAI_LANGUAGE_MODEL=$language_file SALESAI_RUN_USER=${SALESAI_RUN_USER:-} "$@"
 }

@@ -1,0 +1,57 @@
+//! Measures the pipeline as the documents state it, on a cluster and a sidecar of its own.
+//!
+//! `cargo run -p tests --example pipeline -- SECTION...`, with the environment of `make test`; `make bench-pipeline`
+//! sets it. Sections: backfill, freshness, queue, kills, churn.
+
+mod backfill;
+mod churn;
+mod corpus;
+mod freshness;
+mod kills;
+mod queue;
+
+use tests::cluster::{Cluster, Settings};
+use tests::sidecar::Sidecar;
+use tests::world::World;
+
+fn main() {
+    let sections: Vec<String> = std::env::args().skip(1).collect();
+    let is_wanted =
+        |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
+    let measurements: [(&str, fn()); 5] = [
+        ("backfill", backfill::measure),
+        ("freshness", freshness::measure),
+        ("queue", queue::measure),
+        ("kills", kills::measure),
+        ("churn", churn::measure),
+    ];
+    for (name, measure) in measurements {
+        if is_wanted(name) {
+            println!("\n## {name}\n");
+            measure();
+        }
+    }
+}
+
+/// A cluster whose commits survive a crash, as customers run it.
+fn world() -> World {
+    let sidecar = Sidecar::start();
+    let settings = Settings {
+        durable: true,
+        ..Settings::new(sidecar.socket())
+    };
+    World {
+        cluster: Cluster::start(&settings),
+        sidecar,
+    }
+}
+
+/// A number from the environment.
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|error| panic!("{name}: {error}")),
+        Err(_) => default,
+    }
+}
