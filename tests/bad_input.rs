@@ -113,11 +113,6 @@ fn other_records() {
             Given,
         ),
         (
-            "select salesai.ingest_email('t', 'x', e'From: a@b.example\\nSubject: x\\n\\n'::bytea)",
-            "22023",
-            Any,
-        ),
-        (
             "select * from salesai.ingest_crm('t', 'planet', '[]')",
             "22023",
             Given,

@@ -166,6 +166,78 @@ fn emails() {
     assert_eq!(threads, ["em-halden-01@mail.tessellate.example"; 3]);
 }
 
+/// Goal: of a mail only what is new is indexed; quotation and signature stay readable, and automatic mails are marked.
+#[test]
+fn parts_of_emails() {
+    let mut session = cluster().connect();
+    let reply = "From: Ana Lund <ana@halden.example>\r\nSubject: Re: Pilot\r\nMessage-ID: <2@h>\r\nReferences: <1@h>\r\n\r\n\
+                 The pilot can start in May, when the scanners have arrived at the plant.\r\n\r\nBest regards,\r\nAna Lund\r\n\r\n\
+                 On 3 Apr 2026, at 10:00, Bob <bob@tessellate.example> wrote:\r\n> Would a walrus help?\r\n";
+    let id: i64 = session.one(
+        "select salesai.ingest_email('test', 'parts', $1)",
+        &[&reply.as_bytes()],
+    );
+    let bounce =
+        "From: MAILER-DAEMON@mx.example\r\nSubject: Returned mail\r\n\r\nNo such user.\r\n";
+    session.rows(
+        "select salesai.ingest_email('test', 'bounce', $1)",
+        &[&bounce.as_bytes()],
+    );
+    drain(&mut session);
+    let parts: Vec<String> = session.column(
+        "select part from salesai.segment where interaction_id = $1 order by position",
+        &[&id],
+    );
+    assert_eq!(parts, ["body", "signature", "quoted"]);
+    let chunks: Vec<String> = session.column(
+        "select content from salesai.chunk where interaction_id = $1",
+        &[&id],
+    );
+    assert_eq!(
+        chunks,
+        ["Ana Lund: The pilot can start in May, when the scanners have arrived at the plant."]
+    );
+    let marks: Vec<String> = session.column(
+        "select concat_ws(' ', external_id, properties ->> 'mail_kind', language) from salesai.interaction
+         where external_id in ('parts', 'bounce') order by 1",
+        &[],
+    );
+    assert_eq!(marks, ["bounce bounce", "parts personal en"]);
+}
+
+/// Goal: what people say without meaning it is not embedded, and stays in the segments.
+#[test]
+fn speech_is_cleaned() {
+    let mut session = cluster().connect();
+    let transcript = "Ana: Um, so the the rollout of the scanners, uh, takes ten weeks in each of the plants.\n\
+                      Bob: Mm-hmm.\n\
+                      Ana: And [inaudible] the training starts when the last of the scanners has arrived there.\n\
+                      Ana: Do you agree?\n\
+                      Bob: Yes.";
+    let id: i64 = session.one(
+        "select salesai.ingest_call('test', 'speech', $1)",
+        &[&transcript],
+    );
+    drain(&mut session);
+    let chunks: Vec<String> = session.column(
+        "select content from salesai.chunk where interaction_id = $1",
+        &[&id],
+    );
+    assert_eq!(
+        chunks,
+        [
+            "Ana: so the rollout of the scanners, takes ten weeks in each of the plants. And the training starts \
+          when the last of the scanners has arrived there. Do you agree?\nBob: Yes."
+        ]
+    );
+    let said: String = session.one("select string_agg(content, ' ' order by position) from salesai.segment where interaction_id = $1", &[&id]);
+    assert!(
+        said.contains("Um, so the the rollout")
+            && said.contains("Mm-hmm.")
+            && said.contains("[inaudible]")
+    );
+}
+
 /// Goal: participants are matched to reps and contacts, and get their side from it.
 #[test]
 fn participants_have_sides() {
@@ -177,6 +249,7 @@ fn participants_have_sides() {
              participants => '[{\"name\": \"Yuki\", \"email\": \"yuki@tessellate.example\"}]')",
         &[&transcript],
     );
+    drain(&mut session);
     let people: Vec<String> = session.column(
         "select concat_ws(' ', name, side, (rep_id is not null)::text, (contact_id is not null)::text)
          from salesai.participant where interaction_id = $1 order by name",

@@ -70,6 +70,7 @@ fn roles_see_what_policies_let_them() {
     let cluster = cluster();
     let mut session = cluster.connect();
     let id: i64 = session.one("select salesai.ingest_call('phone', 'roles', $1)", &[&CALL]);
+    drain(&mut session);
     session.run(
         "create role t_auditor login in role salesai_admin;
          create role t_reader login in role salesai_analyst;
@@ -111,6 +112,7 @@ fn roles_see_what_policies_let_them() {
 fn policies_are_applied_to_what_is_stored() {
     let mut session = cluster().connect();
     let id: i64 = session.one("select salesai.ingest_call('policy', 'a', $1)", &[&CALL]);
+    drain(&mut session);
     session.run(
         "insert into salesai.redaction_policy (source, kinds) values ('policy', '{name,email}')",
     );
@@ -118,6 +120,7 @@ fn policies_are_applied_to_what_is_stored() {
         "select salesai.ingest_call('policy', 'b', $1, subject => 'With Dana')",
         &[&CALL],
     );
+    drain(&mut session);
     let subject: String = session.one(
         "select subject from salesai.interaction where id = $1",
         &[&next],

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use mail_parser::{Address, HeaderName, HeaderValue, Message, MessageParser};
+use mail_parser::{Address, HeaderName, HeaderValue, Message, MessageParser, MimeHeaders};
 
 pub use crate::error::EmailError;
 use crate::mime_text::{attached_files, readable_text};
 use crate::outlook_message::{is_outlook_message, to_mime};
-use crate::paragraphs::split_paragraphs_of;
+use crate::paragraphs::split_mail;
 use crate::redacted::Redacted;
 use crate::segment::Segment;
 
@@ -23,9 +23,9 @@ const FILE_NAME_CHARS_MAX: usize = 250;
 
 const MEDIA_TYPE_CHARS_MAX: usize = 60;
 
-/// One email, ready to be stored.
+/// Who, when, which thread, and whether a person wrote it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Email {
+pub struct Headers {
     /// `Message-ID` without its angle brackets.
     pub message_id: Option<String>,
     /// The message that this one answers.
@@ -42,11 +42,44 @@ pub struct Email {
     pub to: Vec<Mailbox>,
     /// The addresses of `Cc`.
     pub cc: Vec<Mailbox>,
-    /// The text of the message; HTML is turned into text where there is nothing else.
+    pub kind: MailKind,
+}
+
+/// Who wrote a mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailKind {
+    /// A person, as far as the mail says.
+    Personal,
+    /// A program that answers or reports (RFC 3834): out of office, a ticket's receipt.
+    AutoReply,
+    /// A mail server that could not deliver a mail (RFC 3464).
+    Bounce,
+}
+
+/// One email with its text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Email {
+    pub headers: Headers,
+    /// The text of the message; HTML is turned into text where there is nothing else. Empty when there is none.
     pub body: String,
     /// The paragraphs of `body`, spoken by the sender.
     pub segments: Vec<Segment>,
 }
+
+/// Beginnings of subjects that mail programs give to automatic answers.
+const AUTO_REPLY_SUBJECTS: [&str; 8] = [
+    "automatic reply:",
+    "auto-reply:",
+    "autoreply:",
+    "out of office:",
+    "out of the office:",
+    "automatische antwort:",
+    "abwesenheitsnotiz:",
+    "réponse automatique",
+];
+
+/// Beginnings of subjects of forwarded mails.
+const FORWARD_SUBJECTS: [&str; 6] = ["fw:", "fwd:", "wg:", "tr:", "rv:", "i:"];
 
 /// Endings of the names of files that may be read as documents.
 const DOCUMENT_ENDINGS: [&str; 19] = [
@@ -115,27 +148,81 @@ pub fn media_type(raw: &[u8]) -> &'static str {
     }
 }
 
+/// Reads the headers of one message.
+pub fn parse_headers(raw: &[u8]) -> Result<Headers, EmailError> {
+    check_size(raw)?;
+    read_headers(&*as_mime(raw)?)
+}
+
 /// Reads one message.
 pub fn parse_email(raw: &[u8]) -> Result<Email, EmailError> {
     check_size(raw)?;
     let raw = &*as_mime(raw)?;
-    let head = MessageParser::default()
-        .parse_headers(raw)
-        .ok_or(EmailError::NotAMessage)?;
-    // The MIME library takes a first line of prose for the name of an unknown header.
-    if head
-        .headers()
-        .iter()
-        .all(|header| matches!(header.name, HeaderName::Other(_)))
-    {
-        return Err(EmailError::NotAMessage);
-    }
+    let headers = read_headers(raw)?;
     // PostgreSQL cannot store NUL.
     let body = readable_text(raw).replace("\r\n", "\n").replace('\0', "");
-    if body.trim().is_empty() {
-        return Err(EmailError::NoText);
+    let writer = headers
+        .from
+        .as_ref()
+        .map(|mailbox| mailbox.name.as_deref().unwrap_or(&mailbox.address));
+    let segments = split_mail(&body, writer, headers.is_forward())?;
+    Ok(Email {
+        headers,
+        body,
+        segments,
+    })
+}
+
+impl MailKind {
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Personal => "personal",
+            Self::AutoReply => "auto_reply",
+            Self::Bounce => "bounce",
+        }
     }
-    read_message(&head, body)
+
+    fn of(message: &Message<'_>, from: Option<&Mailbox>, subject: Option<&str>) -> Self {
+        let header = |name: &str| {
+            let value = message.header(name).and_then(HeaderValue::as_text);
+            value.map(|value| value.trim().to_lowercase())
+        };
+        let is_report = message.content_type().is_some_and(|content_type| {
+            content_type.subtype() == Some("report")
+                && content_type.attribute("report-type") == Some("delivery-status")
+        });
+        let sender = from
+            .map_or("", |mailbox| mailbox.address.as_str())
+            .to_lowercase();
+        if is_report
+            || header("X-Failed-Recipients").is_some()
+            || sender.starts_with("mailer-daemon@")
+        {
+            return Self::Bounce;
+        }
+        let subject = subject.unwrap_or_default().to_lowercase();
+        let is_automatic = header("Auto-Submitted").is_some_and(|value| value != "no")
+            || header("X-Autoreply").is_some()
+            || header("X-Autorespond").is_some()
+            || header("Precedence").is_some_and(|value| value == "auto_reply")
+            || AUTO_REPLY_SUBJECTS
+                .iter()
+                .any(|start| subject.starts_with(start));
+        match is_automatic {
+            true => Self::AutoReply,
+            false => Self::Personal,
+        }
+    }
+}
+
+impl Headers {
+    fn is_forward(&self) -> bool {
+        let subject = self.subject.as_deref().unwrap_or_default().to_lowercase();
+        FORWARD_SUBJECTS
+            .iter()
+            .any(|start| subject.starts_with(start))
+    }
 }
 
 fn as_mime(raw: &[u8]) -> Result<Cow<'_, [u8]>, EmailError> {
@@ -158,25 +245,33 @@ fn check_size(raw: &[u8]) -> Result<(), EmailError> {
     Ok(())
 }
 
-fn read_message(message: &Message<'_>, body: String) -> Result<Email, EmailError> {
+fn read_headers(raw: &[u8]) -> Result<Headers, EmailError> {
+    let message = MessageParser::default()
+        .parse_headers(raw)
+        .ok_or(EmailError::NotAMessage)?;
+    // The MIME library takes a first line of prose for the name of an unknown header.
+    if message
+        .headers()
+        .iter()
+        .all(|header| matches!(header.name, HeaderName::Other(_)))
+    {
+        return Err(EmailError::NotAMessage);
+    }
     let from = mailboxes(message.from()).into_iter().next();
-    let writer = from
-        .as_ref()
-        .map(|mailbox| mailbox.name.as_deref().unwrap_or(&mailbox.address));
-    Ok(Email {
+    let subject = message.subject().and_then(header_text);
+    Ok(Headers {
         message_id: message.message_id().and_then(header_text),
         in_reply_to: header_texts(message.in_reply_to()).into_iter().next(),
         references: header_texts(message.references()),
-        subject: message.subject().and_then(header_text),
         sent_at_ms: message
             .date()
             .filter(|date| date.is_valid())
             .map(|date| date.to_timestamp() * 1000),
         to: mailboxes(message.to()),
         cc: mailboxes(message.cc()),
-        segments: split_paragraphs_of(&body, writer)?,
+        kind: MailKind::of(&message, from.as_ref(), subject.as_deref()),
+        subject,
         from,
-        body,
     })
 }
 
@@ -211,11 +306,21 @@ fn header_text(text: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+impl fmt::Debug for Headers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Headers")
+            .field("sent_at_ms", &self.sent_at_ms)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Email {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Email")
-            .field("sent_at_ms", &self.sent_at_ms)
+            .field("sent_at_ms", &self.headers.sent_at_ms)
             .field("body", &Redacted(&self.body))
             .field("segments", &self.segments.len())
             .finish_non_exhaustive()

@@ -3,10 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{EMAIL_BYTES_MAX, EmailError, Mailbox, attached_documents, parse_email};
+use super::{
+    EMAIL_BYTES_MAX, EmailError, MailKind, Mailbox, attached_documents, parse_email, parse_headers,
+};
+use crate::segment::Part;
 
 fn check_error(raw: &[u8], expected: EmailError) {
     assert_eq!(parse_email(raw), Err(expected));
+}
+
+fn check_no_text(raw: &[u8]) {
+    assert_eq!(parse_email(raw).unwrap().segments, []);
 }
 
 /// Goal: headers are decoded, the body is text with exact ranges, the sender speaks.
@@ -24,21 +31,27 @@ fn plain_message() {
         name: name.map(str::to_owned),
         address: address.to_owned(),
     };
-    assert_eq!(email.message_id.as_deref(), Some("b@acme.example"));
-    assert_eq!(email.in_reply_to.as_deref(), Some("a@acme.example"));
-    assert_eq!(email.references, ["z@acme.example", "a@acme.example"]);
-    assert_eq!(email.subject.as_deref(), Some("Price für Acme"));
-    assert_eq!(email.sent_at_ms, Some(1_775_116_800_000));
-    assert_eq!(email.from, Some(mailbox(Some("Jürgen"), "j@acme.example")));
+    assert_eq!(email.headers.message_id.as_deref(), Some("b@acme.example"));
+    assert_eq!(email.headers.in_reply_to.as_deref(), Some("a@acme.example"));
     assert_eq!(
-        email.to,
+        email.headers.references,
+        ["z@acme.example", "a@acme.example"]
+    );
+    assert_eq!(email.headers.subject.as_deref(), Some("Price für Acme"));
+    assert_eq!(email.headers.sent_at_ms, Some(1_775_116_800_000));
+    assert_eq!(
+        email.headers.from,
+        Some(mailbox(Some("Jürgen"), "j@acme.example"))
+    );
+    assert_eq!(
+        email.headers.to,
         [
             mailbox(Some("A"), "a@b.example"),
             mailbox(None, "c@d.example")
         ]
     );
     assert_eq!(
-        email.cc,
+        email.headers.cc,
         [
             mailbox(None, "e@f.example"),
             mailbox(Some("G, H"), "g@h.example")
@@ -82,16 +95,15 @@ fn html_bodies() {
     assert_eq!(email.segments[0].speaker.as_deref(), Some("a@b.example"));
 }
 
-/// Goal: what is no message, or has nothing to read, is refused.
+/// Goal: what is no message is refused; one without text has no segments.
 #[test]
 fn refused_messages() {
     check_error(b"", EmailError::Empty);
     check_error(b" \r\n\t", EmailError::Empty);
     check_error(b"just words and no header", EmailError::NotAMessage);
-    check_error(b"From: a@b.example\n\n \n", EmailError::NoText);
-    check_error(
+    check_no_text(b"From: a@b.example\n\n \n");
+    check_no_text(
         b"From: a@b.example\nContent-Type: image/png\nContent-Transfer-Encoding: base64\n\nAAAA",
-        EmailError::NoText,
     );
     let long = vec![b'a'; EMAIL_BYTES_MAX + 1];
     check_error(
@@ -148,7 +160,7 @@ fn encoded_nesting_is_not_followed() {
     );
     assert_eq!(parse_email(raw.as_bytes()).unwrap().body.trim(), "Hello");
     let raw = format!("From: a@b.example\n{attachment}{levels}");
-    check_error(raw.as_bytes(), EmailError::NoText);
+    check_no_text(raw.as_bytes());
 }
 
 /// Goal: attachments are not read, inline parts are, and a multipart without borders is read as it is.
@@ -263,4 +275,146 @@ fn documents_are_found_among_attachments() {
         parse_email(message.as_bytes()).unwrap().body.trim(),
         "See the offer."
     );
+}
+
+/// Goal: automatic answers and bounces are told from mails of persons, whatever language they are in.
+#[test]
+fn kinds_of_mail() {
+    let kind = |headers: &str| {
+        let raw = format!("From: Ana <a@b.example>\n{headers}\n\nHello\n");
+        parse_headers(raw.as_bytes()).unwrap().kind
+    };
+    for (headers, expected) in [
+        ("Subject: Hi", MailKind::Personal),
+        ("Auto-Submitted: no", MailKind::Personal),
+        ("Auto-Submitted: auto-replied", MailKind::AutoReply),
+        (
+            "Auto-Submitted: auto-generated (ticket)",
+            MailKind::AutoReply,
+        ),
+        ("X-Autoreply: yes", MailKind::AutoReply),
+        ("Precedence: auto_reply", MailKind::AutoReply),
+        ("Subject: Automatic reply: your offer", MailKind::AutoReply),
+        (
+            "Subject: =?utf-8?q?R=C3=A9ponse_automatique?= : offre",
+            MailKind::AutoReply,
+        ),
+        ("X-Failed-Recipients: c@d.example", MailKind::Bounce),
+        (
+            "Content-Type: multipart/report; report-type=delivery-status; boundary=x",
+            MailKind::Bounce,
+        ),
+        (
+            "Content-Type: multipart/report; report-type=disposition-notification; boundary=x",
+            MailKind::Personal,
+        ),
+    ] {
+        assert_eq!(kind(headers), expected, "{headers}");
+    }
+    let bounce = b"From: Mail Delivery <MAILER-DAEMON@mx.example>\nSubject: Returned\n\nx\n";
+    assert_eq!(parse_headers(bounce).unwrap().kind, MailKind::Bounce);
+}
+
+/// Goal: a segment says whether it is new, quoted or a signature, and where it stands.
+#[test]
+fn parts_of_a_mail() {
+    let raw = "From: Ana Lund <a@b.example>\nSubject: Re: Pilot\n\nYes, from May.\n\nBest regards,\nAna Lund\n\n\
+               On 3 Apr 2026, at 10:00, Bob <b@c.example> wrote:\n\n> When?\n";
+    let email = parse_email(raw.as_bytes()).unwrap();
+    let parts: Vec<(Part, &str)> = email
+        .segments
+        .iter()
+        .map(|s| (s.part, s.content.as_str()))
+        .collect();
+    let expected = [
+        (Part::Body, "Yes, from May."),
+        (Part::Signature, "Best regards, Ana Lund"),
+        (
+            Part::Quoted,
+            "On 3 Apr 2026, at 10:00, Bob <b@c.example> wrote:",
+        ),
+        (Part::Quoted, "> When?"),
+    ];
+    assert_eq!(parts, expected);
+    let characters: Vec<char> = email.body.chars().collect();
+    for segment in &email.segments {
+        let place: String = characters[segment.start_char as usize..segment.end_char as usize]
+            .iter()
+            .collect();
+        assert_eq!(crate::markup::collapse_whitespace(&place), segment.content);
+    }
+    let forward = "From: a@b.example\nSubject: Fwd: Pilot\n\nSee below.\n\nFrom: Bob\nSent: today\nTo: me\n\nIt is 15%.\n";
+    let email = parse_email(forward.as_bytes()).unwrap();
+    assert!(
+        email
+            .segments
+            .iter()
+            .all(|segment| segment.part == Part::Body)
+    );
+}
+
+/// Goal: of the real replies of mailgun/talon the new text is found, and of its signed mails the signature.
+#[test]
+fn talon_replies() {
+    let dir =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/mime_mail/talon_replies");
+    if !dir.is_dir() {
+        println!("skipped: talon_replies: no shared/data/mime_mail/talon_replies");
+        return;
+    }
+    let files = |sub: &str| {
+        let mut paths: Vec<_> = std::fs::read_dir(dir.join(sub))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        paths.sort();
+        paths
+    };
+    let (mut found, mut replies) = (0, 0);
+    for path in files("standard_replies")
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "eml"))
+    {
+        let email = parse_email(&std::fs::read(&path).unwrap()).unwrap();
+        let new = email.segments.iter().filter(|s| s.part == Part::Body);
+        let new: Vec<&str> = new.map(|s| s.content.as_str()).collect();
+        replies += 1;
+        let is_found = new.join(" ").starts_with("Hello") && new.join(" ").len() < 40;
+        found += usize::from(is_found);
+        if !is_found {
+            println!("{}: {new:?}", path.file_name().unwrap().to_string_lossy());
+        }
+    }
+    let (mut signed, mut signatures) = (0, 0);
+    for path in files("signature/emails/stripped") {
+        let name = path.to_string_lossy().into_owned();
+        let Some(stem) = name.strip_suffix("_body") else {
+            continue;
+        };
+        let read = |part: &str| std::fs::read_to_string(format!("{stem}_{part}")).unwrap();
+        let (body, sender, expected) = (
+            read("body").replace("#sig#", ""),
+            read("sender"),
+            read("signature").replace("#sig#", ""),
+        );
+        if expected.trim().is_empty() || expected.trim() == body.trim() {
+            continue;
+        }
+        let parts = crate::mail_parts::mail_parts(&body, Some(sender.trim()), false);
+        let signature: String = parts
+            .iter()
+            .filter(|(_, p)| *p == Part::Signature)
+            .map(|(range, _)| &body[range.clone()])
+            .collect();
+        signed += 1;
+        let is_found = signature.trim() == expected.trim();
+        signatures += usize::from(is_found);
+        if !is_found {
+            println!("{stem}: {signature:?}");
+        }
+    }
+    println!(
+        "measured: new text of {found} of {replies} replies, {signatures} of {signed} signatures"
+    );
+    assert!(found * 10 >= replies * 9 && signatures * 2 >= signed);
 }

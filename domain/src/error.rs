@@ -83,9 +83,6 @@ pub enum EmailError {
     /// No header that emails have was found.
     #[error("email has no known header")]
     NotAMessage,
-    /// The message has no text body, or only white space in it.
-    #[error("email has no text")]
-    NoText,
     /// The body has more paragraphs than one interaction may have.
     #[error(transparent)]
     Body(#[from] ParagraphError),

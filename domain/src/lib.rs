@@ -8,6 +8,8 @@
 //!
 //! Preparing text for the models:
 //! - [`redaction`]: personal data, found and taken out;
+//! - [`cleaning`]: marks, fillers and stutters;
+//! - [`language`]: which one a text is in;
 //! - [`sentences`]: sentence borders;
 //! - [`chunking`]: packing segments into model-sized ranges.
 //!
@@ -16,8 +18,10 @@
 
 pub mod answer;
 pub mod chunking;
+pub mod cleaning;
 pub mod email;
 pub mod error;
+pub mod language;
 pub mod paragraphs;
 pub mod redaction;
 pub mod segment;
@@ -26,6 +30,7 @@ pub mod transcript;
 
 mod char_offsets;
 mod html_text;
+mod mail_parts;
 mod markup;
 mod mime_text;
 mod numbers;
@@ -36,4 +41,4 @@ mod words;
 
 pub use error::{EmailError, ParagraphError, TranscriptError, TranscriptProblem};
 pub use pieces::SEGMENT_CHARS_MAX;
-pub use segment::Segment;
+pub use segment::{Part, Segment};

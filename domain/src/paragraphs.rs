@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use crate::char_offsets::trim_range;
 use crate::error::ParagraphError;
+use crate::mail_parts::mail_parts;
 use crate::markup::collapse_whitespace;
-use crate::segment::{RawSegment, SEGMENTS_MAX, Segment, SegmentList};
+use crate::segment::{Part, RawSegment, SEGMENTS_MAX, Segment, SegmentList};
 
 /// Splits `text` into one segment per paragraph, without speaker; ranges are characters of `text`.
 pub fn split_paragraphs(text: &str) -> Result<Vec<Segment>, ParagraphError> {
-    split_paragraphs_of(text, None)
+    split(text, collapse_whitespace)
 }
 
 /// Splits Markdown into one segment per block; ranges are characters of `text`. Lines of a block stay lines, so that
@@ -17,40 +18,62 @@ pub fn split_paragraphs(text: &str) -> Result<Vec<Segment>, ParagraphError> {
 pub fn split_markdown(text: &str) -> Result<Vec<Segment>, ParagraphError> {
     let is_rule =
         |line: &str| line.starts_with('|') && line.trim_matches(['|', '-', ':', ' ']).is_empty();
-    split(text, None, |block| {
+    split(text, |block| {
         let lines = block.lines().map(collapse_whitespace);
         let lines: Vec<String> = lines.filter(|line| !is_rule(line)).collect();
         lines.join("\n")
     })
 }
 
-/// Like [`split_paragraphs`], all by one writer.
-pub(crate) fn split_paragraphs_of(
-    text: &str,
+/// The paragraphs of a mail, all by its writer, each with the part of the mail that it belongs to.
+pub(crate) fn split_mail(
+    body: &str,
     writer: Option<&str>,
+    is_forward: bool,
 ) -> Result<Vec<Segment>, ParagraphError> {
-    split(text, writer, collapse_whitespace)
+    let mut segments = SegmentList::new(body);
+    for (range, part) in mail_parts(body, writer, is_forward) {
+        add_paragraphs(
+            &mut segments,
+            body,
+            range,
+            writer,
+            part,
+            &collapse_whitespace,
+        )?;
+    }
+    Ok(segments.into_segments())
 }
 
-fn split(
-    text: &str,
-    writer: Option<&str>,
-    clean: impl Fn(&str) -> String,
-) -> Result<Vec<Segment>, ParagraphError> {
+fn split(text: &str, clean: impl Fn(&str) -> String) -> Result<Vec<Segment>, ParagraphError> {
     let mut segments = SegmentList::new(text);
-    for paragraph in paragraph_ranges(text) {
+    add_paragraphs(&mut segments, text, 0..text.len(), None, Part::Body, &clean)?;
+    Ok(segments.into_segments())
+}
+
+fn add_paragraphs(
+    segments: &mut SegmentList,
+    text: &str,
+    range: Range<usize>,
+    writer: Option<&str>,
+    part: Part,
+    clean: &impl Fn(&str) -> String,
+) -> Result<(), ParagraphError> {
+    for paragraph in paragraph_ranges(&text[range.clone()]) {
+        let paragraph = range.start + paragraph.start..range.start + paragraph.end;
         let raw = RawSegment {
             speaker: writer.map(str::to_owned),
             content: clean(&text[paragraph.clone()]),
             bytes: paragraph,
             start_ms: None,
             end_ms: None,
+            part,
         };
         segments.push(raw).ok_or(ParagraphError::TooManySegments {
             segments_max: SEGMENTS_MAX,
         })?;
     }
-    Ok(segments.into_segments())
+    Ok(())
 }
 
 /// Byte ranges of the stretches without a blank line, trimmed and not empty.

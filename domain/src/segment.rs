@@ -11,6 +11,29 @@ use crate::redacted::Redacted;
 /// The most segments that one interaction may have.
 pub const SEGMENTS_MAX: usize = 200_000;
 
+/// What a segment is to the interaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Part {
+    /// What was said or written here.
+    #[default]
+    Body,
+    /// What an earlier mail said, repeated below or between.
+    Quoted,
+    /// Who wrote it, and how to reach them.
+    Signature,
+}
+
+impl Part {
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::Quoted => "quoted",
+            Self::Signature => "signature",
+        }
+    }
+}
+
 /// One utterance or paragraph of an interaction.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Segment {
@@ -28,6 +51,7 @@ pub struct Segment {
     pub end_ms: Option<i64>,
     /// The cleaned text: no markup, entities decoded, white space collapsed.
     pub content: String,
+    pub part: Part,
 }
 
 /// What a parser knows about a segment before its place in the whole is counted.
@@ -37,6 +61,7 @@ pub(crate) struct RawSegment {
     pub(crate) start_ms: Option<i64>,
     pub(crate) end_ms: Option<i64>,
     pub(crate) content: String,
+    pub(crate) part: Part,
 }
 
 /// Collects segments in the order of the original; it cuts long ones and counts characters and turns.
@@ -111,6 +136,7 @@ impl<'a> SegmentList<'a> {
             start_ms: raw.start_ms,
             end_ms: raw.end_ms,
             content: raw.content,
+            part: raw.part,
         });
         Some(())
     }
@@ -139,6 +165,7 @@ impl RawSegment {
             start_ms: time_at(bytes.start).or(self.start_ms),
             end_ms: time_at(bytes.end).or(self.end_ms),
             content,
+            part: self.part,
         }
     }
 }

@@ -121,8 +121,8 @@ impl Loader<'_> {
         let metrics = self.metrics.embedding(&card.name).requests().clone();
         let queue = Arc::new(JobQueue::new(self.counters.clone(), metrics.clone()));
         let worker = Worker::start(&format!("embed {}", card.name), queue.clone(), {
-            let counters = self.counters.clone();
-            move |job| crate::scheduler::EmbeddingJob::run(job, &mut embedder, &counters, &metrics)
+            let queue = queue.clone();
+            move |job| crate::scheduler::EmbeddingJob::run(job, &mut embedder, &queue, &metrics)
         })?;
         log_loaded(&card, start);
         Ok((

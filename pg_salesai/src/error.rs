@@ -164,9 +164,7 @@ fn email_report(error: &EmailError, message: String) -> ErrorReport {
                 "Pass the message as it was sent: headers, an empty line, the body (RFC 5322).",
             )
         }
-        EmailError::Empty | EmailError::NoText => {
-            report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
-        }
+        EmailError::Empty => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message),
     }
 }
 

@@ -5,6 +5,7 @@
 //! - [`functions`]: one thin function per C function that `sql/schema` declares
 //! - [`generation`]: one text from the model, on behalf of the caller
 //! - [`adapters`]: LoRA adapters and their way to the sidecar
+//! - [`segments`]: what was said, as SQL stores it
 //! - [`sidecar`]: the only place that opens a socket or runs async code
 //! - [`vault`]: encryption of originals
 //! - [`pipeline`]: from a leased job to chunks and embeddings
@@ -21,6 +22,7 @@ mod error;
 mod functions;
 mod generation;
 mod pipeline;
+mod segments;
 mod sidecar;
 mod vault;
 mod wait_events;

@@ -34,6 +34,7 @@ comment on table salesai.interaction is
     'One call, email, meeting, note, document or CRM activity. version counts changed payloads of the same (source, external_id)';
 comment on column salesai.interaction.content_hash is 'SHA-256 of the payload of the present version';
 comment on column salesai.interaction.redacted_kinds is 'Kinds of personal data that were looked for in the present version; NULL before 0.3.0';
+comment on column salesai.interaction.language is 'ISO 639 code, found in the text; NULL when it is too short to tell';
 comment on column salesai.interaction.thread_key is 'E-mails: Message-ID that the thread started with';
 
 create table salesai.data_key (
@@ -85,11 +86,13 @@ create table salesai.segment (
     content text not null,
     redactions integer[],
     sealed bytea,
+    part text not null default 'body' check (part in ('body', 'quoted', 'signature')),
     unique (interaction_id, version, position)
 );
 alter table salesai.segment alter column sealed set storage external;
 comment on table salesai.segment is
     'Utterances (one caption cue, line or paragraph). start_char and end_char are Unicode character offsets into the original text, end excluded; turn numbers runs of one speaker. Segments of old versions stay, so that old citations keep their place';
+comment on column salesai.segment.part is 'E-mails: body is new text, which is indexed; quoted repeats an earlier mail; signature says who wrote it';
 comment on column salesai.segment.content is 'What was said, personal data replaced as salesai.redaction_policy has it: what search and models read';
 comment on column salesai.segment.redactions is
     'Where content differs from what was said, in characters: start and end there, start and end in content, for each place; NULL where it does not';

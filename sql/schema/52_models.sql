@@ -40,9 +40,19 @@ language c immutable strict parallel safe cost 1000 as 'MODULE_PATHNAME', 'parse
 comment on function salesai.parse_transcript(text, text) is
     'Segments of a transcript as JSON: {format, duration_ms, segments: [{speaker, turn, start_char, end_char, start_ms, end_ms, content}]}. format: auto, vtt, srt, plain';
 
+create function salesai.inspect_transcript(transcript text, format text) returns jsonb
+language c immutable strict parallel safe cost 1000 as 'MODULE_PATHNAME', 'inspect_transcript_wrapper';
+comment on function salesai.inspect_transcript(text, text) is
+    'Whether a transcript can be read, as JSON: {format, media_type, duration_ms}; the errors of salesai.parse_transcript, but for plain text, which is not read';
+
+create function salesai.email_headers(message bytea) returns jsonb
+language c immutable strict parallel safe cost 1000 as 'MODULE_PATHNAME', 'email_headers_wrapper';
+comment on function salesai.email_headers(bytea) is
+    'Headers of a message as JSON: {message_id, thread_key, subject, sent_at_ms, participants, mail_kind, media_type}. mail_kind: personal, auto_reply or bounce (RFC 3834, RFC 3464)';
+
 create function salesai.parse_email(message bytea) returns jsonb
 language c immutable strict parallel safe cost 1000 as 'MODULE_PATHNAME', 'parse_email_wrapper';
-comment on function salesai.parse_email(bytea) is 'Headers, body and segments of an RFC 5322 message as JSON';
+comment on function salesai.parse_email(bytea) is 'Headers and segments of an RFC 5322 message as JSON; part says what is new, quoted or a signature';
 
 create function salesai.parse_note(body text) returns jsonb
 language c immutable strict parallel safe cost 1000 as 'MODULE_PATHNAME', 'parse_note_wrapper';

@@ -1,5 +1,5 @@
--- Ingestion: each function parses, stores payload and segments in one transaction, queues the model
--- work and returns. The same (source, external_id) with the same payload changes nothing.
+-- Ingestion: each function checks what arrives, stores it sealed, queues it and returns; the worker reads it
+-- (salesai.store_reading). The same (source, external_id) with the same payload changes nothing.
 
 create function salesai.normalise_name(name text) returns text
 language sql immutable strict parallel safe
@@ -46,7 +46,7 @@ $$;
 comment on function salesai.store_participants(bigint, jsonb) is 'Adds participants ([{name, email, side, role}]) of an interaction and matches them to reps and contacts';
 
 -- The one place that writes an interaction. item: kind, source, external_id, account, opportunity,
--- occurred_at, duration_ms, subject, thread_key, properties, media_type, participants, segments, lane.
+-- occurred_at, duration_ms, subject, thread_key, properties, media_type, participants, lane.
 create function salesai.store_interaction(item jsonb, payload bytea) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -77,8 +77,7 @@ begin
     -- It stands in every chunk.
     given_subject := salesai.redact_text(left(item ->> 'subject', 1000), kinds,
         salesai.known_names(account_id, null)
-        || array(select p ->> 'name' from jsonb_array_elements(coalesce(item -> 'participants', '[]')) p where p ->> 'name' <> '')
-        || array(select distinct s ->> 'speaker' from jsonb_array_elements(item -> 'segments') s where s ->> 'speaker' <> ''));
+        || array(select p ->> 'name' from jsonb_array_elements(coalesce(item -> 'participants', '[]')) p where p ->> 'name' <> ''));
 
     -- The insert takes the row's lock even when it changes nothing, so two writers of one key take turns.
     insert into salesai.interaction as i (source, external_id, kind, account_id, opportunity_id, owner_rep_id,
@@ -116,25 +115,13 @@ begin
     insert into salesai.raw_payload (interaction_id, version, media_type, byte_count, ciphertext)
     values (known.id, known.version, item ->> 'media_type', octet_length(payload),
             salesai.seal(payload, data_key, known.id, known.version));
-    perform salesai.store_participants(known.id,
-        coalesce(item -> 'participants', '[]')
-        || (select coalesce(jsonb_agg(distinct jsonb_build_object('name', s ->> 'speaker')), '[]')
-            from jsonb_array_elements(item -> 'segments') s where s ->> 'speaker' is not null));
-    insert into salesai.segment (interaction_id, version, position, turn, participant_id,
-        start_char, end_char, start_ms, end_ms, content, redactions, sealed)
-    select known.id, known.version, r.position, (s.value ->> 'turn')::integer, p.id,
-        (s.value ->> 'start_char')::integer, (s.value ->> 'end_char')::integer,
-        (s.value ->> 'start_ms')::bigint, (s.value ->> 'end_ms')::bigint, r.content, r.redactions, r.sealed
-    from jsonb_array_elements(item -> 'segments') with ordinality s (value, number)
-    join salesai.redact_segments(item -> 'segments', kinds, salesai.known_names(account_id, known.id), data_key,
-        known.id, known.version) r on r.position = s.number - 1
-    left join salesai.participant p on p.interaction_id = known.id and p.name = s.value ->> 'speaker';
+    perform salesai.store_participants(known.id, coalesce(item -> 'participants', '[]'));
     perform salesai.enqueue(known.id, known.version, item ->> 'lane');
     return known.id;
 end
 $$;
 comment on function salesai.store_interaction(jsonb, bytea) is
-    'Stores an interaction with its sealed payload, participants and segments, and queues it. Unchanged payload: returns the known id';
+    'Stores an interaction with its sealed payload and participants, and queues it. Unchanged payload: returns the known id';
 
 create function salesai.ingest_call(
     source text, external_id text, transcript text, format text default 'auto',
@@ -145,16 +132,14 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    parsed jsonb := salesai.parse_transcript(coalesce(transcript, ''), coalesce(format, 'auto'));
+    known constant jsonb := salesai.inspect_transcript(coalesce(transcript, ''), coalesce(format, 'auto'));
 begin
     return salesai.store_interaction(
         jsonb_build_object(
             'kind', 'call', 'source', source, 'external_id', external_id, 'account', account,
-            'opportunity', opportunity, 'occurred_at', started_at, 'duration_ms', parsed -> 'duration_ms',
+            'opportunity', opportunity, 'occurred_at', started_at, 'duration_ms', known -> 'duration_ms',
             'subject', subject, 'properties', metadata, 'participants', coalesce(participants, '[]'),
-            'media_type', case parsed ->> 'format' when 'vtt' then 'text/vtt' when 'srt' then 'application/x-subrip'
-                when 'gong' then 'application/json' else 'text/plain' end,
-            'segments', parsed -> 'segments', 'lane', lane),
+            'media_type', known -> 'media_type', 'lane', lane),
         convert_to(transcript, 'UTF8'));
 end
 $$;
@@ -168,14 +153,15 @@ returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    segments jsonb := salesai.parse_note(coalesce(body, ''));
 begin
+    if coalesce(body, '') !~ '\S' then
+        raise exception 'note is empty' using errcode = '22023';
+    end if;
     return salesai.store_interaction(
         jsonb_build_object(
             'kind', 'note', 'source', source, 'external_id', external_id, 'account', account,
             'opportunity', opportunity, 'occurred_at', occurred_at, 'subject', subject,
-            'properties', metadata, 'media_type', 'text/plain', 'segments', segments, 'lane', lane),
+            'properties', metadata, 'media_type', 'text/plain', 'lane', lane),
         convert_to(body, 'UTF8'));
 end
 $$;
@@ -207,7 +193,7 @@ begin
             'kind', 'document', 'source', source, 'external_id', external_id, 'account', account,
             'opportunity', opportunity, 'occurred_at', occurred_at, 'subject', coalesce(subject, filename),
             'properties', coalesce(metadata, '{}') || jsonb_build_object('filename', filename),
-            'media_type', coalesce(mime, ''), 'segments', '[]'::jsonb, 'lane', lane),
+            'media_type', coalesce(mime, ''), 'lane', lane),
         content);
 end
 $$;
@@ -226,9 +212,9 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    parsed jsonb := salesai.parse_email(coalesce(message, ''));
+    headers constant jsonb := salesai.email_headers(coalesce(message, ''));
     correspondents text[];
-    sent_at timestamptz := coalesce(to_timestamp((parsed ->> 'sent_at_ms')::double precision / 1000), now());
+    sent_at timestamptz := coalesce(to_timestamp((headers ->> 'sent_at_ms')::double precision / 1000), now());
     email_id bigint;
 begin
     if account is null and opportunity is null then
@@ -236,7 +222,7 @@ begin
         select array_agg(distinct a.id::text) into correspondents
         from salesai.account a
         where lower(a.domain) in (
-            select split_part(lower(p ->> 'email'), '@', 2) from jsonb_array_elements(parsed -> 'participants') p);
+            select split_part(lower(p ->> 'email'), '@', 2) from jsonb_array_elements(headers -> 'participants') p);
         if cardinality(correspondents) = 1 then
             account := correspondents[1];
         end if;
@@ -245,10 +231,9 @@ begin
         jsonb_build_object(
             'kind', 'email', 'source', source, 'external_id', external_id, 'account', account,
             'opportunity', opportunity, 'occurred_at', sent_at,
-            'subject', parsed -> 'subject', 'thread_key', parsed -> 'thread_key',
-            'properties', metadata || jsonb_build_object('message_id', parsed -> 'message_id'),
-            'participants', parsed -> 'participants', 'media_type', parsed -> 'media_type',
-            'segments', parsed -> 'segments', 'lane', lane),
+            'subject', headers -> 'subject', 'thread_key', headers -> 'thread_key',
+            'properties', metadata || jsonb_build_object('message_id', headers -> 'message_id', 'mail_kind', headers -> 'mail_kind'),
+            'participants', headers -> 'participants', 'media_type', headers -> 'media_type', 'lane', lane),
         message);
     perform salesai.ingest_document(source, format('%s/%s', external_id, a.number), a.content, a.filename, nullif(a.mime, ''),
         account, opportunity, sent_at, jsonb_build_object('email_id', email_id), lane => lane)
@@ -257,7 +242,7 @@ begin
 end
 $$;
 comment on function salesai.ingest_email(text, text, bytea, text, text, jsonb, text) is
-    'Stores an RFC 5322 message, or one of Outlook (.msg), and queues it; returns the interaction id. Without account and opportunity the account comes from the correspondents'' domains. Attached documents become interactions of their own, external_id/1 and so on, with the e-mail''s id in properties. Segment offsets count characters of the decoded body';
+    'Stores an RFC 5322 message, or one of Outlook (.msg), and queues it; returns the interaction id. Without account and opportunity the account comes from the correspondents'' domains. Attached documents become interactions of their own, external_id/1 and so on, with the e-mail''s id in properties. properties.mail_kind tells automatic answers (auto_reply) and bounces from what persons write (personal). Segment offsets count characters of the decoded body';
 
 create function salesai.document_text(interaction_id bigint, version integer default null) returns text
 language sql stable

@@ -159,25 +159,19 @@ as $$
 $$;
 comment on function salesai.resume(text) is 'Takes salesai.pause back: for this source, or for all';
 
-create function salesai.parse_markdown(content text) returns jsonb
-language c immutable strict parallel safe as 'MODULE_PATHNAME', 'parse_markdown_wrapper';
-comment on function salesai.parse_markdown(text) is 'Segments of a document: headings, paragraphs, lists and tables';
-
-create function salesai.unread_document(interaction_id bigint, version integer)
-returns table (file_name text, media_type text, content bytea)
+create function salesai.unread_payload(interaction_id bigint, version integer)
+returns table (kind text, file_name text, media_type text, content bytea)
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select i.properties ->> 'filename', r.media_type,
+    select i.kind, i.properties ->> 'filename', r.media_type,
         salesai.unseal(r.ciphertext, d.wrapped_key, r.interaction_id, r.version)
     from salesai.interaction i
     join salesai.raw_payload r on r.interaction_id = i.id and r.version = $2
     join salesai.data_key d on d.interaction_id = i.id
-    where i.id = $1 and i.kind = 'document' and r.text_ciphertext is null
-      -- Before 0.3.0 a document came with its segments.
-      and not exists (select from salesai.segment s where s.interaction_id = i.id and s.version = $2)
+    where i.id = $1 and not exists (select from salesai.segment s where s.interaction_id = i.id and s.version = $2)
 $$;
-comment on function salesai.unread_document(bigint, integer) is 'The document of a job whose text is not read yet';
+comment on function salesai.unread_payload(bigint, integer) is 'The original of a job whose segments are not there yet';
 
 -- The interaction's row is locked before the job's, as ingestion does it.
 create function salesai.lock_interaction(job_id bigint) returns void
@@ -190,14 +184,17 @@ as $$
 $$;
 comment on function salesai.lock_interaction(bigint) is 'Locks the interaction of a job';
 
--- Returns false when the lease was lost: then nothing is written.
-create function salesai.store_document(job_id bigint, lease_token uuid, media_type text, title text, markdown text) returns boolean
+-- reading: {title, media_type, duration_ms, language, segments: [{speaker, turn, start_char, end_char, start_ms, end_ms,
+-- content, part}]}. Returns false when the lease was lost: then nothing is written.
+create function salesai.store_reading(job_id bigint, lease_token uuid, reading jsonb, markdown text default null) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     item record;
     names text[];
+    segments constant jsonb := reading -> 'segments';
+    title constant text := left(nullif(reading ->> 'title', ''), 300);
 begin
     perform salesai.lock_interaction(job_id);
     select j.interaction_id as id, j.version, i.account_id, salesai.redacted_kinds(i.source) as kinds, d.wrapped_key into item
@@ -209,40 +206,47 @@ begin
     if not found then
         return false;
     end if;
+    perform salesai.store_participants(item.id, (
+        select coalesce(jsonb_agg(distinct jsonb_build_object('name', s ->> 'speaker')), '[]')
+        from jsonb_array_elements(segments) s where s ->> 'speaker' is not null));
     names := salesai.known_names(item.account_id, item.id);
-    update salesai.raw_payload r
-    set text_ciphertext = salesai.seal_text(markdown, item.wrapped_key, item.id, item.version),
-        media_type = store_document.media_type
-    where r.interaction_id = item.id and r.version = item.version;
+    if markdown is not null then
+        update salesai.raw_payload r
+        set text_ciphertext = salesai.seal_text(markdown, item.wrapped_key, item.id, item.version),
+            media_type = coalesce(reading ->> 'media_type', r.media_type)
+        where r.interaction_id = item.id and r.version = item.version;
+    end if;
     update salesai.interaction i
-    set redacted_kinds = item.kinds,
-        subject = case when title <> '' and i.subject = i.properties ->> 'filename'
-            then salesai.redact_text(left(title, 300), item.kinds, names) else i.subject end
+    set redacted_kinds = item.kinds, language = coalesce(reading ->> 'language', i.language),
+        duration_ms = coalesce((reading ->> 'duration_ms')::bigint, i.duration_ms),
+        -- Now that all names are known.
+        subject = salesai.redact_text(
+            case when title is not null and i.subject = i.properties ->> 'filename' then title else i.subject end, item.kinds, names)
     where i.id = item.id;
-    with parsed as materialized (select salesai.parse_markdown(markdown) as segments),
-    redacted as materialized (
-        select r.*
-        from parsed p, lateral salesai.redact_segments(p.segments, item.kinds, names, item.wrapped_key, item.id, item.version) r)
-    insert into salesai.segment (interaction_id, version, position, turn, start_char, end_char, content, redactions, sealed)
-    select item.id, item.version, r.position, (s.value ->> 'turn')::integer, (s.value ->> 'start_char')::integer,
-        (s.value ->> 'end_char')::integer, r.content, r.redactions, r.sealed
-    from parsed p
-    cross join jsonb_array_elements(p.segments) with ordinality s (value, number)
-    join redacted r on r.position = s.number - 1;
+    insert into salesai.segment (interaction_id, version, position, turn, participant_id, start_char, end_char, start_ms,
+        end_ms, content, redactions, sealed, part)
+    select item.id, item.version, r.position, (s.value ->> 'turn')::integer, p.id, (s.value ->> 'start_char')::integer,
+        (s.value ->> 'end_char')::integer, (s.value ->> 'start_ms')::bigint, (s.value ->> 'end_ms')::bigint, r.content,
+        r.redactions, r.sealed, s.value ->> 'part'
+    from jsonb_array_elements(segments) with ordinality s (value, number)
+    join salesai.redact_segments(segments, item.kinds, names, item.wrapped_key, item.id, item.version) r
+        on r.position = s.number - 1
+    left join salesai.participant p on p.interaction_id = item.id and p.name = s.value ->> 'speaker';
     return true;
 end
 $$;
-comment on function salesai.store_document(bigint, uuid, text, text, text) is
-    'Writes the text of a leased job''s document and its segments, all or nothing; false when the lease was lost';
+comment on function salesai.store_reading(bigint, uuid, jsonb, text) is
+    'Writes what a leased job''s original says: segments and participants, and the text of a document; all or nothing; false when the lease was lost';
 
 create function salesai.job_segments(interaction_id bigint, version integer)
 returns table (heading text, "position" integer, turn integer, speaker text, start_char integer, end_char integer, content text,
-    kind text, occurred_on text)
+    kind text, occurred_on text, language text, part text, is_backchannel boolean)
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     select salesai.heading(i.id), s.position, s.turn, p.name, s.start_char, s.end_char, s.content, i.kind,
-        to_char(i.occurred_at at time zone 'UTC', 'YYYY-MM-DD')
+        to_char(i.occurred_at at time zone 'UTC', 'YYYY-MM-DD'), i.language, s.part,
+        i.kind in ('call', 'meeting') and length(s.content) < 60 and salesai.is_backchannel(s.content)
     from salesai.interaction i
     join salesai.segment s on s.interaction_id = i.id and s.version = $2
     left join salesai.participant p on p.id = s.participant_id

@@ -56,5 +56,6 @@ grant select, insert, update, delete on salesai.job, salesai.chunk to salesai_wo
 grant select, update on salesai.raw_payload to salesai_worker;
 grant select on salesai.data_key to salesai_worker;
 grant insert on salesai.segment to salesai_worker;
+grant insert, update on salesai.participant to salesai_worker;
 grant select, insert on salesai.job_error to salesai_worker;
 grant update on salesai.interaction to salesai_worker;

@@ -12,7 +12,11 @@ alter table salesai.raw_payload alter column text_ciphertext set storage externa
 comment on column salesai.raw_payload.text_ciphertext is
     'Documents: the text that was read from it, as Markdown, deflated and encrypted; segment offsets count its characters. NULL until it is read';
 
-alter table salesai.segment add column redactions integer[], add column sealed bytea;
+comment on column salesai.interaction.language is 'ISO 639 code, found in the text; NULL when it is too short to tell';
+
+alter table salesai.segment add column redactions integer[], add column sealed bytea,
+    add column part text not null default 'body' check (part in ('body', 'quoted', 'signature'));
+comment on column salesai.segment.part is 'E-mails: body is new text, which is indexed; quoted repeats an earlier mail; signature says who wrote it';
 alter table salesai.segment alter column sealed set storage external;
 comment on column salesai.segment.content is 'What was said, personal data replaced as salesai.redaction_policy has it: what search and models read';
 comment on column salesai.segment.redactions is
@@ -171,6 +175,18 @@ create function salesai.model_embedding_values(model text, texts text[], timeout
 language c stable parallel restricted cost 100000 as 'MODULE_PATHNAME', 'model_embedding_values_wrapper';
 comment on function salesai.model_embedding_values(text, text[], integer) is 'The same by a named model; NULL: the default one';
 
+create function salesai.inspect_transcript(transcript text, format text) returns jsonb
+language c immutable strict parallel safe cost 1000 as 'MODULE_PATHNAME', 'inspect_transcript_wrapper';
+comment on function salesai.inspect_transcript(text, text) is
+    'Whether a transcript can be read, as JSON: {format, media_type, duration_ms}; the errors of salesai.parse_transcript, but for plain text, which is not read';
+
+create function salesai.email_headers(message bytea) returns jsonb
+language c immutable strict parallel safe cost 1000 as 'MODULE_PATHNAME', 'email_headers_wrapper';
+comment on function salesai.email_headers(bytea) is
+    'Headers of a message as JSON: {message_id, thread_key, subject, sent_at_ms, participants, mail_kind, media_type}. mail_kind: personal, auto_reply or bounce (RFC 3834, RFC 3464)';
+
+comment on function salesai.parse_email(bytea) is 'Headers and segments of an RFC 5322 message as JSON; part says what is new, quoted or a signature';
+
 create function salesai.redacted_kinds(source text) returns text[]
 language sql stable parallel safe
 set search_path = pg_catalog, pg_temp
@@ -307,7 +323,7 @@ comment on function salesai.apply_redaction(text, integer) is
     'Redacts what is stored as the policies are now, of one source or all, at most so many interactions, and queues them for indexing, after which search has the new texts; returns how many. Call it until it returns 0. A subject that was redacted stays so';
 
 -- The one place that writes an interaction. item: kind, source, external_id, account, opportunity,
--- occurred_at, duration_ms, subject, thread_key, properties, media_type, participants, segments, lane.
+-- occurred_at, duration_ms, subject, thread_key, properties, media_type, participants, lane.
 create or replace function salesai.store_interaction(item jsonb, payload bytea) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -338,8 +354,7 @@ begin
     -- It stands in every chunk.
     given_subject := salesai.redact_text(left(item ->> 'subject', 1000), kinds,
         salesai.known_names(account_id, null)
-        || array(select p ->> 'name' from jsonb_array_elements(coalesce(item -> 'participants', '[]')) p where p ->> 'name' <> '')
-        || array(select distinct s ->> 'speaker' from jsonb_array_elements(item -> 'segments') s where s ->> 'speaker' <> ''));
+        || array(select p ->> 'name' from jsonb_array_elements(coalesce(item -> 'participants', '[]')) p where p ->> 'name' <> ''));
 
     -- The insert takes the row's lock even when it changes nothing, so two writers of one key take turns.
     insert into salesai.interaction as i (source, external_id, kind, account_id, opportunity_id, owner_rep_id,
@@ -377,25 +392,13 @@ begin
     insert into salesai.raw_payload (interaction_id, version, media_type, byte_count, ciphertext)
     values (known.id, known.version, item ->> 'media_type', octet_length(payload),
             salesai.seal(payload, data_key, known.id, known.version));
-    perform salesai.store_participants(known.id,
-        coalesce(item -> 'participants', '[]')
-        || (select coalesce(jsonb_agg(distinct jsonb_build_object('name', s ->> 'speaker')), '[]')
-            from jsonb_array_elements(item -> 'segments') s where s ->> 'speaker' is not null));
-    insert into salesai.segment (interaction_id, version, position, turn, participant_id,
-        start_char, end_char, start_ms, end_ms, content, redactions, sealed)
-    select known.id, known.version, r.position, (s.value ->> 'turn')::integer, p.id,
-        (s.value ->> 'start_char')::integer, (s.value ->> 'end_char')::integer,
-        (s.value ->> 'start_ms')::bigint, (s.value ->> 'end_ms')::bigint, r.content, r.redactions, r.sealed
-    from jsonb_array_elements(item -> 'segments') with ordinality s (value, number)
-    join salesai.redact_segments(item -> 'segments', kinds, salesai.known_names(account_id, known.id), data_key,
-        known.id, known.version) r on r.position = s.number - 1
-    left join salesai.participant p on p.interaction_id = known.id and p.name = s.value ->> 'speaker';
+    perform salesai.store_participants(known.id, coalesce(item -> 'participants', '[]'));
     perform salesai.enqueue(known.id, known.version, item ->> 'lane');
     return known.id;
 end
 $$;
 comment on function salesai.store_interaction(jsonb, bytea) is
-    'Stores an interaction with its sealed payload, participants and segments, and queues it. Unchanged payload: returns the known id';
+    'Stores an interaction with its sealed payload and participants, and queues it. Unchanged payload: returns the known id';
 
 create function salesai.ingest_call(
     source text, external_id text, transcript text, format text default 'auto',
@@ -406,16 +409,14 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    parsed jsonb := salesai.parse_transcript(coalesce(transcript, ''), coalesce(format, 'auto'));
+    known constant jsonb := salesai.inspect_transcript(coalesce(transcript, ''), coalesce(format, 'auto'));
 begin
     return salesai.store_interaction(
         jsonb_build_object(
             'kind', 'call', 'source', source, 'external_id', external_id, 'account', account,
-            'opportunity', opportunity, 'occurred_at', started_at, 'duration_ms', parsed -> 'duration_ms',
+            'opportunity', opportunity, 'occurred_at', started_at, 'duration_ms', known -> 'duration_ms',
             'subject', subject, 'properties', metadata, 'participants', coalesce(participants, '[]'),
-            'media_type', case parsed ->> 'format' when 'vtt' then 'text/vtt' when 'srt' then 'application/x-subrip'
-                when 'gong' then 'application/json' else 'text/plain' end,
-            'segments', parsed -> 'segments', 'lane', lane),
+            'media_type', known -> 'media_type', 'lane', lane),
         convert_to(transcript, 'UTF8'));
 end
 $$;
@@ -429,14 +430,15 @@ returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    segments jsonb := salesai.parse_note(coalesce(body, ''));
 begin
+    if coalesce(body, '') !~ '\S' then
+        raise exception 'note is empty' using errcode = '22023';
+    end if;
     return salesai.store_interaction(
         jsonb_build_object(
             'kind', 'note', 'source', source, 'external_id', external_id, 'account', account,
             'opportunity', opportunity, 'occurred_at', occurred_at, 'subject', subject,
-            'properties', metadata, 'media_type', 'text/plain', 'segments', segments, 'lane', lane),
+            'properties', metadata, 'media_type', 'text/plain', 'lane', lane),
         convert_to(body, 'UTF8'));
 end
 $$;
@@ -468,7 +470,7 @@ begin
             'kind', 'document', 'source', source, 'external_id', external_id, 'account', account,
             'opportunity', opportunity, 'occurred_at', occurred_at, 'subject', coalesce(subject, filename),
             'properties', coalesce(metadata, '{}') || jsonb_build_object('filename', filename),
-            'media_type', coalesce(mime, ''), 'segments', '[]'::jsonb, 'lane', lane),
+            'media_type', coalesce(mime, ''), 'lane', lane),
         content);
 end
 $$;
@@ -487,9 +489,9 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    parsed jsonb := salesai.parse_email(coalesce(message, ''));
+    headers constant jsonb := salesai.email_headers(coalesce(message, ''));
     correspondents text[];
-    sent_at timestamptz := coalesce(to_timestamp((parsed ->> 'sent_at_ms')::double precision / 1000), now());
+    sent_at timestamptz := coalesce(to_timestamp((headers ->> 'sent_at_ms')::double precision / 1000), now());
     email_id bigint;
 begin
     if account is null and opportunity is null then
@@ -497,7 +499,7 @@ begin
         select array_agg(distinct a.id::text) into correspondents
         from salesai.account a
         where lower(a.domain) in (
-            select split_part(lower(p ->> 'email'), '@', 2) from jsonb_array_elements(parsed -> 'participants') p);
+            select split_part(lower(p ->> 'email'), '@', 2) from jsonb_array_elements(headers -> 'participants') p);
         if cardinality(correspondents) = 1 then
             account := correspondents[1];
         end if;
@@ -506,10 +508,9 @@ begin
         jsonb_build_object(
             'kind', 'email', 'source', source, 'external_id', external_id, 'account', account,
             'opportunity', opportunity, 'occurred_at', sent_at,
-            'subject', parsed -> 'subject', 'thread_key', parsed -> 'thread_key',
-            'properties', metadata || jsonb_build_object('message_id', parsed -> 'message_id'),
-            'participants', parsed -> 'participants', 'media_type', parsed -> 'media_type',
-            'segments', parsed -> 'segments', 'lane', lane),
+            'subject', headers -> 'subject', 'thread_key', headers -> 'thread_key',
+            'properties', metadata || jsonb_build_object('message_id', headers -> 'message_id', 'mail_kind', headers -> 'mail_kind'),
+            'participants', headers -> 'participants', 'media_type', headers -> 'media_type', 'lane', lane),
         message);
     perform salesai.ingest_document(source, format('%s/%s', external_id, a.number), a.content, a.filename, nullif(a.mime, ''),
         account, opportunity, sent_at, jsonb_build_object('email_id', email_id), lane => lane)
@@ -518,7 +519,7 @@ begin
 end
 $$;
 comment on function salesai.ingest_email(text, text, bytea, text, text, jsonb, text) is
-    'Stores an RFC 5322 message, or one of Outlook (.msg), and queues it; returns the interaction id. Without account and opportunity the account comes from the correspondents'' domains. Attached documents become interactions of their own, external_id/1 and so on, with the e-mail''s id in properties. Segment offsets count characters of the decoded body';
+    'Stores an RFC 5322 message, or one of Outlook (.msg), and queues it; returns the interaction id. Without account and opportunity the account comes from the correspondents'' domains. Attached documents become interactions of their own, external_id/1 and so on, with the e-mail''s id in properties. properties.mail_kind tells automatic answers (auto_reply) and bounces from what persons write (personal). Segment offsets count characters of the decoded body';
 
 create function salesai.document_text(interaction_id bigint, version integer default null) returns text
 language sql stable
@@ -1090,25 +1091,19 @@ as $$
 $$;
 comment on function salesai.resume(text) is 'Takes salesai.pause back: for this source, or for all';
 
-create function salesai.parse_markdown(content text) returns jsonb
-language c immutable strict parallel safe as 'MODULE_PATHNAME', 'parse_markdown_wrapper';
-comment on function salesai.parse_markdown(text) is 'Segments of a document: headings, paragraphs, lists and tables';
-
-create function salesai.unread_document(interaction_id bigint, version integer)
-returns table (file_name text, media_type text, content bytea)
+create function salesai.unread_payload(interaction_id bigint, version integer)
+returns table (kind text, file_name text, media_type text, content bytea)
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select i.properties ->> 'filename', r.media_type,
+    select i.kind, i.properties ->> 'filename', r.media_type,
         salesai.unseal(r.ciphertext, d.wrapped_key, r.interaction_id, r.version)
     from salesai.interaction i
     join salesai.raw_payload r on r.interaction_id = i.id and r.version = $2
     join salesai.data_key d on d.interaction_id = i.id
-    where i.id = $1 and i.kind = 'document' and r.text_ciphertext is null
-      -- Before 0.3.0 a document came with its segments.
-      and not exists (select from salesai.segment s where s.interaction_id = i.id and s.version = $2)
+    where i.id = $1 and not exists (select from salesai.segment s where s.interaction_id = i.id and s.version = $2)
 $$;
-comment on function salesai.unread_document(bigint, integer) is 'The document of a job whose text is not read yet';
+comment on function salesai.unread_payload(bigint, integer) is 'The original of a job whose segments are not there yet';
 
 -- The interaction's row is locked before the job's, as ingestion does it.
 create function salesai.lock_interaction(job_id bigint) returns void
@@ -1121,14 +1116,17 @@ as $$
 $$;
 comment on function salesai.lock_interaction(bigint) is 'Locks the interaction of a job';
 
--- Returns false when the lease was lost: then nothing is written.
-create function salesai.store_document(job_id bigint, lease_token uuid, media_type text, title text, markdown text) returns boolean
+-- reading: {title, media_type, duration_ms, language, segments: [{speaker, turn, start_char, end_char, start_ms, end_ms,
+-- content, part}]}. Returns false when the lease was lost: then nothing is written.
+create function salesai.store_reading(job_id bigint, lease_token uuid, reading jsonb, markdown text default null) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     item record;
     names text[];
+    segments constant jsonb := reading -> 'segments';
+    title constant text := left(nullif(reading ->> 'title', ''), 300);
 begin
     perform salesai.lock_interaction(job_id);
     select j.interaction_id as id, j.version, i.account_id, salesai.redacted_kinds(i.source) as kinds, d.wrapped_key into item
@@ -1140,40 +1138,47 @@ begin
     if not found then
         return false;
     end if;
+    perform salesai.store_participants(item.id, (
+        select coalesce(jsonb_agg(distinct jsonb_build_object('name', s ->> 'speaker')), '[]')
+        from jsonb_array_elements(segments) s where s ->> 'speaker' is not null));
     names := salesai.known_names(item.account_id, item.id);
-    update salesai.raw_payload r
-    set text_ciphertext = salesai.seal_text(markdown, item.wrapped_key, item.id, item.version),
-        media_type = store_document.media_type
-    where r.interaction_id = item.id and r.version = item.version;
+    if markdown is not null then
+        update salesai.raw_payload r
+        set text_ciphertext = salesai.seal_text(markdown, item.wrapped_key, item.id, item.version),
+            media_type = coalesce(reading ->> 'media_type', r.media_type)
+        where r.interaction_id = item.id and r.version = item.version;
+    end if;
     update salesai.interaction i
-    set redacted_kinds = item.kinds,
-        subject = case when title <> '' and i.subject = i.properties ->> 'filename'
-            then salesai.redact_text(left(title, 300), item.kinds, names) else i.subject end
+    set redacted_kinds = item.kinds, language = coalesce(reading ->> 'language', i.language),
+        duration_ms = coalesce((reading ->> 'duration_ms')::bigint, i.duration_ms),
+        -- Now that all names are known.
+        subject = salesai.redact_text(
+            case when title is not null and i.subject = i.properties ->> 'filename' then title else i.subject end, item.kinds, names)
     where i.id = item.id;
-    with parsed as materialized (select salesai.parse_markdown(markdown) as segments),
-    redacted as materialized (
-        select r.*
-        from parsed p, lateral salesai.redact_segments(p.segments, item.kinds, names, item.wrapped_key, item.id, item.version) r)
-    insert into salesai.segment (interaction_id, version, position, turn, start_char, end_char, content, redactions, sealed)
-    select item.id, item.version, r.position, (s.value ->> 'turn')::integer, (s.value ->> 'start_char')::integer,
-        (s.value ->> 'end_char')::integer, r.content, r.redactions, r.sealed
-    from parsed p
-    cross join jsonb_array_elements(p.segments) with ordinality s (value, number)
-    join redacted r on r.position = s.number - 1;
+    insert into salesai.segment (interaction_id, version, position, turn, participant_id, start_char, end_char, start_ms,
+        end_ms, content, redactions, sealed, part)
+    select item.id, item.version, r.position, (s.value ->> 'turn')::integer, p.id, (s.value ->> 'start_char')::integer,
+        (s.value ->> 'end_char')::integer, (s.value ->> 'start_ms')::bigint, (s.value ->> 'end_ms')::bigint, r.content,
+        r.redactions, r.sealed, s.value ->> 'part'
+    from jsonb_array_elements(segments) with ordinality s (value, number)
+    join salesai.redact_segments(segments, item.kinds, names, item.wrapped_key, item.id, item.version) r
+        on r.position = s.number - 1
+    left join salesai.participant p on p.interaction_id = item.id and p.name = s.value ->> 'speaker';
     return true;
 end
 $$;
-comment on function salesai.store_document(bigint, uuid, text, text, text) is
-    'Writes the text of a leased job''s document and its segments, all or nothing; false when the lease was lost';
+comment on function salesai.store_reading(bigint, uuid, jsonb, text) is
+    'Writes what a leased job''s original says: segments and participants, and the text of a document; all or nothing; false when the lease was lost';
 
 create function salesai.job_segments(interaction_id bigint, version integer)
 returns table (heading text, "position" integer, turn integer, speaker text, start_char integer, end_char integer, content text,
-    kind text, occurred_on text)
+    kind text, occurred_on text, language text, part text, is_backchannel boolean)
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     select salesai.heading(i.id), s.position, s.turn, p.name, s.start_char, s.end_char, s.content, i.kind,
-        to_char(i.occurred_at at time zone 'UTC', 'YYYY-MM-DD')
+        to_char(i.occurred_at at time zone 'UTC', 'YYYY-MM-DD'), i.language, s.part,
+        i.kind in ('call', 'meeting') and length(s.content) < 60 and salesai.is_backchannel(s.content)
     from salesai.interaction i
     join salesai.segment s on s.interaction_id = i.id and s.version = $2
     left join salesai.participant p on p.id = s.participant_id
@@ -1774,6 +1779,7 @@ grant insert on salesai.inbox to salesai_admin, salesai_manager, salesai_rep, sa
 grant select, update on salesai.raw_payload to salesai_worker;
 grant select on salesai.data_key to salesai_worker;
 grant insert on salesai.segment to salesai_worker;
+grant insert, update on salesai.participant to salesai_worker;
 
 select pg_catalog.pg_extension_config_dump('salesai.redaction_policy'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.redaction_policy_id_seq'::regclass, '');

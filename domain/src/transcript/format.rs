@@ -45,6 +45,24 @@ impl TranscriptFormat {
             Self::Plain => "plain",
         }
     }
+
+    /// Under which it is kept.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Vtt => "text/vtt",
+            Self::Srt => "application/x-subrip",
+            Self::Gong => "application/json",
+            Self::Plain => "text/plain",
+        }
+    }
+
+    /// The format kept under this media type.
+    pub fn of_media_type(media_type: &str) -> Self {
+        [Self::Vtt, Self::Srt, Self::Gong]
+            .into_iter()
+            .find(|format| format.media_type() == media_type)
+            .unwrap_or(Self::Plain)
+    }
 }
 
 impl FormatChoice {

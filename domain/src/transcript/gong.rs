@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{TranscriptError, TranscriptProblem};
 use crate::markup::collapse_whitespace;
-use crate::segment::{RawSegment, SEGMENTS_MAX, SegmentList};
+use crate::segment::{Part, RawSegment, SEGMENTS_MAX, SegmentList};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -86,6 +86,7 @@ pub(super) fn parse_gong<'a>(
                 start_ms: sentence.start,
                 end_ms: sentence.end,
                 content: sentence.content()?,
+                part: Part::Body,
             };
             segments.push(raw).ok_or(TranscriptError::TooManySegments {
                 segments_max: SEGMENTS_MAX,

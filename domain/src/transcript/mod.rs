@@ -15,4 +15,4 @@ pub use crate::error::{TranscriptError, TranscriptProblem};
 pub use crate::segment::{SEGMENTS_MAX, Segment};
 pub use format::{FormatChoice, TranscriptFormat};
 pub(crate) use label::split_label;
-pub use parse::{TRANSCRIPT_BYTES_MAX, Transcript, parse_transcript};
+pub use parse::{TRANSCRIPT_BYTES_MAX, Transcript, inspect_transcript, parse_transcript};

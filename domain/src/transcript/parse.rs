@@ -22,16 +22,7 @@ pub struct Transcript {
 
 /// Reads a transcript; ranges in the result are characters of `text` as given.
 pub fn parse_transcript(text: &str, format: FormatChoice) -> Result<Transcript, TranscriptError> {
-    if text.len() > TRANSCRIPT_BYTES_MAX {
-        let bytes_max = TRANSCRIPT_BYTES_MAX;
-        return Err(TranscriptError::TooLong {
-            bytes: text.len(),
-            bytes_max,
-        });
-    }
-    if text.trim_start_matches('\u{feff}').trim().is_empty() {
-        return Err(TranscriptError::Empty);
-    }
+    check_size(text)?;
     let format = format.resolve(text);
     let mut segments = SegmentList::new(text);
     match format {
@@ -45,6 +36,36 @@ pub fn parse_transcript(text: &str, format: FormatChoice) -> Result<Transcript, 
         return Err(TranscriptError::NoSegments);
     }
     Ok(Transcript { format, segments })
+}
+
+/// Checks a transcript before it is stored: its format, and how long it took where it has times. Plain text cannot be
+/// malformed, and so is not read.
+pub fn inspect_transcript(
+    text: &str,
+    format: FormatChoice,
+) -> Result<(TranscriptFormat, Option<i64>), TranscriptError> {
+    check_size(text)?;
+    match format.resolve(text) {
+        TranscriptFormat::Plain => Ok((TranscriptFormat::Plain, None)),
+        format => {
+            let transcript = parse_transcript(text, FormatChoice::Fixed(format))?;
+            Ok((format, transcript.duration_ms()))
+        }
+    }
+}
+
+fn check_size(text: &str) -> Result<(), TranscriptError> {
+    if text.len() > TRANSCRIPT_BYTES_MAX {
+        let bytes_max = TRANSCRIPT_BYTES_MAX;
+        return Err(TranscriptError::TooLong {
+            bytes: text.len(),
+            bytes_max,
+        });
+    }
+    if text.trim_start_matches('\u{feff}').trim().is_empty() {
+        return Err(TranscriptError::Empty);
+    }
+    Ok(())
 }
 
 impl Transcript {

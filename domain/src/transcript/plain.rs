@@ -6,7 +6,7 @@ use super::timestamps::parse_time;
 use crate::char_offsets::trim_range;
 use crate::error::TranscriptError;
 use crate::markup::collapse_whitespace;
-use crate::segment::{RawSegment, SEGMENTS_MAX, SegmentList};
+use crate::segment::{Part, RawSegment, SEGMENTS_MAX, SegmentList};
 
 pub(super) fn parse_plain<'a>(
     text: &'a str,
@@ -30,6 +30,7 @@ pub(super) fn parse_plain<'a>(
             start_ms,
             end_ms: None,
             content,
+            part: Part::Body,
         };
         segments.push(raw).ok_or(TranscriptError::TooManySegments {
             segments_max: SEGMENTS_MAX,

@@ -9,7 +9,7 @@ use super::lines::lines;
 use crate::char_offsets::trim_range;
 use crate::error::{TranscriptError, TranscriptProblem};
 use crate::markup::{clean_markup, tag_length};
-use crate::segment::{RawSegment, SegmentList};
+use crate::segment::{Part, RawSegment, SegmentList};
 
 /// A longer voice name is cut.
 const SPEAKER_CHARS_MAX: usize = 128;
@@ -63,6 +63,7 @@ pub(super) fn push_cue(
             bytes,
             start_ms: Some(cue.times.start_ms),
             end_ms: Some(cue.times.end_ms),
+            part: Part::Body,
         };
         segments.push(raw).ok_or(TranscriptError::TooManySegments {
             segments_max: crate::segment::SEGMENTS_MAX,

@@ -3,16 +3,22 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use proto::model::Priority;
 use tokio::sync::oneshot;
 
 use crate::error::Error;
 use crate::metrics::{Ending, RequestMetrics};
 use crate::models::EmbeddingModel;
-use crate::scheduler::{Call, Counters, Job};
+use crate::scheduler::worker::run_guarded;
+use crate::scheduler::{Call, Job, JobQueue};
 
 /// Most tokens of a group: large enough to fill the cores, small enough that their vectors stay near
 /// them and that a caller who left is noticed soon.
 const GROUP_TOKENS_MAX: usize = 2048;
+
+/// Most tokens of a group of background work for each core: a caller who waits comes in between two groups, and
+/// must not notice the one before.
+const BACKGROUND_TOKENS_PER_CORE: usize = 128;
 
 /// Token sequences to embed, and where the vectors go.
 pub struct EmbeddingJob {
@@ -46,18 +52,20 @@ impl EmbeddingJob {
         )
     }
 
-    /// Embeds everything and answers, unless the caller leaves.
+    /// Embeds everything and answers, unless the caller leaves. Background work lets interactive jobs of `queue` in
+    /// between its groups.
     pub fn run(
         &mut self,
         model: &mut dyn EmbeddingModel,
-        counters: &Counters,
+        queue: &JobQueue<Self>,
         metrics: &RequestMetrics,
     ) {
+        let counters = queue.counters();
         let start = Instant::now();
         let queued = start - self.call.received;
         let queue_ms = queued.as_millis() as u32;
         metrics.started(queued);
-        let result = self.embed(model);
+        let result = self.embed(model, &mut |model| self.give_way(model, queue, metrics));
         let compute_ms = start.elapsed().as_millis() as u32;
         tracing::info!(
             request_id = %self.call.request_id,
@@ -87,10 +95,42 @@ impl EmbeddingJob {
         }));
     }
 
-    fn embed(&self, model: &mut dyn EmbeddingModel) -> Result<Vec<Vec<f32>>, Error> {
+    /// Runs what somebody waits for before the next group of this job.
+    fn give_way(
+        &self,
+        model: &mut dyn EmbeddingModel,
+        queue: &JobQueue<Self>,
+        metrics: &RequestMetrics,
+    ) {
+        if self.call.priority == Priority::Interactive {
+            return;
+        }
+        while let Some((mut job, waiting)) = queue.try_pop(Priority::Interactive, |_| 0) {
+            let _running = waiting.run();
+            run_guarded(queue, &mut job, |job| job.run(model, queue, metrics));
+        }
+    }
+
+    fn group_tokens_max(&self) -> usize {
+        match self.call.priority {
+            Priority::Interactive => GROUP_TOKENS_MAX,
+            Priority::Background => {
+                let cores = std::thread::available_parallelism().map_or(1, usize::from);
+                (cores * BACKGROUND_TOKENS_PER_CORE).min(GROUP_TOKENS_MAX)
+            }
+        }
+    }
+
+    /// All vectors; `give_way` is called before each group.
+    fn embed(
+        &self,
+        model: &mut dyn EmbeddingModel,
+        give_way: &mut dyn FnMut(&mut dyn EmbeddingModel),
+    ) -> Result<Vec<Vec<f32>>, Error> {
         let (distinct, places) = distinct(&self.sequences);
         let mut vectors = Vec::with_capacity(distinct.len());
-        for group in groups(&distinct) {
+        for group in groups(&distinct, self.group_tokens_max()) {
+            give_way(model);
             if self.is_abandoned() {
                 return Err(Error::Cancelled);
             }
@@ -140,10 +180,10 @@ fn distinct(sequences: &[Vec<u32>]) -> (Vec<&[u32]>, Vec<usize>) {
 }
 
 /// Neighbours together, cut so that no group exceeds the bound; a sequence beyond it is alone.
-fn groups<'a, 'b>(sequences: &'b [&'a [u32]]) -> Vec<&'b [&'a [u32]]> {
+fn groups<'a, 'b>(sequences: &'b [&'a [u32]], tokens_max: usize) -> Vec<&'b [&'a [u32]]> {
     let (mut groups, mut start, mut tokens) = (Vec::new(), 0, 0);
     for (index, sequence) in sequences.iter().enumerate() {
-        if index > start && tokens + sequence.len() > GROUP_TOKENS_MAX {
+        if index > start && tokens + sequence.len() > tokens_max {
             groups.push(&sequences[start..index]);
             (start, tokens) = (index, 0);
         }
@@ -160,10 +200,11 @@ mod tests {
     //! Goal: every text is in exactly one group, no group is larger than the bound, and a text that
     //! comes again is computed once.
 
-    use proto::model::Priority;
+    use std::sync::Arc;
 
     use super::*;
-    use crate::scheduler::RequestId;
+    use crate::metrics::Metrics;
+    use crate::scheduler::{Counters, RequestId};
 
     #[test]
     fn groups_are_complete_and_bounded() {
@@ -171,15 +212,16 @@ mod tests {
             .map(|i| vec![i; 1 + i as usize * 37 % 256])
             .collect();
         let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-        let groups = groups(&sequences);
+        let groups = groups(&sequences, GROUP_TOKENS_MAX);
         assert_eq!(groups.concat(), sequences);
         for group in &groups {
             assert!(group.concat().len() <= GROUP_TOKENS_MAX);
         }
         assert!(groups.len() < 40);
-        assert_eq!(super::groups(&[]).len(), 0);
+        assert_eq!(super::groups(&[], GROUP_TOKENS_MAX).len(), 0);
         let long = vec![0; GROUP_TOKENS_MAX + 1];
-        assert_eq!(super::groups(&[&[1], &long, &long, &[1]]).len(), 4);
+        let split = super::groups(&[&[1], &long, &long, &[1]], GROUP_TOKENS_MAX);
+        assert_eq!(split.len(), 4);
     }
 
     /// Its vector of a sequence is the number of sequences before it, and its tokens' sum.
@@ -209,9 +251,39 @@ mod tests {
         let call = Call::new(RequestId::new(None), "m", Priority::Interactive, None);
         let (job, _outcome) = EmbeddingJob::new(call, sequences);
         let mut model = Counting(0.0);
-        let vectors = job.embed(&mut model).unwrap();
+        let vectors = job.embed(&mut model, &mut |_| ()).unwrap();
         assert_eq!(model.0, 3.0);
         let expected = [[0.0, 3.0], [1.0, 3.0], [0.0, 3.0], [2.0, 3.0], [1.0, 3.0]];
         assert_eq!(vectors, expected);
+    }
+
+    /// Goal: a job that somebody waits for runs before the next group of background work, and gets its answer
+    /// although it fails.
+    #[test]
+    fn background_work_gives_way() {
+        let counters = Arc::new(Counters::new(8));
+        let metrics = Metrics::new().embedding("m").requests().clone();
+        let queue = JobQueue::new(counters, metrics.clone());
+        let job = |priority, sequences| {
+            let call = Call::new(RequestId::new(None), "m", priority, None);
+            EmbeddingJob::new(call, sequences)
+        };
+        // One group each.
+        let long = |token| vec![token; GROUP_TOKENS_MAX];
+        let (mut background, mut vectors) = job(Priority::Background, vec![long(1), long(2)]);
+        let (urgent, mut urgent_vectors) = job(Priority::Interactive, vec![vec![7]]);
+        queue.push(urgent).unwrap();
+        let mut model = Counting(0.0);
+        background.run(&mut model, &queue, &metrics);
+        let number = |vectors: Vec<Vec<f32>>, at: usize| vectors[at][0];
+        let urgent_vectors = urgent_vectors.try_recv().unwrap().unwrap().vectors;
+        assert_eq!(number(urgent_vectors, 0), 0.0);
+        assert_eq!(number(vectors.try_recv().unwrap().unwrap().vectors, 1), 2.0);
+        // The other way round nobody gives way.
+        let (waiting, mut waiting_vectors) = job(Priority::Background, vec![vec![7]]);
+        queue.push(waiting).unwrap();
+        let (mut interactive, _vectors) = job(Priority::Interactive, vec![long(1)]);
+        interactive.run(&mut model, &queue, &metrics);
+        assert!(waiting_vectors.try_recv().is_err());
     }
 }

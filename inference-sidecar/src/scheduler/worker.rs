@@ -24,13 +24,7 @@ impl Worker {
             while let Some(mut job) = queue.pop() {
                 let _running = queue.counters().run();
                 queue.metrics().set_running(1);
-                // One bad request must not take the model away from all others. What a panic may
-                // leave half-done belongs to the job, which is dropped.
-                if catch_unwind(AssertUnwindSafe(|| run(&mut job))).is_err() {
-                    let latency = job.call().received.elapsed();
-                    queue.metrics().finished(Ending::Failed, latency);
-                    job.fail(Error::WorkerPanicked);
-                }
+                run_guarded(&queue, &mut job, &mut run);
                 queue.metrics().set_running(0);
             }
         })
@@ -67,5 +61,15 @@ impl Worker {
         if self.thread.join().is_err() {
             tracing::error!("a worker thread panicked outside of a job");
         }
+    }
+}
+
+/// Runs a job so that one bad request does not take the model away from all others. What a panic may leave half-done
+/// belongs to the job, which is dropped.
+pub(super) fn run_guarded<J: Job>(queue: &JobQueue<J>, job: &mut J, run: impl FnOnce(&mut J)) {
+    if catch_unwind(AssertUnwindSafe(|| run(job))).is_err() {
+        let latency = job.call().received.elapsed();
+        queue.metrics().finished(Ending::Failed, latency);
+        job.fail(Error::WorkerPanicked);
     }
 }

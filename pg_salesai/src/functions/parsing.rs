@@ -1,7 +1,6 @@
 //! Parsers of what arrives, as JSON for the SQL that stores it.
 
-use domain::Segment;
-use domain::email::{self, Email, Mailbox};
+use domain::email::{self, Headers, Mailbox};
 use domain::paragraphs;
 use domain::transcript::{self, FormatChoice};
 use pgrx::JsonB;
@@ -11,6 +10,7 @@ use pgrx::prelude::*;
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::segments::segments_json;
 
 #[pg_extern(sql = "")]
 fn parse_transcript(transcript: &str, format: &str) -> Result<JsonB, ErrorReport> {
@@ -20,15 +20,32 @@ fn parse_transcript(transcript: &str, format: &str) -> Result<JsonB, ErrorReport
 #[pg_extern(sql = "")]
 fn parse_email(message: &[u8]) -> Result<JsonB, ErrorReport> {
     let email = email::parse_email(message).map_err(Error::from)?;
-    let mut json = email_json(&email);
+    let mut json = headers_json(&email.headers);
+    json["segments"] = segments_json(&email.segments);
     json["media_type"] = email::media_type(message).into();
     Ok(JsonB(json))
 }
 
+/// Format and duration of a transcript that can be read.
 #[pg_extern(sql = "")]
-fn parse_markdown(content: &str) -> Result<JsonB, ErrorReport> {
-    let segments = paragraphs::split_markdown(content).map_err(Error::from)?;
-    Ok(JsonB(segments_json(&segments)))
+fn inspect_transcript(transcript: &str, format: &str) -> Result<JsonB, ErrorReport> {
+    let choice: FormatChoice = format.parse().map_err(Error::from)?;
+    let (format, duration_ms) =
+        transcript::inspect_transcript(transcript, choice).map_err(Error::from)?;
+    Ok(JsonB(json!({
+        "format": format.name(),
+        "media_type": format.media_type(),
+        "duration_ms": duration_ms,
+    })))
+}
+
+/// Headers of a message.
+#[pg_extern(sql = "")]
+fn email_headers(message: &[u8]) -> Result<JsonB, ErrorReport> {
+    let headers = email::parse_headers(message).map_err(Error::from)?;
+    let mut json = headers_json(&headers);
+    json["media_type"] = email::media_type(message).into();
+    Ok(JsonB(json))
 }
 
 #[pg_extern(sql = "")]
@@ -81,9 +98,9 @@ fn note_json(body: &str) -> Result<Value, Error> {
     Ok(segments_json(&segments))
 }
 
-fn email_json(email: &Email) -> Value {
-    let recipients = email.to.iter().chain(&email.cc);
-    let participants: Vec<Value> = email
+fn headers_json(headers: &Headers) -> Value {
+    let recipients = headers.to.iter().chain(&headers.cc);
+    let participants: Vec<Value> = headers
         .from
         .iter()
         .map(|mailbox| (mailbox, "from"))
@@ -91,32 +108,15 @@ fn email_json(email: &Email) -> Value {
         .map(|(mailbox, role)| mailbox_json(mailbox, role))
         .collect();
     json!({
-        "message_id": email.message_id,
-        "thread_key": email.references.first().or(email.in_reply_to.as_ref()).or(email.message_id.as_ref()),
-        "subject": email.subject,
-        "sent_at_ms": email.sent_at_ms,
+        "message_id": headers.message_id,
+        "thread_key": headers.references.first().or(headers.in_reply_to.as_ref()).or(headers.message_id.as_ref()),
+        "subject": headers.subject,
+        "sent_at_ms": headers.sent_at_ms,
         "participants": participants,
-        "segments": segments_json(&email.segments),
+        "mail_kind": headers.kind.name(),
     })
 }
 
 fn mailbox_json(mailbox: &Mailbox, role: &str) -> Value {
     json!({ "name": mailbox.name, "email": mailbox.address, "role": role })
-}
-
-fn segments_json(segments: &[Segment]) -> Value {
-    segments
-        .iter()
-        .map(|segment| {
-            json!({
-                "speaker": segment.speaker,
-                "turn": segment.turn,
-                "start_char": segment.start_char,
-                "end_char": segment.end_char,
-                "start_ms": segment.start_ms,
-                "end_ms": segment.end_ms,
-                "content": segment.content,
-            })
-        })
-        .collect()
 }

@@ -160,17 +160,17 @@ impl<T: Transactions, D: Fn() -> Deadline> Run<'_, T, D> {
     }
 
     fn load(&self, job: &Job) -> Result<Material, Outcome> {
-        self.read_document(job)?;
+        self.read(job)?;
         load(self.transactions, || job_queue::material(job))
     }
 
-    /// Reads the document of a job that has one, and stores its segments: a step of its own, which a job that fails
+    /// Reads an original whose segments are not there yet, and stores them: a step of its own, which a job that fails
     /// later need not take again.
-    fn read_document(&self, job: &Job) -> Result<(), Outcome> {
-        let Some(document) = load(self.transactions, || job_queue::unread_document(job))? else {
+    fn read(&self, job: &Job) -> Result<(), Outcome> {
+        let Some(payload) = load(self.transactions, || job_queue::unread_payload(job))? else {
             return Ok(());
         };
-        let text = match reading::read(document, (self.deadline)()) {
+        let text = match reading::read(payload, (self.deadline)()) {
             Ok(Reading::Text(text)) => text,
             Ok(Reading::Problem(detail)) => {
                 return Err(Outcome::failed(Class::RecordPermanent, "read", detail));
@@ -188,7 +188,7 @@ impl<T: Transactions, D: Fn() -> Deadline> Run<'_, T, D> {
         // A lost lease shows again when the job is finished.
         let stored = self
             .transactions
-            .run(|| job_queue::store_document(job, &text));
+            .run(|| job_queue::store_reading(job, &text));
         match stored {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(Outcome::failed(

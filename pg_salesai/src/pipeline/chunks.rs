@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use domain::Part;
 use domain::chunking::{
     ChunkBudget, ChunkFields, PreviousChunk, Unit, chunk_text, kept_ranges, pack, render,
     section_titles,
 };
+use domain::cleaning::clean;
 use proto::limits;
 use proto::model::{ChunkingRequest, ModelChoice, TextBatch};
 use proto::wire::{ChunkRequest, Model, ModelKind};
@@ -238,32 +240,53 @@ impl Piece {
     }
 }
 
-/// The segments of a material; those of a document know their section, which counts as a turn.
+/// What of a material is indexed, cleaned. A turn goes on across an acknowledgement of somebody else, and the section
+/// of a document counts as a turn.
 fn pieces(material: &Material) -> Vec<Piece> {
     let segments = &material.segments;
-    let is_document = segments.first().is_some_and(|s| s.kind == "document");
-    let sections = match is_document {
-        true => section_titles(segments.iter().map(|segment| segment.content.as_str())),
-        false => vec![String::new(); segments.len()],
+    let sections = match segments.first() {
+        Some(first) if first.kind == "document" => {
+            section_titles(segments.iter().map(|segment| segment.content.as_str()))
+        }
+        _ => vec![String::new(); segments.len()],
     };
-    let mut turn = 0;
+    // A mail that only quotes is about what it quotes.
+    let has_body = segments.iter().any(is_body);
     let mut pieces: Vec<Piece> = Vec::with_capacity(segments.len());
     for (index, (segment, section)) in segments.iter().zip(sections).enumerate() {
-        let is_new_section = pieces.last().is_some_and(|last| last.section != section);
-        turn = match is_document {
-            true => turn + u32::from(is_new_section),
-            false => segment.turn,
-        };
+        let last = pieces.last();
+        if has_body && !is_body(segment) || is_interjection(segment, last) {
+            continue;
+        }
+        let content = clean(&segment.content, segment.language.as_deref());
+        if content.is_empty() {
+            continue;
+        }
+        let goes_on = |last: &Piece| last.speaker == segment.speaker && last.section == section;
+        let turn = last.map_or(0, |last| last.turn + u32::from(!goes_on(last)));
         pieces.push(Piece {
             segment: index,
             turn,
             speaker: segment.speaker.clone(),
             section,
-            content: segment.content.clone(),
+            content: content.into_owned(),
             token_count: 0,
         });
     }
     pieces
+}
+
+fn is_body(segment: &JobSegment) -> bool {
+    // Empty in a schema of before 0.3.0.
+    segment.part.is_empty() || segment.part == Part::Body.name()
+}
+
+/// "Mm-hm." of somebody who listens; "Yes." is an answer after a question.
+fn is_interjection(segment: &JobSegment, last: Option<&Piece>) -> bool {
+    segment.is_backchannel
+        && last.is_some_and(|last| {
+            last.speaker != segment.speaker && !last.content.trim_end().ends_with('?')
+        })
 }
 
 fn pack_pieces(material: &Material, pieces: &[Piece], room: u32) -> Vec<Chunk> {

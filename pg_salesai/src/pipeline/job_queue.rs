@@ -2,13 +2,12 @@
 
 use pgrx::datum::DatumWithOid;
 use pgrx::{JsonB, Spi, Uuid};
-use proto::wire::ReadDocumentResponse;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::chunks::Material;
 use super::indexing::{Index, SetVectors, TargetSet};
-use super::reading::JobDocument;
+use super::reading::{Payload, PayloadText};
 use crate::error::Error;
 
 /// A leased job.
@@ -62,13 +61,17 @@ impl Lanes {
 pub struct JobSegment {
     pub heading: String,
     pub position: i32,
-    pub turn: u32,
     pub speaker: Option<String>,
     pub start_char: i32,
     pub end_char: i32,
     pub content: String,
     pub kind: String,
     pub occurred_on: String,
+    pub language: Option<String>,
+    /// `domain::Part` by name.
+    pub part: String,
+    /// An acknowledgement, no statement.
+    pub is_backchannel: bool,
 }
 
 /// A chunk of the version that is indexed.
@@ -115,39 +118,40 @@ pub fn claim(jobs_max: i32, lease_ms: i32, lanes: Lanes) -> Result<Vec<Job>, Err
     })
 }
 
-/// The document that is not read yet; None for all other jobs.
-pub fn unread_document(job: &Job) -> Result<Option<JobDocument>, Error> {
+/// The original that is not read yet; None for jobs whose segments are there.
+pub fn unread_payload(job: &Job) -> Result<Option<Payload>, Error> {
+    // Before 0.3.0 segments were made at ingestion.
     if !is_schema_current()? {
         return Ok(None);
     }
     Spi::connect(|client| {
         let rows = client.select(
-            "select * from salesai.unread_document($1, $2)",
+            "select * from salesai.unread_payload($1, $2)",
             None,
             &[job.interaction_id.into(), job.version.into()],
         )?;
-        let mut documents = Vec::new();
+        let mut payloads = Vec::new();
         for row in rows {
-            documents.push(JobDocument {
-                file_name: row.get(1)?.unwrap_or_default(),
-                media_type: row.get(2)?.unwrap_or_default(),
-                content: row.get(3)?.unwrap_or_default(),
+            payloads.push(Payload {
+                kind: row.get(1)?.unwrap_or_default(),
+                file_name: row.get(2)?.unwrap_or_default(),
+                media_type: row.get(3)?.unwrap_or_default(),
+                content: row.get(4)?.unwrap_or_default(),
             });
         }
-        Ok(documents.pop())
+        Ok(payloads.pop())
     })
 }
 
 /// False when the lease was lost; then nothing was written.
-pub fn store_document(job: &Job, text: &ReadDocumentResponse) -> Result<bool, Error> {
+pub fn store_reading(job: &Job, text: &PayloadText) -> Result<bool, Error> {
     let stored = Spi::get_one_with_args::<bool>(
-        "select salesai.store_document($1, $2, $3, $4, $5)",
+        "select salesai.store_reading($1, $2, $3, $4)",
         &[
             job.id.into(),
             job.lease_token.into(),
-            text.media_type.as_str().into(),
-            text.title.as_str().into(),
-            text.markdown.as_str().into(),
+            JsonB(text.to_json()).into(),
+            text.markdown.as_deref().into(),
         ],
     )?;
     Ok(stored.unwrap_or(false))
@@ -188,17 +192,27 @@ pub fn material(job: &Job) -> Result<Material, Error> {
         )?;
         let mut segments = Vec::new();
         for row in rows {
-            segments.push(JobSegment {
+            let mut segment = JobSegment {
                 heading: row.get(1)?.unwrap_or_default(),
                 position: row.get(2)?.unwrap_or_default(),
-                turn: row.get::<i32>(3)?.unwrap_or_default().unsigned_abs(),
                 speaker: row.get(4)?,
                 start_char: row.get(5)?.unwrap_or_default(),
                 end_char: row.get(6)?.unwrap_or_default(),
                 content: row.get(7)?.unwrap_or_default(),
-                kind: if is_current { row.get(8)? } else { None }.unwrap_or_default(),
-                occurred_on: if is_current { row.get(9)? } else { None }.unwrap_or_default(),
-            });
+                kind: String::new(),
+                occurred_on: String::new(),
+                language: None,
+                part: String::new(),
+                is_backchannel: false,
+            };
+            if is_current {
+                segment.kind = row.get(8)?.unwrap_or_default();
+                segment.occurred_on = row.get(9)?.unwrap_or_default();
+                segment.language = row.get(10)?;
+                segment.part = row.get(11)?.unwrap_or_default();
+                segment.is_backchannel = row.get(12)?.unwrap_or_default();
+            }
+            segments.push(segment);
         }
         let mut previous = Vec::new();
         if is_current {

@@ -1,34 +1,106 @@
-//! The text of a document, by the sidecar.
+//! What arrived, read as segments: documents by the sidecar, which does it in a process of its own, all else here.
 
+use domain::email::parse_email;
+use domain::language::language;
+use domain::paragraphs::{split_markdown, split_paragraphs};
+use domain::transcript::{FormatChoice, TranscriptFormat, parse_transcript};
+use domain::{Part, Segment};
 use proto::client::ClientError;
 use proto::model::DocumentHeader;
-use proto::wire::{DocumentProblem, ReadDocumentResponse};
+use proto::wire::DocumentProblem;
+use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::segments::segments_json;
 use crate::sidecar::{self, Deadline};
 
-/// A document as the queue hands it out.
-pub struct JobDocument {
+/// An original as the queue hands it out.
+pub struct Payload {
+    /// Of the interaction.
+    pub kind: String,
+    /// Documents have one.
     pub file_name: String,
     pub media_type: String,
     pub content: Vec<u8>,
 }
 
-/// Its text, or why it has none.
+/// What it says, or why it says nothing.
 pub enum Reading {
-    Text(ReadDocumentResponse),
-    /// In words, none of the document's.
+    Text(PayloadText),
+    /// In words, none of the customer's.
     Problem(String),
 }
 
-pub fn read(document: JobDocument, deadline: Deadline) -> Result<Reading, Error> {
+#[derive(Default)]
+pub struct PayloadText {
+    segments: Vec<Segment>,
+    duration_ms: Option<i64>,
+    /// Documents: their title, their real media type, and the text that segments count characters of.
+    title: String,
+    media_type: Option<String>,
+    pub markdown: Option<String>,
+}
+
+impl PayloadText {
+    /// As `salesai.store_reading` reads it.
+    pub fn to_json(&self) -> Value {
+        let said = self
+            .segments
+            .iter()
+            .filter(|segment| segment.part == Part::Body);
+        json!({
+            "title": self.title,
+            "media_type": self.media_type,
+            "duration_ms": self.duration_ms,
+            "language": language(said.map(|segment| segment.content.as_str())),
+            "segments": segments_json(&self.segments),
+        })
+    }
+}
+
+pub fn read(payload: Payload, deadline: Deadline) -> Result<Reading, Error> {
+    let text = match payload.kind.as_str() {
+        "document" => return read_document(payload, deadline),
+        "email" => parse_email(&payload.content)
+            .map(|email| PayloadText {
+                segments: email.segments,
+                ..PayloadText::default()
+            })
+            .map_err(|error| error.to_string()),
+        "note" => split_paragraphs(&String::from_utf8_lossy(&payload.content))
+            .map(|segments| PayloadText {
+                segments,
+                ..PayloadText::default()
+            })
+            .map_err(|error| error.to_string()),
+        _ => read_transcript(&payload),
+    };
+    Ok(match text {
+        Ok(text) => Reading::Text(text),
+        Err(problem) => Reading::Problem(problem),
+    })
+}
+
+fn read_transcript(payload: &Payload) -> Result<PayloadText, String> {
+    let format = FormatChoice::Fixed(TranscriptFormat::of_media_type(&payload.media_type));
+    // It arrived as SQL text.
+    let text = String::from_utf8_lossy(&payload.content);
+    let transcript = parse_transcript(&text, format).map_err(|error| error.to_string())?;
+    Ok(PayloadText {
+        duration_ms: transcript.duration_ms(),
+        segments: transcript.segments,
+        ..PayloadText::default()
+    })
+}
+
+fn read_document(payload: Payload, deadline: Deadline) -> Result<Reading, Error> {
     let header = DocumentHeader {
-        file_name: document.file_name,
-        media_type: document.media_type,
+        file_name: payload.file_name,
+        media_type: payload.media_type,
     };
     let response = sidecar::call(deadline, async |client| {
         client
-            .read_document(header, document.content, deadline.remaining())
+            .read_document(header, payload.content, deadline.remaining())
             .await
     })?;
     match response.problem() {
@@ -36,7 +108,16 @@ pub fn read(document: JobDocument, deadline: Deadline) -> Result<Reading, Error>
             let detail = "It sent neither a text nor a problem.".to_owned();
             Err(ClientError::Failed { detail }.into())
         }
-        DocumentProblem::Unspecified => Ok(Reading::Text(response)),
+        DocumentProblem::Unspecified => Ok(match split_markdown(&response.markdown) {
+            Ok(segments) => Reading::Text(PayloadText {
+                segments,
+                title: response.title,
+                media_type: Some(response.media_type),
+                markdown: Some(response.markdown),
+                duration_ms: None,
+            }),
+            Err(error) => Reading::Problem(error.to_string()),
+        }),
         _ => Ok(Reading::Problem(response.problem_detail)),
     }
 }

@@ -15,6 +15,8 @@ use crate::{corpus, setting};
 /// Texts of one request, and requests at a time: more of either is not faster.
 const TEXTS: usize = 64;
 const CONNECTIONS: usize = 2;
+/// What a chunk of these calls holds that no other does.
+const CHARS_PER_CHUNK: usize = 540;
 /// Texts of one measurement of the sidecar alone.
 const SAMPLE: usize = 3_000;
 
@@ -63,7 +65,8 @@ fn alone(world: &World, session: &mut Session, calls: &[String], chunks_wanted: 
     let (mut ratios, mut rates, mut peers) = (Vec::new(), Vec::new(), Vec::new());
     let mut before = sidecar_rate(world, &texts);
     for _ in 0..setting("SALESAI_BENCH_ROUNDS", 3) {
-        session.run("delete from salesai.interaction; vacuum analyze");
+        session.run("delete from salesai.interaction");
+        session.run("vacuum analyze");
         let rate = backfill(session, calls, chunks_wanted);
         let after = sidecar_rate(world, &texts);
         let peer = (before + after) / 2.0;
@@ -95,9 +98,9 @@ fn alone(world: &World, session: &mut Session, calls: &[String], chunks_wanted: 
 fn backfill(session: &mut Session, calls: &[String], chunks_wanted: i64) -> f64 {
     let before: i64 = session.one("select count(*) from salesai.chunk", &[]);
     let start = Instant::now();
-    let (mut round, mut sent) = (0, 0);
-    // As many as are wanted, by what the first ones gave.
-    while sent < chunks_wanted {
+    let chars: usize = calls.iter().map(String::len).sum();
+    let mut round = 0;
+    while ((round * chars / CHARS_PER_CHUNK) as i64) < chunks_wanted {
         let lines: String = calls
             .iter()
             .enumerate()
@@ -111,13 +114,11 @@ fn backfill(session: &mut Session, calls: &[String], chunks_wanted: i64) -> f64 
             &lines,
         );
         round += 1;
-        let tokens: i64 = session.one("select sum(length(content)) / 4 from salesai.segment", &[]);
-        sent = tokens * 10 / 8 / 180;
     }
     println!(
         "{} calls of {} MB in {:.1} s by COPY",
         round * calls.len(),
-        calls.iter().map(String::len).sum::<usize>() * round / 1_000_000,
+        round * chars / 1_000_000,
         start.elapsed().as_secs_f64()
     );
     wait_until_done(session);

@@ -1,0 +1,218 @@
+//! What people say without meaning it, taken out of what is embedded: marks of the transcriber, filler words,
+//! stutters. What was said stays as it is in the segments.
+
+use std::borrow::Cow;
+
+/// Marks that transcribers put in brackets.
+const MARKS: [&str; 24] = [
+    "inaudible",
+    "unintelligible",
+    "crosstalk",
+    "cross-talk",
+    "laughter",
+    "laughs",
+    "laughing",
+    "chuckles",
+    "applause",
+    "music",
+    "noise",
+    "background noise",
+    "silence",
+    "pause",
+    "coughs",
+    "sighs",
+    "vocalsound",
+    "disfmarker",
+    "nonvocalsound",
+    "gap",
+    "pronounciation",
+    "foreign",
+    "no audio",
+    "blank_audio",
+];
+
+/// Sounds of English, and of no other language's words: it is asked for by name.
+const FILLERS: [&str; 13] = [
+    "um", "umm", "uh", "uhm", "uhh", "erm", "er", "hmm", "hm", "mm", "mhm", "mm-hmm", "uh-huh",
+];
+
+/// Words that nobody says twice on purpose; "that that" and "very very" are said so.
+const STUTTERED: [&str; 38] = [
+    "i", "the", "a", "an", "we", "you", "it", "he", "she", "they", "and", "but", "or", "so", "to",
+    "of", "in", "on", "at", "for", "with", "is", "are", "was", "were", "my", "our", "your",
+    "their", "if", "this", "there", "it's", "i'm", "we're", "what", "when", "can",
+];
+
+/// `text` without marks, fillers and stutters; `language` is ISO 639-1, and fillers and stutters are known in English
+/// only. White space becomes single blanks where something was taken out.
+pub fn clean<'a>(text: &'a str, language: Option<&str>) -> Cow<'a, str> {
+    let unmarked = without_marks(text);
+    if language != Some("en") {
+        return unmarked;
+    }
+    let words: Vec<&str> = unmarked.split_whitespace().collect();
+    let mut kept: Vec<Cow<str>> = Vec::with_capacity(words.len());
+    for (index, word) in words.iter().enumerate() {
+        let bare = bare(word);
+        if FILLERS.contains(&bare.as_str()) {
+            end_with(&mut kept, word);
+        } else if is_stutter(&bare, word, words.get(index + 1).copied()) {
+            continue;
+        } else {
+            kept.push(Cow::Borrowed(word));
+        }
+    }
+    if kept.len() == words.len() && kept.iter().zip(&words).all(|(kept, word)| kept == word) {
+        return unmarked;
+    }
+    Cow::Owned(kept.join(" "))
+}
+
+/// Lower case, without punctuation around it.
+fn bare(word: &str) -> String {
+    let is_edge = |character: char| !character.is_alphanumeric() && character != '\'';
+    word.trim_matches(is_edge).to_lowercase()
+}
+
+/// A sentence that ends with a filler still ends; a comma goes with it.
+fn end_with(kept: &mut [Cow<str>], filler: &str) {
+    let Some(end) = filler
+        .chars()
+        .last()
+        .filter(|end| ['.', '?', '!'].contains(end))
+    else {
+        return;
+    };
+    if let Some(last) = kept.last_mut() {
+        let text = last.trim_end_matches([',', '-', ';']);
+        if !text.ends_with(['.', '?', '!']) {
+            *last = Cow::Owned(format!("{text}{end}"));
+        }
+    }
+}
+
+/// Whether `word` is said again at once: whole, or as the start of the next word.
+fn is_stutter(bare: &str, word: &str, next: Option<&str>) -> bool {
+    let Some(next) = next.map(self::bare) else {
+        return false;
+    };
+    if bare.is_empty() {
+        return false;
+    }
+    let is_cut_off = word.ends_with('-') && bare.chars().count() <= 4 && next.starts_with(bare);
+    is_cut_off || (*bare == next && STUTTERED.contains(&bare) && !word.ends_with(['.', '?', '!']))
+}
+
+fn without_marks(text: &str) -> Cow<'_, str> {
+    let mut cleaned = String::new();
+    let mut rest = text;
+    while let Some(open) = rest.find(['[', '(', '{', '<']) {
+        let close = match rest.as_bytes()[open] {
+            b'[' => ']',
+            b'(' => ')',
+            b'{' => '}',
+            _ => '>',
+        };
+        let inside = rest[open + 1..]
+            .find(close)
+            .map(|length| &rest[open + 1..open + 1 + length]);
+        match inside {
+            Some(inside) if MARKS.contains(&inside.trim().to_lowercase().as_str()) => {
+                cleaned.push_str(rest[..open].trim_end());
+                let after = &rest[open + inside.len() + 2..];
+                // "the [inaudible] price": one blank is left.
+                rest = after.trim_start();
+                if !cleaned.is_empty()
+                    && !rest.is_empty()
+                    && !rest.starts_with(['.', ',', '?', '!', ';', ':'])
+                {
+                    cleaned.push(' ');
+                }
+            }
+            _ => {
+                cleaned.push_str(&rest[..=open]);
+                rest = &rest[open + 1..];
+            }
+        }
+    }
+    cleaned.push_str(rest);
+    match cleaned == text {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(cleaned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    fn check(text: &str, expected: &str) {
+        assert_eq!(clean(text, Some("en")), expected);
+        // What is clean stays so.
+        assert_eq!(clean(expected, Some("en")), expected);
+    }
+
+    /// Goal: marks, fillers and stutters go; words, placeholders, repetitions on purpose and other languages stay.
+    #[test]
+    fn what_goes_and_what_stays() {
+        check("Um, so the, uh, price is 15%.", "so the, price is 15%.");
+        check(
+            "I I I think we we should w- wait.",
+            "I think we should wait.",
+        );
+        check("It is late, um.", "It is late.");
+        check("Is it late, uh?", "Is it late?");
+        check(
+            "the [inaudible] price (laughter) is {vocalsound}.",
+            "the price is.",
+        );
+        check("{disfmarker}", "");
+        check(
+            "Call [phone] (the new one) <now>",
+            "Call [phone] (the new one) <now>",
+        );
+        check(
+            "I said that that is very, very good. No no no.",
+            "I said that that is very, very good. No no no.",
+        );
+        check("Yes it is. It is.", "Yes it is. It is.");
+        check("An e-mail, a so-so plan", "An e-mail, a so-so plan");
+        check("[", "[");
+        assert_eq!(
+            clean("Er kommt um zehn [Lachen].", Some("de")),
+            "Er kommt um zehn [Lachen]."
+        );
+        assert_eq!(clean("Um dia [music]", None), "Um dia");
+        assert_eq!(clean("", Some("en")), "");
+    }
+
+    /// Goal: any text can be cleaned, and never grows.
+    #[test]
+    fn any_text() {
+        let pieces = [
+            "[",
+            "]",
+            "inaudible",
+            "um",
+            "ä-",
+            "ä",
+            " ",
+            "\u{1f600}",
+            "(",
+            "-",
+            ".",
+            "I",
+            "\n",
+        ];
+        let mut state = 7_usize;
+        for _ in 0..5_000 {
+            let text: String = (0..state % 12)
+                .map(|at| pieces[(state / 13_usize.pow(at as u32 % 8)) % pieces.len()])
+                .collect();
+            assert!(clean(&text, Some("en")).len() <= text.len() + 1, "{text:?}");
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+        }
+    }
+}

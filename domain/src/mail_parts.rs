@@ -1,0 +1,296 @@
+//! What in a mail is new, what it quotes, and where its signature begins.
+//!
+//! Rules of the formats first: `>` (RFC 3676, section 4.5), the separator `-- ` (section 4.3). Then what mail programs
+//! write above a quotation, in the languages that they write it in.
+
+use std::ops::Range;
+
+use crate::segment::Part;
+
+/// A signature is at most so many lines of so many characters.
+const SIGNATURE_LINES_MAX: usize = 12;
+const SIGNATURE_CHARS_MAX: usize = 72;
+
+/// Ends of the line above a quotation: "On Monday, Ana wrote:".
+const ATTRIBUTION_ENDS: [&str; 12] = [
+    "wrote:",
+    "wrote :",
+    "writes:",
+    "schrieb:",
+    "a écrit :",
+    "a écrit:",
+    "escribió:",
+    "escreveu:",
+    "ha scritto:",
+    "schreef:",
+    "skrev:",
+    "написал:",
+];
+/// Verbs of lines that end with the name: "Am Montag schrieb Ana:".
+const ATTRIBUTION_VERBS: [&str; 4] = [" schrieb ", " schreef ", " skrev ", " wrote "];
+
+/// How such a line may begin when its first line has neither date nor address.
+const ATTRIBUTION_STARTS: [&str; 9] = [
+    "on ", "am ", "le ", "el ", "il ", "op ", "den ", "em ", "at ",
+];
+
+/// Lines above a whole quoted message.
+const ORIGINAL_MESSAGES: [&str; 8] = [
+    "original message",
+    "ursprüngliche nachricht",
+    "originalnachricht",
+    "message d'origine",
+    "mensaje original",
+    "messaggio originale",
+    "oorspronkelijk bericht",
+    "mensagem original",
+];
+
+/// First and later header lines of a quoted message, as mail programs of several languages name them.
+const FROM_LABELS: [&str; 6] = ["from:", "von:", "de :", "de:", "da:", "van:"];
+const DATE_LABELS: [&str; 11] = [
+    "sent:",
+    "date:",
+    "gesendet:",
+    "datum:",
+    "envoyé :",
+    "envoyé:",
+    "enviado:",
+    "inviato:",
+    "data:",
+    "verzonden:",
+    "fecha:",
+];
+const TO_LABELS: [&str; 9] = [
+    "to:", "an:", "à :", "à:", "para:", "a:", "aan:", "subject:", "betreff:",
+];
+
+const CLOSINGS: [&str; 22] = [
+    "regards",
+    "best regards",
+    "kind regards",
+    "warm regards",
+    "many thanks",
+    "thanks",
+    "thank you",
+    "thanks again",
+    "best",
+    "best wishes",
+    "sincerely",
+    "yours sincerely",
+    "cheers",
+    "mit freundlichen grüßen",
+    "viele grüße",
+    "beste grüße",
+    "cordialement",
+    "bien à vous",
+    "saludos",
+    "un saludo",
+    "cordiali saluti",
+    "met vriendelijke groet",
+];
+
+const DEVICES: [&str; 8] = [
+    "sent from my ",
+    "sent from outlook",
+    "sent from mail for",
+    "get outlook for",
+    "von meinem iphone gesendet",
+    "envoyé de mon ",
+    "enviado desde mi ",
+    "inviato da ",
+];
+
+/// Byte ranges of `body`, without gaps, and what each is. `sender` is the name that may stand in the signature;
+/// a forwarded message is what the mail is about, and so no quotation.
+pub(crate) fn mail_parts(
+    body: &str,
+    sender: Option<&str>,
+    is_forward: bool,
+) -> Vec<(Range<usize>, Part)> {
+    let lines = lines(body);
+    let mut parts: Vec<Part> = vec![Part::Body; lines.len()];
+    mark_quotations(&lines, is_forward, &mut parts);
+    mark_signature(&lines, sender, &mut parts);
+    // Blank lines go with what is above them.
+    for at in 1..lines.len() {
+        if lines[at].text.is_empty() {
+            parts[at] = parts[at - 1];
+        }
+    }
+    let mut ranges: Vec<(Range<usize>, Part)> = Vec::new();
+    for (line, part) in lines.iter().zip(parts) {
+        match ranges.last_mut() {
+            Some((range, last)) if *last == part => range.end = line.end,
+            _ => ranges.push((line.start..line.end, part)),
+        }
+    }
+    ranges
+}
+
+struct Line<'a> {
+    start: usize,
+    end: usize,
+    text: &'a str,
+}
+
+fn lines(body: &str) -> Vec<Line<'_>> {
+    let mut at = 0;
+    body.split_inclusive('\n')
+        .map(|line| {
+            let start = at;
+            at += line.len();
+            Line {
+                start,
+                end: at,
+                text: line.trim(),
+            }
+        })
+        .collect()
+}
+
+fn mark_quotations(lines: &[Line], is_forward: bool, parts: &mut [Part]) {
+    let mut at = 0;
+    while at < lines.len() {
+        if lines[at].text.starts_with('>') {
+            parts[at] = Part::Quoted;
+        } else if let Some(length) = attribution(&lines[at..]) {
+            let after = at + length;
+            parts[at..after].fill(Part::Quoted);
+            let next = lines[after..].iter().find(|line| !line.text.is_empty());
+            if next.is_some_and(|next| !next.text.starts_with('>')) {
+                // The program that wrote it marks no lines: all that follows is quoted.
+                parts[after..].fill(Part::Quoted);
+                return;
+            }
+            at = after;
+            continue;
+        } else if !is_forward && begins_message(&lines[at..]) {
+            parts[at..].fill(Part::Quoted);
+            return;
+        }
+        at += 1;
+    }
+}
+
+/// Lines of "On ..., ... wrote:" at the start of these; mail programs break it once or twice.
+fn attribution(lines: &[Line]) -> Option<usize> {
+    let first = lines.first()?.text;
+    let has_place =
+        |text: &str| text.contains('@') || text.chars().filter(char::is_ascii_digit).count() >= 3;
+    let lower = first.to_lowercase();
+    let begins = ATTRIBUTION_STARTS
+        .iter()
+        .any(|start| lower.starts_with(start));
+    if !begins && !has_place(first) {
+        return None;
+    }
+    let mut joined = String::new();
+    for (index, line) in lines.iter().take(3).enumerate() {
+        if line.text.is_empty() || line.text.starts_with('>') {
+            break;
+        }
+        joined.push_str(line.text);
+        joined.push(' ');
+        let text = joined.trim_end().to_lowercase();
+        let is_end = ATTRIBUTION_ENDS.iter().any(|end| text.ends_with(end))
+            || text.ends_with(':') && ATTRIBUTION_VERBS.iter().any(|verb| text.contains(verb));
+        // A date or an address: "She wrote:" is prose.
+        if is_end && has_place(&text) && text.chars().count() < 250 {
+            return Some(index + 1);
+        }
+    }
+    None
+}
+
+/// Whether a quoted message begins here: its separator, or its headers.
+fn begins_message(lines: &[Line]) -> bool {
+    let Some(first) = lines.first() else {
+        return false;
+    };
+    let text = first.text.to_lowercase();
+    let bare = text.trim_matches(['-', '_', ' ', '*']);
+    if text.starts_with("--") && ORIGINAL_MESSAGES.contains(&bare) {
+        return true;
+    }
+    let label = |line: &Line, labels: &[&str]| {
+        let text = line.text.to_lowercase();
+        let text = text.trim_start_matches(['*', ' ']);
+        labels
+            .iter()
+            .any(|label| text.replace('*', "").starts_with(label))
+    };
+    label(first, &FROM_LABELS)
+        && lines[1..]
+            .iter()
+            .take(6)
+            .any(|line| label(line, &DATE_LABELS))
+        && lines[1..]
+            .iter()
+            .take(6)
+            .any(|line| label(line, &TO_LABELS))
+}
+
+fn mark_signature(lines: &[Line], sender: Option<&str>, parts: &mut [Part]) {
+    let new: Vec<usize> = (0..lines.len())
+        .filter(|&at| parts[at] == Part::Body)
+        .collect();
+    let Some(start) = signature_start(lines, &new, sender) else {
+        return;
+    };
+    // Up to the quotation below it, if there is one.
+    for &at in &new[start..] {
+        parts[at] = Part::Signature;
+    }
+}
+
+/// Position in `new` of the signature's first line.
+fn signature_start(lines: &[Line], new: &[usize], sender: Option<&str>) -> Option<usize> {
+    let text = |position: usize| lines[new[position]].text;
+    if let Some(separator) = (0..new.len()).find(|&position| text(position) == "--") {
+        return Some(separator);
+    }
+    let last = (0..new.len())
+        .rev()
+        .find(|&position| !text(position).is_empty())?;
+    let first_candidate = (0..=last)
+        .rev()
+        .take_while(|&position| text(position).chars().count() <= SIGNATURE_CHARS_MAX)
+        .take(SIGNATURE_LINES_MAX)
+        .last()?;
+    // Something has to be left that it signs.
+    (first_candidate.max(1)..=last).find(|&position| {
+        let line = text(position).to_lowercase();
+        let is_closing = CLOSINGS.contains(&line.trim_end_matches([',', '!', '.', ' ']));
+        let is_device = DEVICES.iter().any(|device| line.starts_with(device));
+        is_closing || is_device || is_name(&line, sender)
+    })
+}
+
+/// The sender's name, or the first of it.
+fn is_name(line: &str, sender: Option<&str>) -> bool {
+    let Some(sender) = sender.filter(|sender| !sender.contains('@')) else {
+        return false;
+    };
+    let sender = sender.to_lowercase();
+    let words: Vec<&str> = sender
+        .split([' ', ','])
+        .filter(|word| word.chars().count() > 1)
+        .collect();
+    let line: Vec<&str> = line
+        .split([' ', ',', '.'])
+        .filter(|word| !word.is_empty())
+        .collect();
+    // "Lund, Ana" signs as "Ana Lund".
+    !words.is_empty()
+        && !line.is_empty()
+        && line.len() <= 4
+        && line
+            .iter()
+            .all(|word| words.contains(word) || word.chars().count() == 1)
+        && line.iter().any(|word| words.contains(word))
+}
+
+#[cfg(test)]
+#[path = "mail_parts_tests.rs"]
+mod tests;

@@ -1,0 +1,109 @@
+#![allow(clippy::unwrap_used)]
+
+use super::mail_parts;
+use crate::segment::Part;
+
+fn part(body: &str, sender: Option<&str>, is_forward: bool, wanted: Part) -> String {
+    let ranges = mail_parts(body, sender, is_forward);
+    let mut at = 0;
+    for (range, _) in &ranges {
+        assert_eq!(range.start, at, "a gap in {body:?}");
+        at = range.end;
+    }
+    assert_eq!(at, body.len());
+    let texts = ranges.into_iter().filter(|(_, part)| *part == wanted);
+    texts
+        .map(|(range, _)| body[range].trim().to_owned())
+        .collect::<Vec<_>>()
+        .join("|")
+}
+
+fn check(body: &str, new: &str, quoted: &str, signature: &str) {
+    let sender = Some("Lund, Ana");
+    assert_eq!(part(body, sender, false, Part::Body), new, "{body}");
+    assert_eq!(part(body, sender, false, Part::Quoted), quoted, "{body}");
+    assert_eq!(
+        part(body, sender, false, Part::Signature),
+        signature,
+        "{body}"
+    );
+}
+
+/// Goal: each way to quote and to sign, and prose that only looks like one.
+#[test]
+fn quotations_and_signatures() {
+    check(
+        "Hello\n\nOn Apr 3, 2012, at 4:19 PM, bob wrote:\n\n> Hi\n",
+        "Hello",
+        "On Apr 3, 2012, at 4:19 PM, bob wrote:\n\n> Hi",
+        "",
+    );
+    check(
+        "Hello\n> Hi\n> there\nand you?\n",
+        "Hello|and you?",
+        "> Hi\n> there",
+        "",
+    );
+    check(
+        "Ja.\n\nAm 03.04.2026 um 10:00 schrieb Bob Müller:\n> Hi\nDanke!\n",
+        "Ja.|Danke!",
+        "Am 03.04.2026 um 10:00 schrieb Bob Müller:\n> Hi",
+        "",
+    );
+    check(
+        "Yes.\n\nOn Mon, Apr 2, 2012 at 6:26 PM, Megan One\n<x@y.example> wrote:\n\nHi\nAll of it.\n",
+        "Yes.",
+        "On Mon, Apr 2, 2012 at 6:26 PM, Megan One\n<x@y.example> wrote:\n\nHi\nAll of it.",
+        "",
+    );
+    check(
+        "Hello\n\n-----Original Message-----\nFrom: bob\nHi\n",
+        "Hello",
+        "-----Original Message-----\nFrom: bob\nHi",
+        "",
+    );
+    check(
+        "Hello\n\nFrom: b@c.example\nSent: March-09-12 4:22 PM\nTo: Dan\nSubject: Loop\n\nHi\n",
+        "Hello",
+        "From: b@c.example\nSent: March-09-12 4:22 PM\nTo: Dan\nSubject: Loop\n\nHi",
+        "",
+    );
+    check(
+        "Hello\n\nBest regards,\nAna Lund\nHalden Freight\n+47 555 01 02\n\nOn 3 Apr 2026 Bob <b@c.example> wrote:\n> Hi\n",
+        "Hello",
+        "On 3 Apr 2026 Bob <b@c.example> wrote:\n> Hi",
+        "Best regards,\nAna Lund\nHalden Freight\n+47 555 01 02",
+    );
+    check("Hello\n-- \nAna\nHalden\n", "Hello", "", "-- \nAna\nHalden");
+    check("Hello\n\nAna\n", "Hello", "", "Ana");
+    check(
+        "Hello\n\nSent from my iPhone\n",
+        "Hello",
+        "",
+        "Sent from my iPhone",
+    );
+    // Prose.
+    check("She wrote:\nwe agree.\n", "She wrote:\nwe agree.", "", "");
+    check(
+        "From: now on we ship weekly.\nDone.\n",
+        "From: now on we ship weekly.\nDone.",
+        "",
+        "",
+    );
+    check("Thanks\n", "Thanks", "", "");
+    check(
+        "Ana asked for it.\n\nThanks for the long and detailed answer that you gave to all of us in that meeting.\n",
+        "Ana asked for it.\n\nThanks for the long and detailed answer that you gave to all of us in that meeting.",
+        "",
+        "",
+    );
+    check("", "", "", "");
+}
+
+/// Goal: what is forwarded is what the mail is about.
+#[test]
+fn forwarded_messages() {
+    let body = "See below.\n\n---------- Forwarded message ----------\nFrom: b@c.example\nDate: 3 Apr\nTo: Dan\n\nThe price is 15%.\n";
+    assert!(part(body, None, true, Part::Body).contains("The price is 15%."));
+    assert_eq!(part(body, None, true, Part::Quoted), "");
+}
