@@ -290,6 +290,84 @@ fn crm_outcomes() {
     assert!(outcomes[2].starts_with("rejected: "), "{outcomes:?}");
 }
 
+/// Goal: a late copy of an older state changes nothing, deletes stay, and stages are noted as they change.
+#[test]
+fn late_crm_records() {
+    let mut session = cluster().connect();
+    let send = |session: &mut Session, kind: &str, fields: &str| -> String {
+        crm(
+            session,
+            kind,
+            &format!("[{{\"external_id\": \"LATE\", {fields}}}]"),
+        )
+        .remove(0)
+    };
+    let state = |session: &mut Session| -> String {
+        session.one("select concat_ws(' ', name, stage, deleted_at is not null) from salesai.opportunity where external_id = 'LATE'", &[])
+    };
+    assert_eq!(
+        send(&mut session, "account", r#""name": "Late Ltd""#),
+        "inserted"
+    );
+    let deal = |stage: &str, day: u32| {
+        format!(
+            r#""name": "Late deal", "account": "LATE", "stage": "{stage}", "updated_at": "2026-11-{day:02}""#
+        )
+    };
+    assert_eq!(
+        send(&mut session, "opportunity", &deal("Demo", 10)),
+        "inserted"
+    );
+    assert_eq!(
+        send(&mut session, "opportunity", &deal("Legal", 12)),
+        "updated"
+    );
+    assert_eq!(
+        send(&mut session, "opportunity", &deal("Demo", 11)),
+        "stale"
+    );
+    assert_eq!(
+        send(&mut session, "opportunity", &deal("Legal", 12)),
+        "unchanged"
+    );
+    assert_eq!(state(&mut session), "Late deal Legal f");
+    let stages: Vec<String> = session.column(
+        "select h.stage || ' ' || h.entered_at::date from salesai.opportunity_stage_history h
+         join salesai.opportunity o on o.id = h.opportunity_id where o.external_id = 'LATE' order by h.entered_at",
+        &[],
+    );
+    assert_eq!(stages, ["Demo 2026-11-10", "Legal 2026-11-12"]);
+    let deleted = |day: u32| format!(r#""deleted": true, "updated_at": "2026-11-{day:02}""#);
+    assert_eq!(send(&mut session, "opportunity", &deleted(11)), "stale");
+    assert_eq!(send(&mut session, "opportunity", &deleted(14)), "deleted");
+    assert_eq!(send(&mut session, "opportunity", &deleted(14)), "unchanged");
+    assert_eq!(send(&mut session, "opportunity", &deal("Won", 13)), "stale");
+    assert_eq!(state(&mut session), "Late deal Legal t");
+    session
+        .refusal(
+            "select * from salesai.search('x', opportunity => 'Late deal', mode => 'lexical')",
+            &[],
+        )
+        .assert_is("P0002", "a deleted deal");
+    assert_eq!(
+        send(&mut session, "opportunity", &deal("Won", 15)),
+        "updated"
+    );
+    assert_eq!(state(&mut session), "Late deal Won f");
+    let unknown = crm(
+        &mut session,
+        "contact",
+        r#"[{"external_id": "NEVER", "deleted": true}]"#,
+    );
+    assert_eq!(unknown, ["unchanged"]);
+    session
+        .refusal(
+            "select * from salesai.ingest_crm('t', 'account', '[]', 'excel')",
+            &[],
+        )
+        .assert_is("22023", "an unknown shape");
+}
+
 /// Goal: a new owner of an account takes over its interactions and chunks.
 #[test]
 fn owner_change_is_carried() {

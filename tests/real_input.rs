@@ -79,6 +79,80 @@ fn qmsum_meetings() {
     assert!(found * 10 >= asked * 6, "{found} of {asked}");
 }
 
+/// Goal: real exports of Salesforce and HubSpot go in under their own field names, again without a change, and a
+/// record with a dangling reference is refused alone.
+#[test]
+fn crm_exports() {
+    let exports: [(&str, &[(&str, &str)]); 2] = [
+        (
+            "salesforce",
+            &[
+                ("rep", "sf_user_data"),
+                ("account", "sf_account_data"),
+                ("contact", "sf_contact_data"),
+                ("opportunity", "sf_opportunity_data"),
+            ],
+        ),
+        (
+            "hubspot",
+            &[
+                ("rep", "owner_data"),
+                ("account", "company_data"),
+                ("contact", "contact_data"),
+                ("opportunity", "deal_data"),
+            ],
+        ),
+    ];
+    let cluster = cluster();
+    let mut session = cluster.connect();
+    for (shape, files) in exports {
+        let Some(dir) = shared_data("crm_exports", &format!("crm_{shape}_export")) else {
+            return;
+        };
+        for (kind, file) in files {
+            let rows = load_csv(&mut session, &dir.join(format!("{file}.csv")));
+            let send = "select split_part(outcome, ':', 1) || ' ' || count(*) from salesai.ingest_crm($1, $2,
+                (select jsonb_agg(to_jsonb(c)) from csv c), $1) group by split_part(outcome, ':', 1) order by 1";
+            let first: Vec<String> = session.column(send, &[&shape, kind]);
+            let again: Vec<String> = session.column(send, &[&shape, kind]);
+            println!(
+                "measured: {shape} {kind}: {rows} rows: {}",
+                first.join(", ")
+            );
+            assert!(
+                rows > 0 && !again.iter().any(|outcome| outcome.starts_with("inserted")),
+                "{shape} {kind}: {again:?}"
+            );
+            let named: i64 = session.one(
+                &format!("select count(*) from salesai.{kind} where source = $1 and name <> '' and properties ? 'fields'"),
+                &[&shape],
+            );
+            let counted = |outcomes: &[String], name: &str| -> i64 {
+                let found = outcomes
+                    .iter()
+                    .find_map(|outcome| outcome.strip_prefix(name));
+                found.map_or(0, |count| count.trim().parse().expect("a count"))
+            };
+            assert_eq!(named, counted(&first, "inserted"), "{shape} {kind}");
+        }
+    }
+}
+
+/// A CSV file as the temporary table `csv` of texts; how many rows.
+fn load_csv(session: &mut Session, path: &Path) -> u64 {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let header = text.lines().next().expect("a header");
+    let columns: Vec<String> = header
+        .split(',')
+        .map(|name| format!("\"{}\" text", name.trim_matches('"')))
+        .collect();
+    session.run(&format!(
+        "drop table if exists csv; create temporary table csv ({})",
+        columns.join(", ")
+    ));
+    session.copy_in("copy csv from stdin (format csv, header)", &text)
+}
+
 /// A meeting as it was ingested: turn i is line i.
 struct Meeting {
     id: String,

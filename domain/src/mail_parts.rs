@@ -165,7 +165,9 @@ fn mark_quotations(lines: &[Line], is_forward: bool, parts: &mut [Part]) {
             }
             at = after;
             continue;
-        } else if !is_forward && begins_message(&lines[at..]) {
+        } else if is_forward_line(lines[at].text) {
+            return;
+        } else if !is_forward && (begins_message(&lines[at..]) || begins_stamped(&lines[at..])) {
             parts[at..].fill(Part::Quoted);
             return;
         }
@@ -229,6 +231,29 @@ fn begins_message(lines: &[Line]) -> bool {
             .iter()
             .take(6)
             .any(|line| label(line, &TO_LABELS))
+}
+
+/// "---------------------- Forwarded by Ana Lund on 04/19/2001 ----"
+fn is_forward_line(text: &str) -> bool {
+    text.starts_with("--") && text.to_lowercase().contains("forwarded")
+}
+
+/// Lotus Notes: a name, the time in the same line or the next, and the addressees.
+fn begins_stamped(lines: &[Line]) -> bool {
+    let is_stamp = |text: &str| {
+        text.len() < 80
+            && text.contains('/')
+            && text.contains(':')
+            && text.chars().filter(char::is_ascii_digit).count() >= 8
+    };
+    let Some(stamp) = lines.iter().take(2).position(|line| is_stamp(line.text)) else {
+        return false;
+    };
+    !lines[0].text.is_empty()
+        && lines[stamp + 1..]
+            .iter()
+            .take(3)
+            .any(|line| line.text.starts_with("To:"))
 }
 
 fn mark_signature(lines: &[Line], sender: Option<&str>, parts: &mut [Part]) {

@@ -82,6 +82,12 @@ fn quotations_and_signatures() {
         "",
         "Sent from my iPhone",
     );
+    check(
+        "Thanks Dan!\n\nDan J Hyvl\n04/19/2001 11:10 AM\nTo:\tKim Ward\ncc:\t\nSubject:\tSmurfit\n\nIt is done.\n",
+        "Thanks Dan!",
+        "Dan J Hyvl\n04/19/2001 11:10 AM\nTo:\tKim Ward\ncc:\t\nSubject:\tSmurfit\n\nIt is done.",
+        "",
+    );
     // Prose.
     check("She wrote:\nwe agree.\n", "She wrote:\nwe agree.", "", "");
     check(
@@ -106,4 +112,6 @@ fn forwarded_messages() {
     let body = "See below.\n\n---------- Forwarded message ----------\nFrom: b@c.example\nDate: 3 Apr\nTo: Dan\n\nThe price is 15%.\n";
     assert!(part(body, None, true, Part::Body).contains("The price is 15%."));
     assert_eq!(part(body, None, true, Part::Quoted), "");
+    let notes = "FYI\n------- Forwarded by Kim Ward on 04/19/2001 -------\nDan J Hyvl\n04/19/2001 11:10 AM\nTo: Kim\n\nIt is done.\n";
+    assert!(part(notes, None, false, Part::Body).contains("It is done."));
 }

@@ -1,5 +1,6 @@
 -- CRM objects. Each carries its origin (source, external_id), the source's own fields in properties,
--- and, where rights depend on it, the owning rep and team.
+-- and, where rights depend on it, the owning rep and team. What the source deleted stays as a row with deleted_at: calls
+-- and mails refer to it, and a late copy of an older state must not bring it back.
 
 create table salesai.team (
     id bigint generated always as identity primary key,
@@ -9,6 +10,7 @@ create table salesai.team (
     properties jsonb not null default '{}',
     source_updated_at timestamptz,
     updated_at timestamptz not null default now(),
+    deleted_at timestamptz,
     unique (source, external_id)
 );
 comment on table salesai.team is 'Sales teams; rights of managers are bound to them';
@@ -22,6 +24,7 @@ create table salesai.rep (
     properties jsonb not null default '{}',
     source_updated_at timestamptz,
     updated_at timestamptz not null default now(),
+    deleted_at timestamptz,
     unique (source, external_id)
 );
 comment on table salesai.rep is 'Our own sales people';
@@ -55,6 +58,7 @@ create table salesai.account (
     properties jsonb not null default '{}',
     source_updated_at timestamptz,
     updated_at timestamptz not null default now(),
+    deleted_at timestamptz,
     unique (source, external_id)
 );
 create index account_name_index on salesai.account (lower(name));
@@ -72,6 +76,7 @@ create table salesai.contact (
     properties jsonb not null default '{}',
     source_updated_at timestamptz,
     updated_at timestamptz not null default now(),
+    deleted_at timestamptz,
     unique (source, external_id)
 );
 create index contact_account_index on salesai.contact (account_id);
@@ -94,6 +99,7 @@ create table salesai.opportunity (
     properties jsonb not null default '{}',
     source_updated_at timestamptz,
     updated_at timestamptz not null default now(),
+    deleted_at timestamptz,
     unique (source, external_id)
 );
 create index opportunity_account_index on salesai.opportunity (account_id);

@@ -88,8 +88,8 @@ declare
 begin
     select array_agg(a.id) into ids
     from salesai.account a
-    where a.id::text = reference or a.external_id = reference
-       or lower(a.name) = lower(reference) or lower(a.domain) = lower(reference);
+    where a.deleted_at is null and (a.id::text = reference or a.external_id = reference
+        or lower(a.name) = lower(reference) or lower(a.domain) = lower(reference));
     return salesai.only_match('account', reference, ids);
 end
 $$;
@@ -104,7 +104,8 @@ declare
 begin
     select array_agg(o.id) into ids
     from salesai.opportunity o
-    where o.id::text = reference or o.external_id = reference or lower(o.name) = lower(reference);
+    where o.deleted_at is null
+      and (o.id::text = reference or o.external_id = reference or lower(o.name) = lower(reference));
     return salesai.only_match('opportunity', reference, ids);
 end
 $$;

@@ -25,11 +25,11 @@ as $$
           from jsonb_array_elements(people) p) person
     left join lateral (
         select r.id from salesai.rep r
-        where lower(r.email) = lower(person.email) or lower(r.name) = salesai.normalise_name(person.name)
+        where r.deleted_at is null and (lower(r.email) = lower(person.email) or lower(r.name) = salesai.normalise_name(person.name))
         order by (lower(r.email) = lower(person.email)) desc nulls last, r.id limit 1) rep on true
     left join lateral (
         select c.id from salesai.contact c, salesai.interaction i
-        where rep.id is null and i.id = $1
+        where rep.id is null and c.deleted_at is null and i.id = $1
           and (lower(c.email) = lower(person.email)
                or lower(c.name) = salesai.normalise_name(person.name)
                   and (i.account_id is null or c.account_id = i.account_id))
@@ -221,7 +221,7 @@ begin
         -- The account is the only known one among the correspondents' domains.
         select array_agg(distinct a.id::text) into correspondents
         from salesai.account a
-        where lower(a.domain) in (
+        where a.deleted_at is null and lower(a.domain) in (
             select split_part(lower(p ->> 'email'), '@', 2) from jsonb_array_elements(headers -> 'participants') p);
         if cardinality(correspondents) = 1 then
             account := correspondents[1];

@@ -58,13 +58,16 @@ begin
     execute format(
         'insert into salesai.%I as t (source, external_id, %s)
          select $1, $2, %2$s from jsonb_populate_record(null::salesai.%1$I, $3)
-         on conflict (source, external_id) do update set %3$s, updated_at = now()
-             where t.properties is distinct from excluded.properties
+         on conflict (source, external_id) do update set %3$s, updated_at = now(), deleted_at = null
+             where (t.properties is distinct from excluded.properties or t.deleted_at is not null)
+               and coalesce(excluded.source_updated_at >= t.source_updated_at, true)
          returning t.id, xmax = 0', kind, names, sets)
         into record_id, is_new using $1, record ->> 'external_id', fields;
     if record_id is null then
-        return query execute format('select t.id, ''unchanged'' from salesai.%I t where t.source = $1 and t.external_id = $2', kind)
-            using $1, record ->> 'external_id';
+        return query execute format(
+            'select t.id, case when ($3 ->> ''updated_at'')::timestamptz < t.source_updated_at then ''stale'' else ''unchanged'' end
+             from salesai.%I t where t.source = $1 and t.external_id = $2', kind)
+            using $1, record ->> 'external_id', record;
         return;
     end if;
     if kind = 'rep' then
@@ -76,13 +79,80 @@ begin
             select record_id, h ->> 'stage', (h ->> 'entered_at')::timestamptz
             from jsonb_array_elements(coalesce(record -> 'stage_history', '[]')) h
             on conflict do nothing;
+        -- A source without a history of its own: what changes is noted when it comes.
+        insert into salesai.opportunity_stage_history (opportunity_id, stage, entered_at)
+            select record_id, record ->> 'stage', coalesce((record ->> 'updated_at')::timestamptz, now())
+            where record ->> 'stage' is not null and record ->> 'stage' is distinct from (
+                select h.stage from salesai.opportunity_stage_history h where h.opportunity_id = record_id
+                order by h.entered_at desc limit 1)
+            on conflict do nothing;
     end if;
     return query select record_id, case when is_new then 'inserted' else 'updated' end;
 end
 $$;
 comment on function salesai.ingest_crm_record(text, text, jsonb) is 'Upserts one CRM record; use salesai.ingest_crm';
 
-create function salesai.ingest_crm(source text, kind text, records jsonb)
+-- What the source deleted.
+create function salesai.delete_crm_record(source text, kind text, record jsonb) returns table (id bigint, outcome text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query execute format(
+        'with deleted as (
+             update salesai.%I t set deleted_at = now(), updated_at = now(), source_updated_at = coalesce($3, greatest(now(), t.source_updated_at))
+             where t.source = $1 and t.external_id = $2 and t.deleted_at is null and coalesce($3 >= t.source_updated_at, true)
+             returning t.id)
+         select d.id, ''deleted'' from deleted d
+         union all
+         select t.id, case when t.deleted_at is null then ''stale'' else ''unchanged'' end from salesai.%1$I t
+         where t.source = $1 and t.external_id = $2 and not exists (select from deleted)', kind)
+        using source, record ->> 'external_id', (record ->> 'updated_at')::timestamptz;
+    if not found then
+        return query values (null::bigint, 'unchanged');
+    end if;
+end
+$$;
+comment on function salesai.delete_crm_record(text, text, jsonb) is 'Marks a CRM record as deleted; use salesai.ingest_crm with "deleted": true';
+
+-- Field names are compared without case and underscores, so that exports in snake case fit as well.
+create function salesai.crm_record(shape text, record jsonb) returns jsonb
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case shape when 'plain' then record else jsonb_strip_nulls(case shape
+        when 'salesforce' then jsonb_build_object(
+            'external_id', f ->> 'id', 'owner', f ->> 'ownerid', 'account', f ->> 'accountid', 'email', f ->> 'email',
+            'title', f ->> 'title', 'industry', f ->> 'industry', 'stage', f ->> 'stagename', 'amount', f ->> 'amount',
+            'currency', f ->> 'currencyisocode', 'close_date', f ->> 'closedate',
+            'name', coalesce(f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), '')),
+            'domain', salesai.domain_of(f ->> 'website'),
+            'updated_at', coalesce(f ->> 'lastmodifieddate', f ->> 'systemmodstamp', f ->> 'fivetransynced'),
+            'deleted', coalesce(f ->> 'isdeleted', 'false')::boolean)
+        when 'hubspot' then jsonb_build_object(
+            'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid'),
+            'owner', coalesce(f ->> 'hubspotownerid', f ->> 'propertyhubspotownerid'), 'account', f ->> 'associatedcompanyid',
+            'email', f ->> 'email', 'title', f ->> 'jobtitle', 'industry', f ->> 'industry',
+            'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
+            'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
+            'name', coalesce(f ->> 'dealname', f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'email'),
+            'domain', coalesce(f ->> 'domain', salesai.domain_of(f ->> 'website')),
+            'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
+            'deleted', coalesce(f ->> 'archived', f ->> 'isdeleted', 'false')::boolean)
+        end) || jsonb_build_object('fields', record) end
+    from (select jsonb_object_agg(regexp_replace(lower(regexp_replace(e.key, '^property_(hs_)?', '')), '_', '', 'g'), e.value) as f
+          from jsonb_each(record || case jsonb_typeof(record -> 'properties') when 'object' then record -> 'properties' else '{}' end) e
+          where e.value not in ('""', 'null') and jsonb_typeof(e.value) <> 'object') fields
+$$;
+comment on function salesai.crm_record(text, jsonb) is
+    'A record of Salesforce or HubSpot, as their APIs or Fivetran''s exports give it, in the fields of salesai.ingest_crm; the source''s own stay below "fields"';
+
+create function salesai.domain_of(website text) returns text
+language sql immutable strict parallel safe
+as $$ select pg_catalog.lower(pg_catalog.substring(website, '^(?:[a-zA-Z]+://)?(?:www\.)?([^/:?# ]+\.[^/:?# ]+)')) $$;
+comment on function salesai.domain_of(text) is 'Host of a web address, without www';
+
+create function salesai.ingest_crm(source text, kind text, records jsonb, shape text default 'plain')
 returns table (external_id text, id bigint, outcome text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -97,16 +167,26 @@ begin
     if source is null or source = '' then
         raise exception 'source must not be empty' using errcode = '22023';
     end if;
+    if shape is null or shape not in ('plain', 'salesforce', 'hubspot') then
+        raise exception 'unknown shape "%"', shape using errcode = '22023', hint = 'Use plain, salesforce or hubspot.';
+    end if;
     if records is null or jsonb_typeof(records) <> 'array' then
         raise exception 'records must be a JSON array' using errcode = '22023';
     end if;
     for record in select value from jsonb_array_elements(records) loop
         begin
-            external_id := case when jsonb_typeof(record) = 'object' then record ->> 'external_id' end;
-            if coalesce(external_id, '') = '' or coalesce(record ->> 'name', '') = '' then
-                raise exception 'a record needs "external_id" and "name"' using errcode = '22023';
+            external_id := null;
+            if jsonb_typeof(record) = 'object' then
+                record := salesai.crm_record(shape, record);
+                external_id := record ->> 'external_id';
             end if;
-            select r.id, r.outcome into id, outcome from salesai.ingest_crm_record(source, kind, record) r;
+            if coalesce(external_id, '') <> '' and (record ->> 'deleted')::boolean then
+                select r.id, r.outcome into id, outcome from salesai.delete_crm_record(source, kind, record) r;
+            elsif coalesce(external_id, '') = '' or coalesce(record ->> 'name', '') = '' then
+                raise exception 'a record needs "external_id" and "name"' using errcode = '22023';
+            else
+                select r.id, r.outcome into id, outcome from salesai.ingest_crm_record(source, kind, record) r;
+            end if;
         exception
             when data_exception or integrity_constraint_violation or no_data_found then
                 id := null;
@@ -116,8 +196,8 @@ begin
     end loop;
 end
 $$;
-comment on function salesai.ingest_crm(text, text, jsonb) is
-    'Upserts CRM records (kind: team, rep, account, contact, opportunity) by external_id. outcome: inserted, updated, unchanged, or "rejected: ..." for a bad record, which blocks no other. Fields: name; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; opportunity: account, owner, stage, amount, currency, close_date, stage_history';
+comment on function salesai.ingest_crm(text, text, jsonb, text) is
+    'Upserts CRM records (kind: team, rep, account, contact, opportunity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; opportunity: account, owner, stage, amount, currency, close_date, stage_history. shape: plain, or salesforce or hubspot for the fields of those';
 
 -- Rights follow the account's owner.
 create function salesai.carry_account_owner() returns trigger

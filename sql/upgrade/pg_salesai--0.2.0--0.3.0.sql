@@ -42,6 +42,14 @@ create table salesai.redaction_policy (
 comment on table salesai.redaction_policy is
     'With a source: the kinds taken out of what arrives from it; with neither: of all other sources; without such a row, all kinds but names, since who said what is what a sales team asks for. With a role: the kinds that it and its members do not see in originals either. salesai.apply_redaction() brings what is stored in line with a change';
 
+-- CRM objects that the source deleted.
+
+alter table salesai.team add column deleted_at timestamptz;
+alter table salesai.rep add column deleted_at timestamptz;
+alter table salesai.account add column deleted_at timestamptz;
+alter table salesai.contact add column deleted_at timestamptz;
+alter table salesai.opportunity add column deleted_at timestamptz;
+
 -- The queue.
 
 alter table salesai.job
@@ -164,12 +172,46 @@ drop function salesai.create_embedding_set(text, text, integer);
 drop function salesai.ingest_call(text, text, text, text, text, text, timestamptz, jsonb, jsonb, text);
 drop function salesai.ingest_note(text, text, text, text, text, timestamptz, jsonb, text);
 drop function salesai.ingest_email(text, text, bytea, text, text, jsonb);
+drop function salesai.ingest_crm(text, text, jsonb);
 drop function salesai.enqueue(bigint, integer);
 drop function salesai.claim_jobs(integer, integer);
 drop function salesai.finish_job(bigint, uuid, jsonb, real[], text, text, integer);
 drop function salesai.retry_errors();
 drop function salesai.activate_embedding_set(bigint);
 drop function salesai.job_segments(bigint, integer);
+
+-- Objects can be named by id, external id, name or (accounts) domain.
+create or replace function salesai.resolve_account(reference text) returns bigint
+language plpgsql stable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ids bigint[];
+begin
+    select array_agg(a.id) into ids
+    from salesai.account a
+    where a.deleted_at is null and (a.id::text = reference or a.external_id = reference
+        or lower(a.name) = lower(reference) or lower(a.domain) = lower(reference));
+    return salesai.only_match('account', reference, ids);
+end
+$$;
+comment on function salesai.resolve_account(text) is 'Id of the account with this id, external id, name or domain; P0002 when there is none';
+
+create or replace function salesai.resolve_opportunity(reference text) returns bigint
+language plpgsql stable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ids bigint[];
+begin
+    select array_agg(o.id) into ids
+    from salesai.opportunity o
+    where o.deleted_at is null
+      and (o.id::text = reference or o.external_id = reference or lower(o.name) = lower(reference));
+    return salesai.only_match('opportunity', reference, ids);
+end
+$$;
+comment on function salesai.resolve_opportunity(text) is 'Id of the opportunity with this id, external id or name; P0002 when there is none';
 
 create function salesai.model_embedding_values(model text, texts text[], timeout_ms integer default null) returns setof real[]
 language c stable parallel restricted cost 100000 as 'MODULE_PATHNAME', 'model_embedding_values_wrapper';
@@ -321,6 +363,45 @@ end
 $$;
 comment on function salesai.apply_redaction(text, integer) is
     'Redacts what is stored as the policies are now, of one source or all, at most so many interactions, and queues them for indexing, after which search has the new texts; returns how many. Call it until it returns 0. A subject that was redacted stays so';
+
+-- Adds participants and matches them to reps and contacts: by e-mail first, then by name.
+create or replace function salesai.store_participants(interaction_id bigint, people jsonb) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    insert into salesai.participant as known (interaction_id, name, email, side, role, rep_id, contact_id)
+    select distinct on (person.name) $1, person.name, person.email,
+        coalesce(person.side,
+                 case when rep.id is not null then 'internal' when contact.id is not null then 'external' end,
+                 case when person.domain in (select split_part(lower(r.email), '@', 2) from salesai.rep r) then 'internal'
+                      when person.domain <> '' then 'external' end,
+                 'unknown'),
+        person.role, rep.id, contact.id
+    from (select coalesce(nullif(p ->> 'name', ''), p ->> 'email') as name, p ->> 'email' as email,
+                 case when p ->> 'side' in ('internal', 'external') then p ->> 'side' end as side,
+                 p ->> 'role' as role, split_part(lower(coalesce(p ->> 'email', '')), '@', 2) as domain
+          from jsonb_array_elements(people) p) person
+    left join lateral (
+        select r.id from salesai.rep r
+        where r.deleted_at is null and (lower(r.email) = lower(person.email) or lower(r.name) = salesai.normalise_name(person.name))
+        order by (lower(r.email) = lower(person.email)) desc nulls last, r.id limit 1) rep on true
+    left join lateral (
+        select c.id from salesai.contact c, salesai.interaction i
+        where rep.id is null and c.deleted_at is null and i.id = $1
+          and (lower(c.email) = lower(person.email)
+               or lower(c.name) = salesai.normalise_name(person.name)
+                  and (i.account_id is null or c.account_id = i.account_id))
+        order by (lower(c.email) = lower(person.email)) desc nulls last, c.id limit 1) contact on true
+    where person.name is not null
+    order by person.name, person.email nulls last
+    on conflict on constraint participant_interaction_id_name_key do update
+        set email = coalesce(excluded.email, known.email),
+            side = case when excluded.side = 'unknown' then known.side else excluded.side end,
+            role = coalesce(excluded.role, known.role),
+            rep_id = coalesce(excluded.rep_id, known.rep_id),
+            contact_id = coalesce(excluded.contact_id, known.contact_id)
+$$;
+comment on function salesai.store_participants(bigint, jsonb) is 'Adds participants ([{name, email, side, role}]) of an interaction and matches them to reps and contacts';
 
 -- The one place that writes an interaction. item: kind, source, external_id, account, opportunity,
 -- occurred_at, duration_ms, subject, thread_key, properties, media_type, participants, lane.
@@ -498,7 +579,7 @@ begin
         -- The account is the only known one among the correspondents' domains.
         select array_agg(distinct a.id::text) into correspondents
         from salesai.account a
-        where lower(a.domain) in (
+        where a.deleted_at is null and lower(a.domain) in (
             select split_part(lower(p ->> 'email'), '@', 2) from jsonb_array_elements(headers -> 'participants') p);
         if cardinality(correspondents) = 1 then
             account := correspondents[1];
@@ -624,6 +705,184 @@ $$;
 comment on function salesai.ingest_inbox_row() is 'Trigger: ingests a row of salesai.inbox';
 
 create trigger ingest instead of insert on salesai.inbox for each row execute function salesai.ingest_inbox_row();
+
+-- Columns of each kind: how a record's fields are taken over. Order: what others refer to comes first.
+create or replace function salesai.ingest_crm_record(source text, kind text, record jsonb) returns table (id bigint, outcome text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    owner_id bigint := salesai.external_reference('rep', $1, record ->> 'owner');
+    account_id bigint := case when kind in ('contact', 'opportunity')
+        then salesai.external_reference('account', $1, record ->> 'account') end;
+    fields jsonb;
+    sets text;
+    names text;
+    record_id bigint;
+    is_new boolean;
+    team_id bigint := salesai.external_reference('team', $1, record ->> 'team');
+begin
+    if team_id is null and kind in ('account', 'opportunity') then
+        select min(m.team_id) into team_id from salesai.team_member m where m.rep_id = owner_id;
+    end if;
+    fields := jsonb_build_object('name', record -> 'name', 'properties', record, 'source_updated_at', record -> 'updated_at')
+        || case kind
+            when 'team' then '{}'
+            when 'rep' then jsonb_build_object('email', record -> 'email')
+            when 'account' then jsonb_build_object('domain', record -> 'domain', 'industry', record -> 'industry',
+                'owner_rep_id', owner_id, 'team_id', team_id)
+            when 'contact' then jsonb_build_object('account_id', account_id, 'email', record -> 'email', 'title', record -> 'title')
+            when 'opportunity' then jsonb_build_object('account_id', account_id, 'stage', record -> 'stage',
+                'amount', record -> 'amount', 'currency', record -> 'currency', 'close_date', record -> 'close_date',
+                'owner_rep_id', owner_id, 'team_id', team_id)
+        end;
+    select string_agg(format('%I', f), ', '), string_agg(format('%I = excluded.%1$I', f), ', ')
+    into names, sets from jsonb_object_keys(fields) f;
+    -- Field names come from the list above, never from the record; values are bound.
+    execute format(
+        'insert into salesai.%I as t (source, external_id, %s)
+         select $1, $2, %2$s from jsonb_populate_record(null::salesai.%1$I, $3)
+         on conflict (source, external_id) do update set %3$s, updated_at = now(), deleted_at = null
+             where (t.properties is distinct from excluded.properties or t.deleted_at is not null)
+               and coalesce(excluded.source_updated_at >= t.source_updated_at, true)
+         returning t.id, xmax = 0', kind, names, sets)
+        into record_id, is_new using $1, record ->> 'external_id', fields;
+    if record_id is null then
+        return query execute format(
+            'select t.id, case when ($3 ->> ''updated_at'')::timestamptz < t.source_updated_at then ''stale'' else ''unchanged'' end
+             from salesai.%I t where t.source = $1 and t.external_id = $2', kind)
+            using $1, record ->> 'external_id', record;
+        return;
+    end if;
+    if kind = 'rep' then
+        delete from salesai.team_member m where m.rep_id = record_id and m.team_id is distinct from team_id;
+        insert into salesai.team_member (rep_id, team_id)
+            select record_id, team_id where team_id is not null on conflict do nothing;
+    elsif kind = 'opportunity' then
+        insert into salesai.opportunity_stage_history (opportunity_id, stage, entered_at)
+            select record_id, h ->> 'stage', (h ->> 'entered_at')::timestamptz
+            from jsonb_array_elements(coalesce(record -> 'stage_history', '[]')) h
+            on conflict do nothing;
+        -- A source without a history of its own: what changes is noted when it comes.
+        insert into salesai.opportunity_stage_history (opportunity_id, stage, entered_at)
+            select record_id, record ->> 'stage', coalesce((record ->> 'updated_at')::timestamptz, now())
+            where record ->> 'stage' is not null and record ->> 'stage' is distinct from (
+                select h.stage from salesai.opportunity_stage_history h where h.opportunity_id = record_id
+                order by h.entered_at desc limit 1)
+            on conflict do nothing;
+    end if;
+    return query select record_id, case when is_new then 'inserted' else 'updated' end;
+end
+$$;
+comment on function salesai.ingest_crm_record(text, text, jsonb) is 'Upserts one CRM record; use salesai.ingest_crm';
+
+-- What the source deleted.
+create function salesai.delete_crm_record(source text, kind text, record jsonb) returns table (id bigint, outcome text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query execute format(
+        'with deleted as (
+             update salesai.%I t set deleted_at = now(), updated_at = now(), source_updated_at = coalesce($3, greatest(now(), t.source_updated_at))
+             where t.source = $1 and t.external_id = $2 and t.deleted_at is null and coalesce($3 >= t.source_updated_at, true)
+             returning t.id)
+         select d.id, ''deleted'' from deleted d
+         union all
+         select t.id, case when t.deleted_at is null then ''stale'' else ''unchanged'' end from salesai.%1$I t
+         where t.source = $1 and t.external_id = $2 and not exists (select from deleted)', kind)
+        using source, record ->> 'external_id', (record ->> 'updated_at')::timestamptz;
+    if not found then
+        return query values (null::bigint, 'unchanged');
+    end if;
+end
+$$;
+comment on function salesai.delete_crm_record(text, text, jsonb) is 'Marks a CRM record as deleted; use salesai.ingest_crm with "deleted": true';
+
+-- Field names are compared without case and underscores, so that exports in snake case fit as well.
+create function salesai.crm_record(shape text, record jsonb) returns jsonb
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case shape when 'plain' then record else jsonb_strip_nulls(case shape
+        when 'salesforce' then jsonb_build_object(
+            'external_id', f ->> 'id', 'owner', f ->> 'ownerid', 'account', f ->> 'accountid', 'email', f ->> 'email',
+            'title', f ->> 'title', 'industry', f ->> 'industry', 'stage', f ->> 'stagename', 'amount', f ->> 'amount',
+            'currency', f ->> 'currencyisocode', 'close_date', f ->> 'closedate',
+            'name', coalesce(f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), '')),
+            'domain', salesai.domain_of(f ->> 'website'),
+            'updated_at', coalesce(f ->> 'lastmodifieddate', f ->> 'systemmodstamp', f ->> 'fivetransynced'),
+            'deleted', coalesce(f ->> 'isdeleted', 'false')::boolean)
+        when 'hubspot' then jsonb_build_object(
+            'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid'),
+            'owner', coalesce(f ->> 'hubspotownerid', f ->> 'propertyhubspotownerid'), 'account', f ->> 'associatedcompanyid',
+            'email', f ->> 'email', 'title', f ->> 'jobtitle', 'industry', f ->> 'industry',
+            'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
+            'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
+            'name', coalesce(f ->> 'dealname', f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'email'),
+            'domain', coalesce(f ->> 'domain', salesai.domain_of(f ->> 'website')),
+            'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
+            'deleted', coalesce(f ->> 'archived', f ->> 'isdeleted', 'false')::boolean)
+        end) || jsonb_build_object('fields', record) end
+    from (select jsonb_object_agg(regexp_replace(lower(regexp_replace(e.key, '^property_(hs_)?', '')), '_', '', 'g'), e.value) as f
+          from jsonb_each(record || case jsonb_typeof(record -> 'properties') when 'object' then record -> 'properties' else '{}' end) e
+          where e.value not in ('""', 'null') and jsonb_typeof(e.value) <> 'object') fields
+$$;
+comment on function salesai.crm_record(text, jsonb) is
+    'A record of Salesforce or HubSpot, as their APIs or Fivetran''s exports give it, in the fields of salesai.ingest_crm; the source''s own stay below "fields"';
+
+create function salesai.domain_of(website text) returns text
+language sql immutable strict parallel safe
+as $$ select pg_catalog.lower(pg_catalog.substring(website, '^(?:[a-zA-Z]+://)?(?:www\.)?([^/:?# ]+\.[^/:?# ]+)')) $$;
+comment on function salesai.domain_of(text) is 'Host of a web address, without www';
+
+create function salesai.ingest_crm(source text, kind text, records jsonb, shape text default 'plain')
+returns table (external_id text, id bigint, outcome text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    record jsonb;
+begin
+    if kind is null or kind not in ('team', 'rep', 'account', 'contact', 'opportunity') then
+        raise exception 'unknown kind of CRM record "%"', kind using
+            errcode = '22023', hint = 'Use team, rep, account, contact or opportunity.';
+    end if;
+    if source is null or source = '' then
+        raise exception 'source must not be empty' using errcode = '22023';
+    end if;
+    if shape is null or shape not in ('plain', 'salesforce', 'hubspot') then
+        raise exception 'unknown shape "%"', shape using errcode = '22023', hint = 'Use plain, salesforce or hubspot.';
+    end if;
+    if records is null or jsonb_typeof(records) <> 'array' then
+        raise exception 'records must be a JSON array' using errcode = '22023';
+    end if;
+    for record in select value from jsonb_array_elements(records) loop
+        begin
+            external_id := null;
+            if jsonb_typeof(record) = 'object' then
+                record := salesai.crm_record(shape, record);
+                external_id := record ->> 'external_id';
+            end if;
+            if coalesce(external_id, '') <> '' and (record ->> 'deleted')::boolean then
+                select r.id, r.outcome into id, outcome from salesai.delete_crm_record(source, kind, record) r;
+            elsif coalesce(external_id, '') = '' or coalesce(record ->> 'name', '') = '' then
+                raise exception 'a record needs "external_id" and "name"' using errcode = '22023';
+            else
+                select r.id, r.outcome into id, outcome from salesai.ingest_crm_record(source, kind, record) r;
+            end if;
+        exception
+            when data_exception or integrity_constraint_violation or no_data_found then
+                id := null;
+                outcome := 'rejected: ' || sqlerrm;
+        end;
+        return next;
+    end loop;
+end
+$$;
+comment on function salesai.ingest_crm(text, text, jsonb, text) is
+    'Upserts CRM records (kind: team, rep, account, contact, opportunity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; opportunity: account, owner, stage, amount, currency, close_date, stage_history. shape: plain, or salesforce or hubspot for the fields of those';
 
 -- Versions of all embeddings. A new set is filled and indexed while the active one serves; then one transaction
 -- switches. Writers of chunks hold the lock of this file shared, who begins or switches sets holds it alone.

@@ -1,0 +1,185 @@
+//! Real mails and calls, read in place beside the checkout: what is found in each, compared with what others found.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use domain::Part;
+use domain::email::parse_email;
+use domain::transcript::{FormatChoice, parse_transcript};
+use serde_json::Value;
+
+fn shared(name: &str) -> Option<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../shared/data")
+        .join(name);
+    if !dir.is_dir() {
+        println!("skipped: {name}: no shared/data/{name}");
+        return None;
+    }
+    Some(dir)
+}
+
+fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, ending));
+        } else if path.extension().is_some_and(|found| found == ending) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Goal: subject, senders and addressees of every message are those that Stalwart's own tests expect.
+#[test]
+fn stalwart_messages() {
+    let Some(dir) = shared("mime_mail/stalwart") else {
+        return;
+    };
+    let mut compared = 0;
+    for expected in files(&dir, "json") {
+        let message = ["eml", "txt"]
+            .map(|ending| expected.with_extension(ending))
+            .into_iter()
+            .find(|path| path.is_file());
+        let Some(message) = message else {
+            continue;
+        };
+        let Ok(email) = parse_email(&fs::read(&message).unwrap()) else {
+            continue;
+        };
+        let expected: Value =
+            serde_json::from_str(&fs::read_to_string(&expected).unwrap()).unwrap();
+        let headers = expected["parts"][0]["headers"].as_array().unwrap();
+        let last = |name: &str| headers.iter().rev().find(|header| header["name"] == name);
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let subject = last("subject")
+            .and_then(|header| header["value"]["Text"].as_str())
+            .map(words);
+        assert_eq!(
+            email.headers.subject,
+            subject.filter(|text| !text.is_empty()),
+            "{message:?}"
+        );
+        let mut addresses: Vec<String> = Vec::new();
+        if let Some(to) = last("to") {
+            collect_addresses(&to["value"], &mut addresses);
+        }
+        let found: Vec<String> = email
+            .headers
+            .to
+            .iter()
+            .map(|mailbox| mailbox.address.clone())
+            .collect();
+        assert_eq!(found, addresses, "{message:?}");
+        compared += 1;
+    }
+    println!("measured: {compared} messages of Stalwart as expected");
+    assert!(compared >= 40);
+}
+
+fn collect_addresses(value: &Value, addresses: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => match fields.get("address") {
+            Some(address) => {
+                let words = address.as_str().unwrap_or_default().split_whitespace();
+                let address = words.collect::<Vec<_>>().join(" ");
+                addresses.extend((!address.is_empty()).then_some(address));
+            }
+            None => fields
+                .values()
+                .for_each(|value| collect_addresses(value, addresses)),
+        },
+        Value::Array(values) => values
+            .iter()
+            .for_each(|value| collect_addresses(value, addresses)),
+        _ => {}
+    }
+}
+
+/// Goal: every message of two mailboxes of a seller is read, with its sender and time, and all its characters are in
+/// some part.
+#[test]
+fn enron_mailboxes() {
+    let Some(dir) = shared("enron_mbox") else {
+        return;
+    };
+    let (mut messages, mut quoting, mut signed, mut without_new) = (0, 0, 0, 0);
+    for path in files(&dir, "mbox") {
+        let bytes = fs::read(&path).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        for message in text
+            .split("\nFrom MAILER-DAEMON ")
+            .map(|message| message.split_once('\n').unwrap().1)
+        {
+            let email =
+                parse_email(message.as_bytes()).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+            assert!(
+                email.headers.from.is_some() && email.headers.sent_at_ms.is_some(),
+                "{path:?}"
+            );
+            let has = |part| email.segments.iter().any(|segment| segment.part == part);
+            messages += 1;
+            quoting += usize::from(has(Part::Quoted));
+            signed += usize::from(has(Part::Signature));
+            without_new += usize::from(!email.segments.is_empty() && !has(Part::Body));
+            // Control characters go.
+            let is_kept = |character: &char| !character.is_whitespace() && !character.is_control();
+            let words = |text: &str| text.chars().filter(is_kept).count();
+            let in_segments: usize = email
+                .segments
+                .iter()
+                .map(|segment| words(&segment.content))
+                .sum();
+            assert_eq!(in_segments, words(&email.body), "{path:?}");
+        }
+    }
+    println!(
+        "measured: {messages} mails of Enron: {quoting} quote, {signed} are signed, {without_new} have nothing new"
+    );
+    assert_eq!(messages, 1_835);
+    assert!(without_new * 20 < messages);
+}
+
+/// Goal: earnings calls of an hour keep every speaker and every word.
+#[test]
+fn earnings_calls() {
+    let Some(dir) = shared("earnings21/reference_nlp") else {
+        return;
+    };
+    let (mut calls, mut words) = (0, 0);
+    for path in files(&dir, "nlp") {
+        let text = fs::read_to_string(&path).unwrap();
+        let mut transcript = String::new();
+        let (mut speakers, mut tokens, mut last) = (BTreeSet::new(), 0, "");
+        for line in text.lines().skip(1) {
+            let fields: Vec<&str> = line.split('|').collect();
+            let (token, speaker, punctuation) = (fields[0], fields[1], fields[4]);
+            if speaker != last {
+                transcript.push_str(&format!("\nSpeaker {speaker}:"));
+                last = speaker;
+            }
+            transcript.push_str(&format!(" {token}{punctuation}"));
+            speakers.insert(speaker);
+            tokens += token.split_whitespace().count();
+        }
+        let parsed = parse_transcript(&transcript, FormatChoice::Auto).unwrap();
+        assert_eq!(parsed.speakers().len(), speakers.len(), "{path:?}");
+        let found: usize = parsed
+            .segments
+            .iter()
+            .map(|segment| segment.content.split_whitespace().count())
+            .sum();
+        assert_eq!(found, tokens, "{path:?}");
+        calls += 1;
+        words += found;
+    }
+    println!("measured: {calls} earnings calls with {words} words");
+    assert_eq!(calls, 8);
+}
