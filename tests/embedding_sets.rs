@@ -252,6 +252,9 @@ fn refusals(session: &mut Session) {
         session.refusal(sql, &[]).assert_is(sqlstate, sql);
     };
     refused(session, "select salesai.reembed()", "55000");
+    session.run("begin isolation level repeatable read");
+    refused(session, "select salesai.activate_embedding_set(1)", "25001");
+    session.run("rollback");
     refused(session, "select salesai.reembed('no such model')", "42704");
     refused(
         session,

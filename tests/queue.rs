@@ -51,9 +51,15 @@ fn sources_take_turns() {
     ingest(&mut session, "bulk", 50, "interactive");
     ingest(&mut session, "crm", 2, "interactive");
     ingest(&mut session, "import", 5, "background");
-    let claim =
-        |session: &mut Session, count: i32| -> Vec<String> { session.column(CLAIMED, &[&count]) };
-    assert_eq!(claim(&mut session, 4), ["bulk", "bulk", "crm", "crm"]);
+    // Each holder keeps what it has: one that claims again has lost its jobs.
+    let mut holders = Vec::new();
+    let mut claim = |count: i32| -> Vec<String> {
+        let mut holder = cluster.connect();
+        let sources = holder.column(CLAIMED, &[&count]);
+        holders.push(holder);
+        sources
+    };
+    assert_eq!(claim(4), ["bulk", "bulk", "crm", "crm"]);
     let first: Vec<i64> = session.column(
         "select id from salesai.job where state = 'running' and source = 'bulk' order by id",
         &[],
@@ -65,9 +71,9 @@ fn sources_take_turns() {
     assert_eq!(first, oldest);
     check_counts(&mut session);
     session.run("select salesai.pause('bulk')");
-    assert_eq!(claim(&mut session, 3), ["import"; 3]);
+    assert_eq!(claim(3), ["import"; 3]);
     session.run("select salesai.pause()");
-    assert!(claim(&mut session, 3).is_empty());
+    assert!(claim(3).is_empty());
     let paused: bool = session.one("select bool_and(paused) from salesai.source_status", &[]);
     assert!(paused);
     let doctor: String = session.one(
@@ -76,9 +82,9 @@ fn sources_take_turns() {
     );
     assert_eq!(doctor, "paused: all, bulk");
     session.run("select salesai.resume('')");
-    assert_eq!(claim(&mut session, 3), ["import"; 2]);
+    assert_eq!(claim(3), ["import"; 2]);
     session.run("select salesai.resume()");
-    assert_eq!(claim(&mut session, 100).len(), 48);
+    assert_eq!(claim(100).len(), 48);
     check_counts(&mut session);
     for role in ["salesai_rep", "salesai_gateway", "salesai_worker"] {
         session.run(&format!("set role {role}"));
@@ -87,6 +93,56 @@ fn sources_take_turns() {
             .assert_is("42501", role);
         session.run("reset role");
     }
+}
+
+/// Goal: one by one, no source waits for another to be done.
+#[test]
+fn no_source_starves() {
+    let cluster = cluster(false);
+    let mut session = cluster.connect();
+    for source in ["a", "b", "c"] {
+        ingest(&mut session, source, 40, "interactive");
+    }
+    let mut holders: Vec<Session> = (0..30).map(|_| cluster.connect()).collect();
+    let mut served: Vec<String> = holders
+        .iter_mut()
+        .flat_map(|holder| holder.column::<String>(CLAIMED, &[&1]))
+        .collect();
+    assert_eq!(served.len(), 30);
+    served.sort();
+    served.dedup();
+    // By chance one is left out in two of a hundred thousand runs.
+    assert_eq!(served, ["a", "b", "c"]);
+}
+
+/// Goal: a job that kills its holders fails in the end, and those beside it do not wait for ever.
+#[test]
+fn a_job_that_kills_its_holders_fails() {
+    let cluster = cluster(false);
+    let mut session = cluster.connect();
+    ingest(&mut session, "test", 1, "interactive");
+    for _ in 0..11 {
+        // Each holder goes away without a word.
+        cluster
+            .connect()
+            .rows("select salesai.claim_jobs(1, 60000)", &[]);
+        wait_until("the holder is gone", DRAIN_LIMIT, || {
+            session.one::<i64>("select count(*) from pg_stat_activity where backend_type = 'client backend' and datname = current_database()", &[]) == 1
+        });
+    }
+    let claimed: Vec<i64> = session.column("select job_id from salesai.claim_jobs(1, 60000)", &[]);
+    assert!(claimed.is_empty());
+    let error: String = session.one(
+        "select concat_ws(' ', class, step, job_state) from salesai.pipeline_errors",
+        &[],
+    );
+    assert_eq!(error, "record_permanent run failed");
+    check_counts(&mut session);
+    assert_eq!(session.one::<i64>("select salesai.retry_errors()", &[]), 1);
+    while session.one::<i32>("select salesai.process()", &[]) > 0 {}
+    assert_settled(&mut session);
+    session.run("truncate salesai.interaction cascade");
+    check_counts(&mut session);
 }
 
 /// Goal: with a full queue ingestion says so and stores nothing; when there is room it goes on.
@@ -213,7 +269,7 @@ fn counts_are_exact() {
         120
     );
     wait_until("the changes are added up", Duration::from_secs(30), || {
-        session.one::<i64>("select count(*) from salesai.job_count", &[]) <= 12
+        session.one::<i64>("select count(*) from salesai.job_count", &[]) <= 64
     });
 }
 

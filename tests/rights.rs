@@ -254,6 +254,13 @@ fn catalogue() {
              and prosecdef and not exists (select from unnest(proconfig) c where c like 'search_path=%')",
         ),
         (
+            // Whoever may execute one may attach it to a table of his own.
+            "triggers with the owner's rights that a role may execute",
+            "select p.oid::regprocedure::text from pg_proc p where p.pronamespace = 'salesai'::regnamespace
+             and p.prosecdef and p.prorettype = 'trigger'::regtype
+             and exists (select from pg_roles r where r.rolname like 'salesai\\_%' and has_function_privilege(r.oid, p.oid, 'execute'))",
+        ),
+        (
             "functions without a comment",
             "select oid::regprocedure::text from pg_proc where pronamespace = 'salesai'::regnamespace
              and obj_description(oid, 'pg_proc') is null",

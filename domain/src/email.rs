@@ -151,7 +151,7 @@ pub fn media_type(raw: &[u8]) -> &'static str {
 /// Reads the headers of one message.
 pub fn parse_headers(raw: &[u8]) -> Result<Headers, EmailError> {
     check_size(raw)?;
-    read_headers(&*as_mime(raw)?)
+    read_headers(&as_mime(raw)?)
 }
 
 /// Reads one message.

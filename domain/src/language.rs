@@ -4,6 +4,8 @@ use whatlang::{Lang, detect};
 
 /// Characters that are looked at: more tell no more.
 const CHARS_MAX: usize = 4_000;
+/// Below it the language is one of several that are alike.
+const CONFIDENCE_MIN: f64 = 0.5;
 /// Fewer letters tell nothing.
 const LETTERS_MIN: usize = 40;
 
@@ -26,7 +28,7 @@ pub fn language<'a>(texts: impl IntoIterator<Item = &'a str>) -> Option<&'static
     {
         return None;
     }
-    let info = detect(&sample).filter(|info| info.is_reliable())?;
+    let info = detect(&sample).filter(|info| info.confidence() >= CONFIDENCE_MIN)?;
     Some(code(info.lang()))
 }
 

@@ -7,6 +7,9 @@ use std::ops::Range;
 
 use crate::segment::Part;
 
+/// A mail with more lines is a file, and taken as a whole.
+const LINES_MAX: usize = 100_000;
+
 /// A signature is at most so many lines of so many characters.
 const SIGNATURE_LINES_MAX: usize = 12;
 const SIGNATURE_CHARS_MAX: usize = 72;
@@ -108,10 +111,13 @@ pub(crate) fn mail_parts(
     sender: Option<&str>,
     is_forward: bool,
 ) -> Vec<(Range<usize>, Part)> {
+    if body.bytes().filter(|&byte| byte == b'\n').count() > LINES_MAX {
+        return vec![(0..body.len(), Part::Body)];
+    }
     let lines = lines(body);
     let mut parts: Vec<Part> = vec![Part::Body; lines.len()];
-    mark_quotations(&lines, is_forward, &mut parts);
-    mark_signature(&lines, sender, &mut parts);
+    let new_end = mark_quotations(&lines, is_forward, &mut parts);
+    mark_signature(&lines[..new_end], sender, &mut parts);
     // Blank lines go with what is above them.
     for at in 1..lines.len() {
         if lines[at].text.is_empty() {
@@ -149,7 +155,8 @@ fn lines(body: &str) -> Vec<Line<'_>> {
         .collect()
 }
 
-fn mark_quotations(lines: &[Line], is_forward: bool, parts: &mut [Part]) {
+/// Returns where what the sender wrote ends: before a forwarded message, if there is one.
+fn mark_quotations(lines: &[Line], is_forward: bool, parts: &mut [Part]) -> usize {
     let mut at = 0;
     while at < lines.len() {
         if lines[at].text.starts_with('>') {
@@ -161,18 +168,19 @@ fn mark_quotations(lines: &[Line], is_forward: bool, parts: &mut [Part]) {
             if next.is_some_and(|next| !next.text.starts_with('>')) {
                 // The program that wrote it marks no lines: all that follows is quoted.
                 parts[after..].fill(Part::Quoted);
-                return;
+                return lines.len();
             }
             at = after;
             continue;
-        } else if is_forward_line(lines[at].text) {
-            return;
+        } else if is_forward_line(lines[at].text) || is_forward && begins_message(&lines[at..]) {
+            return at;
         } else if !is_forward && (begins_message(&lines[at..]) || begins_stamped(&lines[at..])) {
             parts[at..].fill(Part::Quoted);
-            return;
+            return lines.len();
         }
         at += 1;
     }
+    lines.len()
 }
 
 /// Lines of "On ..., ... wrote:" at the start of these; mail programs break it once or twice.
@@ -272,12 +280,12 @@ fn mark_signature(lines: &[Line], sender: Option<&str>, parts: &mut [Part]) {
 /// Position in `new` of the signature's first line.
 fn signature_start(lines: &[Line], new: &[usize], sender: Option<&str>) -> Option<usize> {
     let text = |position: usize| lines[new[position]].text;
-    if let Some(separator) = (0..new.len()).find(|&position| text(position) == "--") {
+    let last = (0..new.len()).rfind(|&position| !text(position).is_empty())?;
+    // A rule across the page looks the same, but more than a signature follows it.
+    let separator = (0..=last).rfind(|&position| text(position) == "--");
+    if let Some(separator) = separator.filter(|at| last - at <= SIGNATURE_LINES_MAX) {
         return Some(separator);
     }
-    let last = (0..new.len())
-        .rev()
-        .find(|&position| !text(position).is_empty())?;
     let first_candidate = (0..=last)
         .rev()
         .take_while(|&position| text(position).chars().count() <= SIGNATURE_CHARS_MAX)

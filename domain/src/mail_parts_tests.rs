@@ -112,6 +112,14 @@ fn forwarded_messages() {
     let body = "See below.\n\n---------- Forwarded message ----------\nFrom: b@c.example\nDate: 3 Apr\nTo: Dan\n\nThe price is 15%.\n";
     assert!(part(body, None, true, Part::Body).contains("The price is 15%."));
     assert_eq!(part(body, None, true, Part::Quoted), "");
+    let signed = "See below.\n-- \nBob\n\n---------- Forwarded message ----------\nFrom: b@c.example\n\nThe price is 15%.\n";
+    assert!(part(signed, None, true, Part::Body).contains("The price is 15%."));
+    assert_eq!(part(signed, None, true, Part::Signature), "-- \nBob");
+    let ruled = format!(
+        "Above\n--\n{}",
+        "A line of prose below the rule.\n".repeat(20)
+    );
+    assert_eq!(part(&ruled, None, false, Part::Signature), "");
     let notes = "FYI\n------- Forwarded by Kim Ward on 04/19/2001 -------\nDan J Hyvl\n04/19/2001 11:10 AM\nTo: Kim\n\nIt is done.\n";
     assert!(part(notes, None, false, Part::Body).contains("It is done."));
 }

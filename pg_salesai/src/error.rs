@@ -31,6 +31,13 @@ pub enum Error {
     /// The sidecar could not embed one of the texts.
     #[error("text {position} cannot be embedded")]
     Embedding { position: usize, reason: String },
+    /// Vectors of these weights cannot be compared with those that are stored.
+    #[error("model \"{model}\" has other weights than the active embedding set")]
+    OtherWeights {
+        model: String,
+        served: String,
+        wanted: String,
+    },
     #[error("the inference sidecar serves no {kind} model")]
     NoModel { kind: &'static str },
     /// What calls need of an adapter was gone each time they were ready to begin.
@@ -88,6 +95,12 @@ impl From<Error> for ErrorReport {
             Error::Embedding { reason, .. } => {
                 report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
                     .set_detail(format!("The sidecar says: {reason}."))
+            }
+            Error::OtherWeights { served, wanted, .. } => {
+                let digits = |sha256: &str| sha256.chars().take(12).collect::<String>();
+                report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+                    .set_detail(format!("The sidecar runs {}, the set was made by {}.", digits(&served), digits(&wanted)))
+                    .set_hint("Start the sidecar with the weights of the active set. To change to others, serve them under a name of their own and call salesai.reembed.")
             }
             Error::NoModel { .. } => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message)
                 .set_hint("Start the sidecar with such a model; salesai.sidecar_status lists what it has."),

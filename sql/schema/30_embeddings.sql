@@ -52,7 +52,8 @@ create table salesai.embedding_set (
     switch_when_complete boolean not null default false,
     activated_at timestamptz,
     -- What pgvector can index.
-    check (element = 'halfvec' or dimensions <= 2000)
+    check (element = 'halfvec' or dimensions <= 2000),
+    check (hnsw_ef_construction >= 2 * hnsw_m)
 );
 create unique index embedding_set_active_index on salesai.embedding_set ((true)) where state = 'active';
 comment on table salesai.embedding_set is

@@ -20,6 +20,7 @@ create table salesai.job (
     embedding_set_id bigint references salesai.embedding_set on delete cascade,
     first_chunk_id bigint,
     last_chunk_id bigint,
+    losses integer not null default 0,
     unique (interaction_id, kind),
     check ((kind = 'index') = (interaction_id is not null)),
     check ((kind = 'index') = (embedding_set_id is null)),
@@ -32,6 +33,7 @@ create index job_embedding_set_index on salesai.job (embedding_set_id) where emb
 comment on table salesai.job is
     'Work that waits for a model. index: an interaction''s chunks and embeddings; embed: a range of chunks for an embedding set that is built; build_index: that set''s index. A finished job is deleted; a failed one stays and can be retried';
 comment on column salesai.job.source is 'The interaction''s source; sources take turns. Empty for work on embedding sets';
+comment on column salesai.job.losses is 'How often its holder died or lost its lease; a job that kills its holders fails in the end';
 comment on column salesai.job.lane is 'interactive: what arrives one by one; background: bulk loads and embedding sets, when no interactive job is due; maintenance: builds of indexes, which have a worker of their own';
 
 create table salesai.job_error (
@@ -72,7 +74,9 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if tg_op = 'INSERT' then
+    if tg_op = 'TRUNCATE' then
+        delete from salesai.job_count;
+    elsif tg_op = 'INSERT' then
         insert into salesai.job_count (source, lane, state, delta)
         select n.source, n.lane, n.state, count(*) from new_jobs n group by 1, 2, 3;
     elsif tg_op = 'DELETE' then
@@ -96,3 +100,4 @@ create trigger count_updated after update on salesai.job
     referencing new table as new_jobs old table as old_jobs for each statement execute function salesai.count_jobs();
 create trigger count_deleted after delete on salesai.job
     referencing old table as old_jobs for each statement execute function salesai.count_jobs();
+create trigger count_truncated after truncate on salesai.job for each statement execute function salesai.count_jobs();

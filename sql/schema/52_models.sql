@@ -8,9 +8,10 @@ create function salesai.embedding_values(texts text[], timeout_ms integer defaul
 language c stable parallel restricted cost 100000 as 'MODULE_PATHNAME', 'embedding_values_wrapper';
 comment on function salesai.embedding_values(text[], integer) is 'Embeddings of texts in one call to the sidecar, in order';
 
-create function salesai.model_embedding_values(model text, texts text[], timeout_ms integer default null) returns setof real[]
+create function salesai.model_embedding_values(
+    model text, texts text[], timeout_ms integer default null, model_sha256 text default null) returns setof real[]
 language c stable parallel restricted cost 100000 as 'MODULE_PATHNAME', 'model_embedding_values_wrapper';
-comment on function salesai.model_embedding_values(text, text[], integer) is 'The same by a named model; NULL: the default one';
+comment on function salesai.model_embedding_values(text, text[], integer, text) is 'The same by a named model (NULL: the default one); 55000 when it has other weights than those asked for';
 
 create function salesai.embed(content text) returns @extschema:vector@.vector
 language sql stable strict parallel restricted cost 100000

@@ -317,8 +317,8 @@ begin
             outcome := 'ingested';
             error_code := null;
             message := null;
-        -- A full queue is nobody's own fault: the caller sends all of it again.
-        exception when configuration_limit_exceeded then
+        -- A full queue or a conflict is no item's fault: the caller sends all of it again.
+        exception when configuration_limit_exceeded or transaction_rollback then
             raise;
         when others then
             id := null;

@@ -133,7 +133,7 @@ as $$
             'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid'),
             'owner', coalesce(f ->> 'hubspotownerid', f ->> 'propertyhubspotownerid'), 'account', f ->> 'associatedcompanyid',
             'email', f ->> 'email', 'title', f ->> 'jobtitle', 'industry', f ->> 'industry',
-            'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
+            'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid', case when f ? 'dealname' then 'unknown' end), 'amount', f ->> 'amount',
             'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
             'name', coalesce(f ->> 'dealname', f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'email'),
             'domain', coalesce(f ->> 'domain', salesai.domain_of(f ->> 'website')),

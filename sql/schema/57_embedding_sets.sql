@@ -1,12 +1,23 @@
 -- Versions of all embeddings. A new set is filled and indexed while the active one serves; then one transaction
--- switches. Writers of chunks hold the lock of this file shared, who begins or switches sets holds it alone.
+-- switches. Writers of chunks hold the lock of this file shared, who begins or switches sets holds it alone. It is taken
+-- before any other, and what was read before it does not count.
 
+-- A lock of the table, and not an advisory one, which every role could take and keep.
 create function salesai.lock_embedding_sets(alone boolean) returns void
-language sql
+language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select case when alone then pg_advisory_xact_lock(hashtextextended('salesai.embedding_set', 0))
-        else pg_advisory_xact_lock_shared(hashtextextended('salesai.embedding_set', 0)) end
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'embedding sets can be changed at isolation level read committed only' using errcode = '25001',
+            hint = 'What was written while this waited for its lock has to be seen.';
+    end if;
+    if alone then
+        lock table salesai.embedding_set in exclusive mode;
+    else
+        lock table salesai.embedding_set in row share mode;
+    end if;
+end
 $$;
 comment on function salesai.lock_embedding_sets(boolean) is 'Lock, until the transaction ends, on which embedding sets there are';
 
@@ -113,15 +124,11 @@ begin
         end if;
     end if;
     if active.model_sha256 <> model_sha256 then
-        if exists (select from salesai.embedding_set s
-                   where s.state = 'retired' and s.model_sha256 = active_embedding_set.model_sha256) then
-            raise exception 'another embedding set became active meanwhile' using errcode = '40001';
-        end if;
         raise exception 'the sidecar''s embedding model is not the one of the active embedding set' using
             errcode = '55000',
             detail = format('The set was made by "%s" (%s), the sidecar runs "%s" (%s).',
                             active.model, left(active.model_sha256, 12), model, left(model_sha256, 12)),
-            hint = 'Start the sidecar with the model of the active set, or call salesai.reembed() to change to the other.';
+            hint = 'Start the sidecar with the weights of the active set. To change to others, serve them under a name of their own and call salesai.reembed.';
     end if;
     return active.id;
 end
@@ -182,10 +189,6 @@ declare
     unknown text;
     set_id bigint;
 begin
-    if current_setting('transaction_isolation') <> 'read committed' then
-        raise exception 'reembed needs isolation level read committed' using errcode = '25001',
-            hint = 'It has to see the chunks that were written while it waited for its lock.';
-    end if;
     select p[1] into unknown from regexp_matches(template, '\{([^{}]*)\}', 'g') p
     where p[1] not in ('heading', 'date', 'kind', 'content');
     if unknown is not null or position('{content}' in template) = 0 then
@@ -267,6 +270,7 @@ comment on function salesai.activate_embedding_set(bigint) is
 create function salesai.drop_embedding_set(set_id bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
 as $$
 declare
     dropped salesai.embedding_set;
@@ -281,6 +285,12 @@ begin
         raise exception 'embedding set % is active', set_id using errcode = '55006',
             hint = 'Make another one active first.';
     end if;
+    -- The drop would wait for it, and all who write chunks for the drop.
+    if salesai.index_build_progress('embedding_' || set_id) is not null then
+        raise exception 'the index of embedding set % is being built', set_id using errcode = '55006',
+            hint = 'Wait for it, or end the index builder: select pg_terminate_backend(pid) from pg_stat_activity where backend_type = ''pg_salesai index builder''.';
+    end if;
+    delete from salesai.job_error e using salesai.job j where j.embedding_set_id = set_id and e.job_id = j.id;
     delete from salesai.embedding_set s where s.id = set_id;
     execute format('drop table if exists salesai.%I', 'embedding_' || set_id);
 end
@@ -292,8 +302,10 @@ create function salesai.index_build_progress(table_name text) returns real
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select (case when p.blocks_total > 0 and p.phase not like 'loading%' then 0.5 * p.blocks_done::real / p.blocks_total
-                 when p.tuples_total > 0 then p.tuples_done::real / p.tuples_total else 0 end)::real
+    -- Most of the time goes into the graph; then it is compared with what changed meanwhile.
+    select (case when p.phase not like 'building%' and p.phase like '%valid%' then 0.95
+                 else 0.9 * greatest(p.blocks_done::real / nullif(p.blocks_total, 0), p.tuples_done::real / nullif(p.tuples_total, 0), 0)
+            end)::real
     from pg_stat_progress_create_index p
     where p.datname = current_database() and p.relid = to_regclass(format('salesai.%I', table_name))
     limit 1

@@ -8,8 +8,8 @@ as $$
     insert into salesai.job as j (interaction_id, version, lane, source)
     select i.id, $2, $3, i.source from salesai.interaction i where i.id = $1
     on conflict on constraint job_interaction_id_kind_key do update
-        set version = excluded.version, lane = excluded.lane, state = 'pending', attempts = 0, not_before = now(),
-            lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null;
+        set version = excluded.version, lane = excluded.lane, state = 'pending', attempts = 0, losses = 0, not_before = now(),
+            created_at = now(), lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null;
     select salesai.wake_worker();
 $$;
 comment on function salesai.enqueue(bigint, integer, text) is 'Queues the indexing of this version; a job of an older version is replaced';
@@ -21,28 +21,50 @@ set search_path = pg_catalog, pg_temp
 as $$
     with taken as (
         delete from salesai.job_count c
-        where c.ctid in (select t.ctid from salesai.job_count t limit rows_max for update skip locked)
+        where c.ctid in (select t.ctid from salesai.job_count t
+                         -- A few rows are soon read, and adding them up leaves as many dead ones.
+                         where (select count(*) from salesai.job_count) > 64
+                           -- Elsewhere a row that another has added up since is an error.
+                           and current_setting('transaction_isolation') = 'read committed'
+                         limit rows_max for update skip locked)
         returning c.source, c.lane, c.state, c.delta)
     insert into salesai.job_count (source, lane, state, delta)
     select t.source, t.lane, t.state, sum(t.delta) from taken t group by 1, 2, 3 having sum(t.delta) <> 0
 $$;
 comment on function salesai.add_up_job_counts(integer) is 'Makes few rows of many in salesai.job_count';
 
+create function salesai.recount_jobs() returns void
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    lock table salesai.job in share mode;
+    delete from salesai.job_count;
+    insert into salesai.job_count (source, lane, state, delta)
+    select j.source, j.lane, j.state, count(*) from salesai.job j group by 1, 2, 3;
+$$;
+comment on function salesai.recount_jobs() is 'Counts the jobs anew, after a restore or another change that fired no triggers';
+
 create function salesai.check_queue_room() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    pages constant bigint := pg_relation_size('salesai.job_count') / current_setting('block_size')::bigint;
     jobs_max bigint;
     jobs bigint;
 begin
-    -- A call into the library, so that its settings are known.
-    perform salesai.library_version();
-    jobs_max := current_setting('salesai.queue_limit');
-    -- Where no worker does it, one in so many callers.
+    -- Rows of a large transaction cannot be added up before it ends: the more there are, the fewer callers look, so
+    -- that each reads a few pages on the average.
+    if random() >= 8.0 / greatest(pages, 8) then
+        return;
+    end if;
+    -- Where no worker does it, one in so many.
     if random() < 0.01 then
         perform salesai.add_up_job_counts();
     end if;
+    -- A call into the library, so that its settings are known.
+    perform salesai.library_version();
+    jobs_max := current_setting('salesai.queue_limit');
     if jobs_max = 0 then
         return;
     end if;
@@ -54,7 +76,7 @@ begin
     end if;
 end
 $$;
-comment on function salesai.check_queue_room() is 'Refuses new work while salesai.queue_limit jobs wait';
+comment on function salesai.check_queue_room() is 'Refuses new work while salesai.queue_limit jobs wait; within a large load some rows late';
 
 -- Owner rights: pg_stat_activity hides these columns of other roles' sessions.
 create function salesai.live_backends() returns table (pid integer, backend_start timestamptz, is_worker boolean)
@@ -66,10 +88,10 @@ as $$
 $$;
 comment on function salesai.live_backends() is 'Processes connected to this database that may hold a lease';
 
--- A job of each source in turn, whatever else waits. It reads as many rows as it returns for each class, however
--- long the queue is: classes are found by leaping from one to the next in the index.
+-- A job of each source in turn, whichever comes first by chance, so that none is always the last. It reads as many rows
+-- as it returns for each source and lane, however long the queue is: those are found by leaping through the index.
 create function salesai.due_jobs(jobs_max integer, lanes text[]) returns table (job_id bigint, rank bigint)
-language sql stable rows 10
+language sql volatile rows 10
 set search_path = pg_catalog, pg_temp
 as $$
     with recursive class as (
@@ -82,8 +104,8 @@ as $$
             select j.lane, j.priority, j.source from salesai.job j
             where j.state = 'pending' and (j.lane, j.priority, j.source) > (c.lane, c.priority, c.source)
             order by j.lane, j.priority, j.source limit 1) n)
-    select d.id, row_number() over (order by c.lane <> 'interactive', c.priority desc, d.turn, c.source)
-    from class c
+    select d.id, row_number() over (order by c.lane <> 'interactive', c.priority desc, d.turn, c.chance)
+    from (select *, random() as chance from class) c
     cross join lateral (
         select f.id, row_number() over (order by f.not_before, f.id) as turn
         from (select j.id, j.not_before from salesai.job j
@@ -98,7 +120,7 @@ $$;
 comment on function salesai.due_jobs(integer, text[]) is 'The next jobs to be done: interactive ones first, then by priority, then of each source in turn';
 
 create function salesai.has_due_jobs(lanes text[]) returns boolean
-language sql stable
+language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
     select exists (select from salesai.job j where j.state = 'running' and j.lane = any (lanes))
@@ -106,43 +128,87 @@ as $$
 $$;
 comment on function salesai.has_due_jobs(text[]) is 'Whether salesai.claim_jobs may find something';
 
-create function salesai.claim_jobs(jobs_max integer, lease_ms integer, lanes text[] default '{interactive,background,maintenance}')
+create function salesai.claim_jobs(
+    jobs_max integer, lease_ms integer, lanes text[] default '{interactive,background,maintenance}')
+returns table (job_id bigint, interaction_id bigint, version integer, lease_token uuid, kind text, embedding_set_id bigint)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    losses_max constant integer := 10;
+    lost record;
+begin
+    -- Whoever holds it dies: it fails, so that others get their turn.
+    for lost in
+        select j.id, j.lease_token from salesai.job j where j.state = 'running' and j.lane = any (lanes) and j.losses >= losses_max
+    loop
+        if salesai.is_lost(lost.id) then
+            perform salesai.fail_job(lost.id, lost.lease_token, 'record_permanent', 'run',
+                format('its worker died or was too slow %s times', losses_max));
+        end if;
+    end loop;
+    return query select * from salesai.claim_among(jobs_max, lease_ms, lanes, 4 * jobs_max);
+    if not found then
+        -- All of those may be another session's, which has not committed yet.
+        return query select * from salesai.claim_among(jobs_max, lease_ms, lanes, 64 * jobs_max);
+    end if;
+end
+$$;
+comment on function salesai.claim_jobs(integer, integer, text[]) is 'Leases due jobs to this backend';
+
+-- A dead holder's lease need not run out, and who claims has nothing under way.
+create function salesai.is_lost(job_id bigint) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select j.lease_expires_at < clock_timestamp() or j.holder_pid = pg_backend_pid()
+        or not exists (select from salesai.live_backends() b where b.pid = j.holder_pid and b.backend_start = j.holder_started_at)
+    from salesai.job j where j.id = $1 and j.state = 'running'
+$$;
+comment on function salesai.is_lost(bigint) is 'Whether a running job has no holder any more';
+
+create function salesai.claim_among(jobs_max integer, lease_ms integer, lanes text[], window_max integer)
 returns table (job_id bigint, interaction_id bigint, version integer, lease_token uuid, kind text, embedding_set_id bigint)
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-    with live as materialized (select b.pid, b.backend_start from salesai.live_backends() b),
-    -- A dead holder's lease need not run out.
-    lost as materialized (
+    with lost as materialized (
         select j.id
         from salesai.job j
-        where j.state = 'running' and j.lane = any (lanes)
-          and (j.lease_expires_at < clock_timestamp()
-               or not exists (select from live b where b.pid = j.holder_pid and b.backend_start = j.holder_started_at))
+        where j.state = 'running' and j.lane = any (lanes) and salesai.is_lost(j.id)
         limit jobs_max
         for update skip locked),
-    -- More than are wanted, since others claim at the same time.
     due as materialized (
         select j.id
-        from salesai.due_jobs(4 * jobs_max, lanes) d
+        from salesai.due_jobs(window_max, lanes) d
         join salesai.job j on j.id = d.job_id
         where j.state = 'pending'
         order by d.rank
         limit jobs_max
         for update of j skip locked)
     update salesai.job j
-    set state = 'running', lease_token = gen_random_uuid(),
+    set state = 'running', lease_token = gen_random_uuid(), losses = j.losses + (j.state = 'running')::integer,
         lease_expires_at = case j.kind
             -- As long as it takes; it ends with its holder.
             when 'build_index' then 'infinity'
             else clock_timestamp() + make_interval(secs => lease_ms / 1000.0) end,
         holder_pid = pg_backend_pid(),
-        holder_started_at = (select b.backend_start from live b where b.pid = pg_backend_pid())
+        holder_started_at = (select b.backend_start from salesai.live_backends() b where b.pid = pg_backend_pid())
     from (select l.id from lost l union all select d.id from due d limit jobs_max) claimed
     where j.id = claimed.id
     returning j.id, j.interaction_id, j.version, j.lease_token, j.kind, j.embedding_set_id
 $$;
-comment on function salesai.claim_jobs(integer, integer, text[]) is 'Leases due jobs to this backend';
+comment on function salesai.claim_among(integer, integer, text[], integer) is 'Leases jobs that lost their holder, then some of the next window_max';
+
+-- Called between requests to the sidecar: however many a job needs, its lease outlasts them.
+create function salesai.renew_leases(lease_ms integer) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    update salesai.job j set lease_expires_at = clock_timestamp() + make_interval(secs => lease_ms / 1000.0)
+    where j.state = 'running' and j.holder_pid = pg_backend_pid() and j.lease_expires_at <> 'infinity'
+$$;
+comment on function salesai.renew_leases(integer) is 'Renews the leases of this backend';
 
 create function salesai.pause(source text default null) returns void
 language sql
@@ -295,15 +361,16 @@ comment on function salesai.target_sets() is 'Embedding sets that new chunks go 
 -- embeddings: all vectors end to end. Returns false when the lease was lost: then nothing is written.
 create function salesai.finish_job(
     job_id bigint, lease_token uuid, chunks jsonb, embeddings real[],
-    model text, model_sha256 text, dimensions integer, other_sets bigint[] default '{}') returns boolean
+    model text, model_sha256 text, dimensions integer, other_sets bigint[] default '{}', made_for bigint default null) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     done salesai.job;
     set_id bigint;
-    other_id bigint;
 begin
+    -- Who makes the first set needs the lock alone, and must not ask for it while another holds it shared too.
+    perform salesai.lock_embedding_sets(alone => not exists (select from salesai.embedding_set s where s.state = 'active'));
     perform salesai.lock_interaction(job_id);
     delete from salesai.job j
     where j.id = $1 and j.state = 'running' and j.lease_token = $2
@@ -311,11 +378,12 @@ begin
     if not found then
         return false;
     end if;
-    perform salesai.lock_embedding_sets(alone => false);
-    if model is null then
-        -- Nothing new: what is there was made by the active set.
-        select s.id into set_id from salesai.embedding_set s where s.state = 'active';
-    else
+    select s.id into set_id from salesai.embedding_set s where s.state = 'active';
+    if made_for is not null and made_for is distinct from set_id then
+        raise exception 'another embedding set became active meanwhile' using errcode = '40001';
+    end if;
+    -- Without a new chunk no model was asked.
+    if model is not null then
         set_id := salesai.active_embedding_set(model, model_sha256, dimensions);
     end if;
     perform salesai.store_chunks(done.interaction_id, done.version, chunks);
@@ -338,8 +406,8 @@ begin
     return true;
 end
 $$;
-comment on function salesai.finish_job(bigint, uuid, jsonb, real[], text, text, integer, bigint[]) is
-    'Writes the chunks and embeddings of a leased job and removes it, all or nothing; false when the lease was lost. other_sets: sets that the same transaction stores embeddings in';
+comment on function salesai.finish_job(bigint, uuid, jsonb, real[], text, text, integer, bigint[], bigint) is
+    'Writes the chunks and embeddings of a leased job and removes it, all or nothing; false when the lease was lost. made_for: the set whose template and model made the embeddings; other_sets: sets that the same transaction stores embeddings in';
 
 -- A chunk of the same heading and content keeps its row, and with it its embeddings in all sets.
 create function salesai.store_chunks(interaction_id bigint, version integer, chunks jsonb) returns void
@@ -481,13 +549,25 @@ comment on function salesai.finish_range(bigint, uuid, bigint[], real[], text, i
 
 -- Null: the set still waits for chunks. Else what is to be run, outside any transaction.
 create function salesai.index_build_steps(job_id bigint) returns text[]
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select salesai.embedding_index_steps(b.embedding_set_id)
-    from salesai.job b
-    where b.id = job_id
-      and not exists (select from salesai.job j where j.embedding_set_id = b.embedding_set_id and j.kind = 'embed')
+declare
+    set_id constant bigint := (select b.embedding_set_id from salesai.job b where b.id = job_id);
+    open_jobs bigint;
+    failed_jobs bigint;
+begin
+    select count(*) filter (where j.state <> 'failed'), count(*) filter (where j.state = 'failed') into open_jobs, failed_jobs
+    from salesai.job j where j.embedding_set_id = set_id and j.kind = 'embed';
+    if open_jobs > 0 then
+        return null;
+    end if;
+    if failed_jobs > 0 then
+        raise exception 'chunks of embedding set % could not be embedded', set_id using errcode = '55000',
+            hint = 'See salesai.pipeline_errors, mend the cause and call salesai.retry_errors(), or drop the set.';
+    end if;
+    return salesai.embedding_index_steps(set_id);
+end
 $$;
 comment on function salesai.index_build_steps(bigint) is 'Statements that a build_index job has to run; NULL while chunks are still embedded';
 
@@ -556,6 +636,7 @@ declare
     pause_s constant double precision := random() + 0.5;
     failed salesai.job;
 begin
+    perform salesai.lock_interaction(job_id);
     update salesai.job j
     set attempts = j.attempts + is_own_fault::integer,
         state = case when class = 'record_permanent' or is_own_fault and j.attempts + 1 >= attempts_max then 'failed' else 'pending' end,
@@ -588,8 +669,15 @@ create function salesai.retry_errors(
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
+    -- Interactions before their jobs, as everywhere.
+    select from salesai.interaction i
+    where i.id in (select j.interaction_id from salesai.job j
+                   where (j.state = 'failed' or j.state = 'pending' and j.not_before > now())
+                     and ($1 is null or j.source = $1) and ($4 is null or j.interaction_id = $4))
+    order by i.id
+    for update;
     with retried as (
-        update salesai.job j set state = 'pending', attempts = 0, not_before = now()
+        update salesai.job j set state = 'pending', attempts = 0, losses = 0, not_before = now(), created_at = now()
         where (j.state = 'failed' or j.state = 'pending' and j.not_before > now())
           and ($1 is null or j.source = $1) and ($4 is null or j.interaction_id = $4)
           and case when $2 is null and $3 is null then j.state = 'failed'

@@ -63,7 +63,7 @@ begin
         select * into active from salesai.embedding_set s where s.state = 'active';
     end if;
     if active.id is not null then
-        select v into embedding from salesai.model_embedding_values(active.model, array[query]) v;
+        select v into embedding from salesai.model_embedding_values(active.model, array[query], null, active.model_sha256) v;
         dense_leg := format('
             select n.chunk_id, row_number() over (order by n.distance, n.chunk_id) as rank
             from (select c.id as chunk_id, v.embedding operator(@extschema:vector@.<=>) $7::@extschema:vector@.%1$I as distance

@@ -6,14 +6,18 @@ grant usage on schema salesai to
     salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 grant execute on all functions in schema salesai to
     salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+-- Triggers need no right of who fires them, and nobody else's tables may have this one: it runs with the owner's rights.
+revoke execute on function salesai.count_jobs()
+    from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- What the worker does to embedding sets, and what only an administrator decides.
 revoke execute on function
     salesai.create_embedding_set(text, text, integer, text, boolean), salesai.switch_embedding_set(bigint),
-    salesai.complete_embedding_set(bigint), salesai.build_embedding_index(bigint), salesai.enqueue_missing_embeddings(bigint)
+    salesai.complete_embedding_set(bigint), salesai.build_embedding_index(bigint), salesai.enqueue_missing_embeddings(bigint),
+    salesai.lock_embedding_sets(boolean)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function
     salesai.reembed(text, text, boolean), salesai.activate_embedding_set(bigint), salesai.drop_embedding_set(bigint),
-    salesai.pause(text), salesai.resume(text)
+    salesai.missing_embeddings(bigint), salesai.pause(text), salesai.resume(text), salesai.recount_jobs()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.apply_redaction(text, integer)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;

@@ -60,6 +60,7 @@ alter table salesai.job
     add column embedding_set_id bigint references salesai.embedding_set on delete cascade,
     add column first_chunk_id bigint,
     add column last_chunk_id bigint,
+    add column losses integer not null default 0,
     add constraint job_check check ((kind = 'index') = (interaction_id is not null)),
     add constraint job_check1 check ((kind = 'index') = (embedding_set_id is null)),
     add constraint job_check2 check ((kind = 'embed') = (first_chunk_id is not null and last_chunk_id is not null));
@@ -72,6 +73,7 @@ create index job_embedding_set_index on salesai.job (embedding_set_id) where emb
 comment on table salesai.job is
     'Work that waits for a model. index: an interaction''s chunks and embeddings; embed: a range of chunks for an embedding set that is built; build_index: that set''s index. A finished job is deleted; a failed one stays and can be retried';
 comment on column salesai.job.source is 'The interaction''s source; sources take turns. Empty for work on embedding sets';
+comment on column salesai.job.losses is 'How often its holder died or lost its lease; a job that kills its holders fails in the end';
 comment on column salesai.job.lane is 'interactive: what arrives one by one; background: bulk loads and embedding sets, when no interactive job is due; maintenance: builds of indexes, which have a worker of their own';
 
 alter table salesai.job_error alter column interaction_id drop not null, add column job_id bigint;
@@ -103,7 +105,9 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if tg_op = 'INSERT' then
+    if tg_op = 'TRUNCATE' then
+        delete from salesai.job_count;
+    elsif tg_op = 'INSERT' then
         insert into salesai.job_count (source, lane, state, delta)
         select n.source, n.lane, n.state, count(*) from new_jobs n group by 1, 2, 3;
     elsif tg_op = 'DELETE' then
@@ -127,6 +131,7 @@ create trigger count_updated after update on salesai.job
     referencing new table as new_jobs old table as old_jobs for each statement execute function salesai.count_jobs();
 create trigger count_deleted after delete on salesai.job
     referencing old table as old_jobs for each statement execute function salesai.count_jobs();
+create trigger count_truncated after truncate on salesai.job for each statement execute function salesai.count_jobs();
 insert into salesai.job_count (source, lane, state, delta)
 select j.source, j.lane, j.state, count(*) from salesai.job j group by 1, 2, 3;
 
@@ -146,7 +151,8 @@ alter table salesai.embedding_set
     add column hnsw_ef_construction integer not null default 64,
     add column switch_when_complete boolean not null default false,
     add column activated_at timestamptz,
-    add constraint embedding_set_check check (element = 'halfvec' or dimensions <= 2000);
+    add constraint embedding_set_check check (element = 'halfvec' or dimensions <= 2000),
+    add constraint embedding_set_check1 check (hnsw_ef_construction >= 2 * hnsw_m);
 comment on table salesai.embedding_set is
     'A version of all embeddings: model, weights, dimensions, template. building: is being filled; ready: complete, waits for salesai.activate_embedding_set; active: the one that search uses; retired: was active and can be again. Its vectors are in salesai.embedding_<id>';
 comment on column salesai.embedding_set.template is
@@ -213,9 +219,10 @@ end
 $$;
 comment on function salesai.resolve_opportunity(text) is 'Id of the opportunity with this id, external id or name; P0002 when there is none';
 
-create function salesai.model_embedding_values(model text, texts text[], timeout_ms integer default null) returns setof real[]
+create function salesai.model_embedding_values(
+    model text, texts text[], timeout_ms integer default null, model_sha256 text default null) returns setof real[]
 language c stable parallel restricted cost 100000 as 'MODULE_PATHNAME', 'model_embedding_values_wrapper';
-comment on function salesai.model_embedding_values(text, text[], integer) is 'The same by a named model; NULL: the default one';
+comment on function salesai.model_embedding_values(text, text[], integer, text) is 'The same by a named model (NULL: the default one); 55000 when it has other weights than those asked for';
 
 create function salesai.inspect_transcript(transcript text, format text) returns jsonb
 language c immutable strict parallel safe cost 1000 as 'MODULE_PATHNAME', 'inspect_transcript_wrapper';
@@ -665,8 +672,8 @@ begin
             outcome := 'ingested';
             error_code := null;
             message := null;
-        -- A full queue is nobody's own fault: the caller sends all of it again.
-        exception when configuration_limit_exceeded then
+        -- A full queue or a conflict is no item's fault: the caller sends all of it again.
+        exception when configuration_limit_exceeded or transaction_rollback then
             raise;
         when others then
             id := null;
@@ -818,7 +825,7 @@ as $$
             'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid'),
             'owner', coalesce(f ->> 'hubspotownerid', f ->> 'propertyhubspotownerid'), 'account', f ->> 'associatedcompanyid',
             'email', f ->> 'email', 'title', f ->> 'jobtitle', 'industry', f ->> 'industry',
-            'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
+            'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid', case when f ? 'dealname' then 'unknown' end), 'amount', f ->> 'amount',
             'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
             'name', coalesce(f ->> 'dealname', f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'email'),
             'domain', coalesce(f ->> 'domain', salesai.domain_of(f ->> 'website')),
@@ -885,14 +892,25 @@ comment on function salesai.ingest_crm(text, text, jsonb, text) is
     'Upserts CRM records (kind: team, rep, account, contact, opportunity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; opportunity: account, owner, stage, amount, currency, close_date, stage_history. shape: plain, or salesforce or hubspot for the fields of those';
 
 -- Versions of all embeddings. A new set is filled and indexed while the active one serves; then one transaction
--- switches. Writers of chunks hold the lock of this file shared, who begins or switches sets holds it alone.
+-- switches. Writers of chunks hold the lock of this file shared, who begins or switches sets holds it alone. It is taken
+-- before any other, and what was read before it does not count.
 
+-- A lock of the table, and not an advisory one, which every role could take and keep.
 create function salesai.lock_embedding_sets(alone boolean) returns void
-language sql
+language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select case when alone then pg_advisory_xact_lock(hashtextextended('salesai.embedding_set', 0))
-        else pg_advisory_xact_lock_shared(hashtextextended('salesai.embedding_set', 0)) end
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'embedding sets can be changed at isolation level read committed only' using errcode = '25001',
+            hint = 'What was written while this waited for its lock has to be seen.';
+    end if;
+    if alone then
+        lock table salesai.embedding_set in exclusive mode;
+    else
+        lock table salesai.embedding_set in row share mode;
+    end if;
+end
 $$;
 comment on function salesai.lock_embedding_sets(boolean) is 'Lock, until the transaction ends, on which embedding sets there are';
 
@@ -999,15 +1017,11 @@ begin
         end if;
     end if;
     if active.model_sha256 <> model_sha256 then
-        if exists (select from salesai.embedding_set s
-                   where s.state = 'retired' and s.model_sha256 = active_embedding_set.model_sha256) then
-            raise exception 'another embedding set became active meanwhile' using errcode = '40001';
-        end if;
         raise exception 'the sidecar''s embedding model is not the one of the active embedding set' using
             errcode = '55000',
             detail = format('The set was made by "%s" (%s), the sidecar runs "%s" (%s).',
                             active.model, left(active.model_sha256, 12), model, left(model_sha256, 12)),
-            hint = 'Start the sidecar with the model of the active set, or call salesai.reembed() to change to the other.';
+            hint = 'Start the sidecar with the weights of the active set. To change to others, serve them under a name of their own and call salesai.reembed.';
     end if;
     return active.id;
 end
@@ -1068,10 +1082,6 @@ declare
     unknown text;
     set_id bigint;
 begin
-    if current_setting('transaction_isolation') <> 'read committed' then
-        raise exception 'reembed needs isolation level read committed' using errcode = '25001',
-            hint = 'It has to see the chunks that were written while it waited for its lock.';
-    end if;
     select p[1] into unknown from regexp_matches(template, '\{([^{}]*)\}', 'g') p
     where p[1] not in ('heading', 'date', 'kind', 'content');
     if unknown is not null or position('{content}' in template) = 0 then
@@ -1153,6 +1163,7 @@ comment on function salesai.activate_embedding_set(bigint) is
 create function salesai.drop_embedding_set(set_id bigint) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
 as $$
 declare
     dropped salesai.embedding_set;
@@ -1167,6 +1178,12 @@ begin
         raise exception 'embedding set % is active', set_id using errcode = '55006',
             hint = 'Make another one active first.';
     end if;
+    -- The drop would wait for it, and all who write chunks for the drop.
+    if salesai.index_build_progress('embedding_' || set_id) is not null then
+        raise exception 'the index of embedding set % is being built', set_id using errcode = '55006',
+            hint = 'Wait for it, or end the index builder: select pg_terminate_backend(pid) from pg_stat_activity where backend_type = ''pg_salesai index builder''.';
+    end if;
+    delete from salesai.job_error e using salesai.job j where j.embedding_set_id = set_id and e.job_id = j.id;
     delete from salesai.embedding_set s where s.id = set_id;
     execute format('drop table if exists salesai.%I', 'embedding_' || set_id);
 end
@@ -1178,8 +1195,10 @@ create function salesai.index_build_progress(table_name text) returns real
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select (case when p.blocks_total > 0 and p.phase not like 'loading%' then 0.5 * p.blocks_done::real / p.blocks_total
-                 when p.tuples_total > 0 then p.tuples_done::real / p.tuples_total else 0 end)::real
+    -- Most of the time goes into the graph; then it is compared with what changed meanwhile.
+    select (case when p.phase not like 'building%' and p.phase like '%valid%' then 0.95
+                 else 0.9 * greatest(p.blocks_done::real / nullif(p.blocks_total, 0), p.tuples_done::real / nullif(p.tuples_total, 0), 0)
+            end)::real
     from pg_stat_progress_create_index p
     where p.datname = current_database() and p.relid = to_regclass(format('salesai.%I', table_name))
     limit 1
@@ -1209,8 +1228,8 @@ as $$
     insert into salesai.job as j (interaction_id, version, lane, source)
     select i.id, $2, $3, i.source from salesai.interaction i where i.id = $1
     on conflict on constraint job_interaction_id_kind_key do update
-        set version = excluded.version, lane = excluded.lane, state = 'pending', attempts = 0, not_before = now(),
-            lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null;
+        set version = excluded.version, lane = excluded.lane, state = 'pending', attempts = 0, losses = 0, not_before = now(),
+            created_at = now(), lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null;
     select salesai.wake_worker();
 $$;
 comment on function salesai.enqueue(bigint, integer, text) is 'Queues the indexing of this version; a job of an older version is replaced';
@@ -1222,28 +1241,50 @@ set search_path = pg_catalog, pg_temp
 as $$
     with taken as (
         delete from salesai.job_count c
-        where c.ctid in (select t.ctid from salesai.job_count t limit rows_max for update skip locked)
+        where c.ctid in (select t.ctid from salesai.job_count t
+                         -- A few rows are soon read, and adding them up leaves as many dead ones.
+                         where (select count(*) from salesai.job_count) > 64
+                           -- Elsewhere a row that another has added up since is an error.
+                           and current_setting('transaction_isolation') = 'read committed'
+                         limit rows_max for update skip locked)
         returning c.source, c.lane, c.state, c.delta)
     insert into salesai.job_count (source, lane, state, delta)
     select t.source, t.lane, t.state, sum(t.delta) from taken t group by 1, 2, 3 having sum(t.delta) <> 0
 $$;
 comment on function salesai.add_up_job_counts(integer) is 'Makes few rows of many in salesai.job_count';
 
+create function salesai.recount_jobs() returns void
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    lock table salesai.job in share mode;
+    delete from salesai.job_count;
+    insert into salesai.job_count (source, lane, state, delta)
+    select j.source, j.lane, j.state, count(*) from salesai.job j group by 1, 2, 3;
+$$;
+comment on function salesai.recount_jobs() is 'Counts the jobs anew, after a restore or another change that fired no triggers';
+
 create function salesai.check_queue_room() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    pages constant bigint := pg_relation_size('salesai.job_count') / current_setting('block_size')::bigint;
     jobs_max bigint;
     jobs bigint;
 begin
-    -- A call into the library, so that its settings are known.
-    perform salesai.library_version();
-    jobs_max := current_setting('salesai.queue_limit');
-    -- Where no worker does it, one in so many callers.
+    -- Rows of a large transaction cannot be added up before it ends: the more there are, the fewer callers look, so
+    -- that each reads a few pages on the average.
+    if random() >= 8.0 / greatest(pages, 8) then
+        return;
+    end if;
+    -- Where no worker does it, one in so many.
     if random() < 0.01 then
         perform salesai.add_up_job_counts();
     end if;
+    -- A call into the library, so that its settings are known.
+    perform salesai.library_version();
+    jobs_max := current_setting('salesai.queue_limit');
     if jobs_max = 0 then
         return;
     end if;
@@ -1255,12 +1296,12 @@ begin
     end if;
 end
 $$;
-comment on function salesai.check_queue_room() is 'Refuses new work while salesai.queue_limit jobs wait';
+comment on function salesai.check_queue_room() is 'Refuses new work while salesai.queue_limit jobs wait; within a large load some rows late';
 
--- A job of each source in turn, whatever else waits. It reads as many rows as it returns for each class, however
--- long the queue is: classes are found by leaping from one to the next in the index.
+-- A job of each source in turn, whichever comes first by chance, so that none is always the last. It reads as many rows
+-- as it returns for each source and lane, however long the queue is: those are found by leaping through the index.
 create function salesai.due_jobs(jobs_max integer, lanes text[]) returns table (job_id bigint, rank bigint)
-language sql stable rows 10
+language sql volatile rows 10
 set search_path = pg_catalog, pg_temp
 as $$
     with recursive class as (
@@ -1273,8 +1314,8 @@ as $$
             select j.lane, j.priority, j.source from salesai.job j
             where j.state = 'pending' and (j.lane, j.priority, j.source) > (c.lane, c.priority, c.source)
             order by j.lane, j.priority, j.source limit 1) n)
-    select d.id, row_number() over (order by c.lane <> 'interactive', c.priority desc, d.turn, c.source)
-    from class c
+    select d.id, row_number() over (order by c.lane <> 'interactive', c.priority desc, d.turn, c.chance)
+    from (select *, random() as chance from class) c
     cross join lateral (
         select f.id, row_number() over (order by f.not_before, f.id) as turn
         from (select j.id, j.not_before from salesai.job j
@@ -1289,7 +1330,7 @@ $$;
 comment on function salesai.due_jobs(integer, text[]) is 'The next jobs to be done: interactive ones first, then by priority, then of each source in turn';
 
 create function salesai.has_due_jobs(lanes text[]) returns boolean
-language sql stable
+language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
     select exists (select from salesai.job j where j.state = 'running' and j.lane = any (lanes))
@@ -1297,43 +1338,87 @@ as $$
 $$;
 comment on function salesai.has_due_jobs(text[]) is 'Whether salesai.claim_jobs may find something';
 
-create function salesai.claim_jobs(jobs_max integer, lease_ms integer, lanes text[] default '{interactive,background,maintenance}')
+create function salesai.claim_jobs(
+    jobs_max integer, lease_ms integer, lanes text[] default '{interactive,background,maintenance}')
+returns table (job_id bigint, interaction_id bigint, version integer, lease_token uuid, kind text, embedding_set_id bigint)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    losses_max constant integer := 10;
+    lost record;
+begin
+    -- Whoever holds it dies: it fails, so that others get their turn.
+    for lost in
+        select j.id, j.lease_token from salesai.job j where j.state = 'running' and j.lane = any (lanes) and j.losses >= losses_max
+    loop
+        if salesai.is_lost(lost.id) then
+            perform salesai.fail_job(lost.id, lost.lease_token, 'record_permanent', 'run',
+                format('its worker died or was too slow %s times', losses_max));
+        end if;
+    end loop;
+    return query select * from salesai.claim_among(jobs_max, lease_ms, lanes, 4 * jobs_max);
+    if not found then
+        -- All of those may be another session's, which has not committed yet.
+        return query select * from salesai.claim_among(jobs_max, lease_ms, lanes, 64 * jobs_max);
+    end if;
+end
+$$;
+comment on function salesai.claim_jobs(integer, integer, text[]) is 'Leases due jobs to this backend';
+
+-- A dead holder's lease need not run out, and who claims has nothing under way.
+create function salesai.is_lost(job_id bigint) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select j.lease_expires_at < clock_timestamp() or j.holder_pid = pg_backend_pid()
+        or not exists (select from salesai.live_backends() b where b.pid = j.holder_pid and b.backend_start = j.holder_started_at)
+    from salesai.job j where j.id = $1 and j.state = 'running'
+$$;
+comment on function salesai.is_lost(bigint) is 'Whether a running job has no holder any more';
+
+create function salesai.claim_among(jobs_max integer, lease_ms integer, lanes text[], window_max integer)
 returns table (job_id bigint, interaction_id bigint, version integer, lease_token uuid, kind text, embedding_set_id bigint)
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-    with live as materialized (select b.pid, b.backend_start from salesai.live_backends() b),
-    -- A dead holder's lease need not run out.
-    lost as materialized (
+    with lost as materialized (
         select j.id
         from salesai.job j
-        where j.state = 'running' and j.lane = any (lanes)
-          and (j.lease_expires_at < clock_timestamp()
-               or not exists (select from live b where b.pid = j.holder_pid and b.backend_start = j.holder_started_at))
+        where j.state = 'running' and j.lane = any (lanes) and salesai.is_lost(j.id)
         limit jobs_max
         for update skip locked),
-    -- More than are wanted, since others claim at the same time.
     due as materialized (
         select j.id
-        from salesai.due_jobs(4 * jobs_max, lanes) d
+        from salesai.due_jobs(window_max, lanes) d
         join salesai.job j on j.id = d.job_id
         where j.state = 'pending'
         order by d.rank
         limit jobs_max
         for update of j skip locked)
     update salesai.job j
-    set state = 'running', lease_token = gen_random_uuid(),
+    set state = 'running', lease_token = gen_random_uuid(), losses = j.losses + (j.state = 'running')::integer,
         lease_expires_at = case j.kind
             -- As long as it takes; it ends with its holder.
             when 'build_index' then 'infinity'
             else clock_timestamp() + make_interval(secs => lease_ms / 1000.0) end,
         holder_pid = pg_backend_pid(),
-        holder_started_at = (select b.backend_start from live b where b.pid = pg_backend_pid())
+        holder_started_at = (select b.backend_start from salesai.live_backends() b where b.pid = pg_backend_pid())
     from (select l.id from lost l union all select d.id from due d limit jobs_max) claimed
     where j.id = claimed.id
     returning j.id, j.interaction_id, j.version, j.lease_token, j.kind, j.embedding_set_id
 $$;
-comment on function salesai.claim_jobs(integer, integer, text[]) is 'Leases due jobs to this backend';
+comment on function salesai.claim_among(integer, integer, text[], integer) is 'Leases jobs that lost their holder, then some of the next window_max';
+
+-- Called between requests to the sidecar: however many a job needs, its lease outlasts them.
+create function salesai.renew_leases(lease_ms integer) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    update salesai.job j set lease_expires_at = clock_timestamp() + make_interval(secs => lease_ms / 1000.0)
+    where j.state = 'running' and j.holder_pid = pg_backend_pid() and j.lease_expires_at <> 'infinity'
+$$;
+comment on function salesai.renew_leases(integer) is 'Renews the leases of this backend';
 
 create function salesai.pause(source text default null) returns void
 language sql
@@ -1474,15 +1559,16 @@ comment on function salesai.target_sets() is 'Embedding sets that new chunks go 
 -- embeddings: all vectors end to end. Returns false when the lease was lost: then nothing is written.
 create function salesai.finish_job(
     job_id bigint, lease_token uuid, chunks jsonb, embeddings real[],
-    model text, model_sha256 text, dimensions integer, other_sets bigint[] default '{}') returns boolean
+    model text, model_sha256 text, dimensions integer, other_sets bigint[] default '{}', made_for bigint default null) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     done salesai.job;
     set_id bigint;
-    other_id bigint;
 begin
+    -- Who makes the first set needs the lock alone, and must not ask for it while another holds it shared too.
+    perform salesai.lock_embedding_sets(alone => not exists (select from salesai.embedding_set s where s.state = 'active'));
     perform salesai.lock_interaction(job_id);
     delete from salesai.job j
     where j.id = $1 and j.state = 'running' and j.lease_token = $2
@@ -1490,11 +1576,12 @@ begin
     if not found then
         return false;
     end if;
-    perform salesai.lock_embedding_sets(alone => false);
-    if model is null then
-        -- Nothing new: what is there was made by the active set.
-        select s.id into set_id from salesai.embedding_set s where s.state = 'active';
-    else
+    select s.id into set_id from salesai.embedding_set s where s.state = 'active';
+    if made_for is not null and made_for is distinct from set_id then
+        raise exception 'another embedding set became active meanwhile' using errcode = '40001';
+    end if;
+    -- Without a new chunk no model was asked.
+    if model is not null then
         set_id := salesai.active_embedding_set(model, model_sha256, dimensions);
     end if;
     perform salesai.store_chunks(done.interaction_id, done.version, chunks);
@@ -1517,8 +1604,8 @@ begin
     return true;
 end
 $$;
-comment on function salesai.finish_job(bigint, uuid, jsonb, real[], text, text, integer, bigint[]) is
-    'Writes the chunks and embeddings of a leased job and removes it, all or nothing; false when the lease was lost. other_sets: sets that the same transaction stores embeddings in';
+comment on function salesai.finish_job(bigint, uuid, jsonb, real[], text, text, integer, bigint[], bigint) is
+    'Writes the chunks and embeddings of a leased job and removes it, all or nothing; false when the lease was lost. made_for: the set whose template and model made the embeddings; other_sets: sets that the same transaction stores embeddings in';
 
 -- A chunk of the same heading and content keeps its row, and with it its embeddings in all sets.
 create function salesai.store_chunks(interaction_id bigint, version integer, chunks jsonb) returns void
@@ -1660,13 +1747,25 @@ comment on function salesai.finish_range(bigint, uuid, bigint[], real[], text, i
 
 -- Null: the set still waits for chunks. Else what is to be run, outside any transaction.
 create function salesai.index_build_steps(job_id bigint) returns text[]
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select salesai.embedding_index_steps(b.embedding_set_id)
-    from salesai.job b
-    where b.id = job_id
-      and not exists (select from salesai.job j where j.embedding_set_id = b.embedding_set_id and j.kind = 'embed')
+declare
+    set_id constant bigint := (select b.embedding_set_id from salesai.job b where b.id = job_id);
+    open_jobs bigint;
+    failed_jobs bigint;
+begin
+    select count(*) filter (where j.state <> 'failed'), count(*) filter (where j.state = 'failed') into open_jobs, failed_jobs
+    from salesai.job j where j.embedding_set_id = set_id and j.kind = 'embed';
+    if open_jobs > 0 then
+        return null;
+    end if;
+    if failed_jobs > 0 then
+        raise exception 'chunks of embedding set % could not be embedded', set_id using errcode = '55000',
+            hint = 'See salesai.pipeline_errors, mend the cause and call salesai.retry_errors(), or drop the set.';
+    end if;
+    return salesai.embedding_index_steps(set_id);
+end
 $$;
 comment on function salesai.index_build_steps(bigint) is 'Statements that a build_index job has to run; NULL while chunks are still embedded';
 
@@ -1723,6 +1822,7 @@ declare
     pause_s constant double precision := random() + 0.5;
     failed salesai.job;
 begin
+    perform salesai.lock_interaction(job_id);
     update salesai.job j
     set attempts = j.attempts + is_own_fault::integer,
         state = case when class = 'record_permanent' or is_own_fault and j.attempts + 1 >= attempts_max then 'failed' else 'pending' end,
@@ -1755,8 +1855,15 @@ create function salesai.retry_errors(
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
+    -- Interactions before their jobs, as everywhere.
+    select from salesai.interaction i
+    where i.id in (select j.interaction_id from salesai.job j
+                   where (j.state = 'failed' or j.state = 'pending' and j.not_before > now())
+                     and ($1 is null or j.source = $1) and ($4 is null or j.interaction_id = $4))
+    order by i.id
+    for update;
     with retried as (
-        update salesai.job j set state = 'pending', attempts = 0, not_before = now()
+        update salesai.job j set state = 'pending', attempts = 0, losses = 0, not_before = now(), created_at = now()
         where (j.state = 'failed' or j.state = 'pending' and j.not_before > now())
           and ($1 is null or j.source = $1) and ($4 is null or j.interaction_id = $4)
           and case when $2 is null and $3 is null then j.state = 'failed'
@@ -1825,7 +1932,7 @@ begin
         select * into active from salesai.embedding_set s where s.state = 'active';
     end if;
     if active.id is not null then
-        select v into embedding from salesai.model_embedding_values(active.model, array[query]) v;
+        select v into embedding from salesai.model_embedding_values(active.model, array[query], null, active.model_sha256) v;
         dense_leg := format('
             select n.chunk_id, row_number() over (order by n.distance, n.chunk_id) as rank
             from (select c.id as chunk_id, v.embedding operator(@extschema:vector@.<=>) $7::@extschema:vector@.%1$I as distance
@@ -2019,14 +2126,18 @@ begin
 end
 $do$;
 
+-- Triggers need no right of who fires them, and nobody else's tables may have this one: it runs with the owner's rights.
+revoke execute on function salesai.count_jobs()
+    from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- What the worker does to embedding sets, and what only an administrator decides.
 revoke execute on function
     salesai.create_embedding_set(text, text, integer, text, boolean), salesai.switch_embedding_set(bigint),
-    salesai.complete_embedding_set(bigint), salesai.build_embedding_index(bigint), salesai.enqueue_missing_embeddings(bigint)
+    salesai.complete_embedding_set(bigint), salesai.build_embedding_index(bigint), salesai.enqueue_missing_embeddings(bigint),
+    salesai.lock_embedding_sets(boolean)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function
     salesai.reembed(text, text, boolean), salesai.activate_embedding_set(bigint), salesai.drop_embedding_set(bigint),
-    salesai.pause(text), salesai.resume(text)
+    salesai.missing_embeddings(bigint), salesai.pause(text), salesai.resume(text), salesai.recount_jobs()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.apply_redaction(text, integer)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;

@@ -10,7 +10,7 @@ use proto::wire::{Adapter, GetStatusResponse, Model, ModelKind, ServerState};
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::pipeline::embedding;
+use crate::pipeline::embedding::{self, Embedded};
 use crate::sidecar::{self, Deadline};
 
 type ChunkRow = (i32, i32, i32, i32, String);
@@ -20,7 +20,7 @@ fn embedding_values(
     texts: Option<Vec<Option<String>>>,
     timeout_ms: Option<i32>,
 ) -> Result<SetOfIterator<'static, Vec<f32>>, ErrorReport> {
-    let vectors = vectors(ModelChoice::Default, texts, timeout_ms)?;
+    let vectors = embedded(ModelChoice::Default, texts, timeout_ms)?.into_vectors()?;
     Ok(SetOfIterator::new(vectors))
 }
 
@@ -29,9 +29,19 @@ fn model_embedding_values(
     model: Option<String>,
     texts: Option<Vec<Option<String>>>,
     timeout_ms: Option<i32>,
+    model_sha256: Option<String>,
 ) -> Result<SetOfIterator<'static, Vec<f32>>, ErrorReport> {
     let model = ModelChoice::from(model.unwrap_or_default());
-    Ok(SetOfIterator::new(vectors(model, texts, timeout_ms)?))
+    let embedded = embedded(model, texts, timeout_ms)?;
+    if let Some(wanted) = model_sha256.filter(|wanted| *wanted != embedded.model_sha256) {
+        return Err(Error::OtherWeights {
+            model: embedded.model,
+            served: embedded.model_sha256,
+            wanted,
+        }
+        .into());
+    }
+    Ok(SetOfIterator::new(embedded.into_vectors()?))
 }
 
 #[pg_extern(sql = "")]
@@ -85,14 +95,14 @@ fn sidecar_state() -> Result<JsonB, ErrorReport> {
     }))
 }
 
-fn vectors(
+fn embedded(
     model: ModelChoice,
     texts: Option<Vec<Option<String>>>,
     timeout_ms: Option<i32>,
-) -> Result<Vec<Vec<f32>>, Error> {
+) -> Result<Embedded, Error> {
     let texts = not_null(texts.unwrap_or_default())?;
     let deadline = Deadline::from_argument(timeout_ms)?;
-    embedding::embed(&model, &texts, Priority::Interactive, || deadline)?.into_vectors()
+    embedding::embed(&model, &texts, Priority::Interactive, || deadline)
 }
 
 fn not_null(texts: Vec<Option<String>>) -> Result<Vec<String>, Error> {

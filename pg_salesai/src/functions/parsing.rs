@@ -20,6 +20,10 @@ fn parse_transcript(transcript: &str, format: &str) -> Result<JsonB, ErrorReport
 #[pg_extern(sql = "")]
 fn parse_email(message: &[u8]) -> Result<JsonB, ErrorReport> {
     let email = email::parse_email(message).map_err(Error::from)?;
+    // Schemas of before 0.3.0 store what this returns, and cannot finish without a text.
+    if email.segments.is_empty() {
+        Err(Error::argument("email has no text"))?;
+    }
     let mut json = headers_json(&email.headers);
     json["segments"] = segments_json(&email.segments);
     json["media_type"] = email::media_type(message).into();

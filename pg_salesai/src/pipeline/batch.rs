@@ -1,7 +1,8 @@
 //! A batch of leased jobs: a few interactions go through the model together, and one that it refuses is found by
 //! halving and keeps nobody else.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use pgrx::warning;
 use proto::client::ClientError;
@@ -43,10 +44,23 @@ pub fn run_batch<T: Transactions, D: Fn() -> Deadline>(
         Ok(Err(error)) => return no_jobs(&error.to_string()),
         Err(error) => return no_jobs(&error.message),
     };
+    let renewed = Cell::new(Instant::now());
+    // Asked before each request to the sidecar: a lease outlasts one of them, however many a job needs.
+    let deadline = || {
+        let lease = Duration::from_millis(u64::from(lease_ms.unsigned_abs()));
+        if renewed.get().elapsed() > lease / 4 {
+            let renewal = transactions.run(|| job_queue::renew_leases(lease_ms));
+            if !matches!(renewal, Ok(Ok(()))) {
+                warning!("could not renew the leases of running jobs");
+            }
+            renewed.set(Instant::now());
+        }
+        deadline()
+    };
     let mut run = Run {
         transactions,
         priority,
-        deadline,
+        deadline: &deadline,
         batch: Batch {
             claimed: jobs.len(),
             finished: 0,
@@ -60,7 +74,7 @@ pub fn run_batch<T: Transactions, D: Fn() -> Deadline>(
         let outcome = match run.batch.pause {
             Some(pause) => Outcome::Postponed(pause),
             None if job.kind == JobKind::Embed => {
-                embedding_sets::embed_range(transactions, job, priority, deadline)
+                embedding_sets::embed_range(transactions, job, priority, &deadline)
             }
             None => embedding_sets::build_index(transactions, job),
         };
@@ -206,7 +220,7 @@ impl<T: Transactions, D: Fn() -> Deadline> Run<'_, T, D> {
     }
 }
 
-/// A lease outlasts two model calls for each job of its batch.
+/// A lease outlasts two model calls for each job of its batch, and is renewed between calls.
 fn lease_ms(limit: i32) -> i32 {
     let call_ms = milliseconds(config::job_timeout());
     call_ms.saturating_mul(2).saturating_mul(limit)

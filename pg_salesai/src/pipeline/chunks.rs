@@ -23,6 +23,8 @@ const CHUNK_TOKENS_MAX: u32 = 180;
 const REPACKED_TOKENS_MAX: u32 = 210;
 /// Tokens that a chunk repeats of the one before, so that a question and its answer meet in one.
 const OVERLAP_TOKENS: u32 = 40;
+/// A longer heading would leave no room for what was said.
+const HEADING_CHARS_MAX: usize = 200;
 /// CLS and SEP, or their like.
 const SPECIAL_TOKENS: u32 = 2;
 
@@ -199,10 +201,11 @@ impl Material {
 
     fn heading(&self, section: &str) -> String {
         let heading = self.segments.first().map_or("", |first| &first.heading);
-        match section {
+        let whole = match section {
             "" => heading.to_owned(),
             section => format!("{heading} | {section}"),
-        }
+        };
+        whole.chars().take(HEADING_CHARS_MAX).collect()
     }
 
     /// What a template may name of one of its chunks.

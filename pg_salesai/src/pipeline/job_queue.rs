@@ -243,12 +243,12 @@ pub fn finish(job: &Job, index: &Index) -> Result<bool, Error> {
         active.model_sha256.as_str().into(),
         active.dimensions().into(),
     ];
-    let query = if index.others.is_empty() {
-        "select salesai.finish_job($1, $2, $3, $4, $5, $6, $7)"
-    } else {
+    let query = if is_schema_current()? {
         let others: Vec<i64> = index.others.iter().filter_map(|set| set.set_id).collect();
-        arguments.push(others.into());
-        "select salesai.finish_job($1, $2, $3, $4, $5, $6, $7, $8)"
+        arguments.extend([others.into(), active.set_id.into()]);
+        "select salesai.finish_job($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+    } else {
+        "select salesai.finish_job($1, $2, $3, $4, $5, $6, $7)"
     };
     let is_done = Spi::get_one_with_args::<bool>(query, &arguments)?.unwrap_or(false);
     if is_done {
@@ -327,6 +327,18 @@ pub fn finish_index_build(job: &Job) -> Result<bool, Error> {
         &[job.id.into(), job.lease_token.into()],
     )?;
     Ok(done.unwrap_or(false))
+}
+
+/// Renews the leases of all jobs of this process.
+pub fn renew_leases(lease_ms: i32) -> Result<(), Error> {
+    // An older schema's leases are long enough for what it does.
+    if !is_schema_current()? {
+        return Ok(());
+    }
+    Ok(Spi::run_with_args(
+        "select salesai.renew_leases($1)",
+        &[lease_ms.into()],
+    )?)
 }
 
 pub fn release(job: &Job, retry_ms: i32) -> Result<(), Error> {

@@ -17,6 +17,8 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_millis(50);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long it waits after others changed what it was about to write.
 const CONFLICT_PAUSE_MS: i32 = 100;
+/// How long it waits after everybody's failure in a schema that has no class for it.
+const OLD_SCHEMA_PAUSE_MS: i32 = 10_000;
 /// How long an index waits for the last chunks of its set.
 const FILLING_PAUSE_MS: i32 = 1_000;
 
@@ -106,12 +108,6 @@ pub fn load<T>(
 ) -> Result<T, Outcome> {
     match transactions.run(body) {
         Ok(Ok(loaded)) => Ok(loaded),
-        // The master key: nobody's original can be read.
-        Ok(Err(error @ Error::Vault(_))) => Err(Outcome::failed(
-            Class::PipelinePermanent,
-            "load",
-            error.to_string(),
-        )),
         Ok(Err(error)) => Err(Outcome::failed(
             Class::RecordTemporary,
             "load",
@@ -177,6 +173,14 @@ fn settle_database_error(transactions: &impl Transactions, job: &Job, error: &Da
 }
 
 fn fail(job: &Job, failure: &Failure) -> Result<(), Error> {
+    let is_own_fault = matches!(
+        failure.class,
+        Class::RecordTemporary | Class::RecordPermanent
+    );
+    // Before 0.3.0 whatever failed used up the job.
+    if !is_own_fault && !job_queue::is_schema_current()? {
+        return job_queue::release(job, OLD_SCHEMA_PAUSE_MS);
+    }
     job_queue::fail(job, failure.class.name(), failure.step, &failure.message)
 }
 
@@ -189,9 +193,15 @@ pub fn of_database(code: PgSqlErrorCode) -> Class {
         | PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE
         | PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION
         | PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION
-        | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION => Class::RecordPermanent,
+        | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
+        // A damaged original.
+        | PgSqlErrorCode::ERRCODE_DATA_CORRUPTED => Class::RecordPermanent,
+        // A mistake of ours, which this record brings out.
+        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR => Class::RecordTemporary,
         // Other weights, another schema: somebody has to change something.
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+        // The master key: nobody's original can be read.
+        | PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR
         | PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
         | PgSqlErrorCode::ERRCODE_SYNTAX_ERROR
         | PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN

@@ -1,5 +1,7 @@
 //! What arrived, read as segments: documents by the sidecar, which does it in a process of its own, all else here.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use domain::email::parse_email;
 use domain::language::language;
 use domain::paragraphs::{split_markdown, split_paragraphs};
@@ -59,8 +61,20 @@ impl PayloadText {
 }
 
 pub fn read(payload: Payload, deadline: Deadline) -> Result<Reading, Error> {
-    let text = match payload.kind.as_str() {
-        "document" => return read_document(payload, deadline),
+    if payload.kind == "document" {
+        return read_document(payload, deadline);
+    }
+    // A parser's mistake must not take the process with it, and with that everybody's work.
+    let text = catch_unwind(AssertUnwindSafe(|| read_text(&payload)))
+        .unwrap_or_else(|_| Err("its parser failed".to_owned()));
+    Ok(match text {
+        Ok(text) => Reading::Text(text),
+        Err(problem) => Reading::Problem(problem),
+    })
+}
+
+fn read_text(payload: &Payload) -> Result<PayloadText, String> {
+    match payload.kind.as_str() {
         "email" => parse_email(&payload.content)
             .map(|email| PayloadText {
                 segments: email.segments,
@@ -73,12 +87,8 @@ pub fn read(payload: Payload, deadline: Deadline) -> Result<Reading, Error> {
                 ..PayloadText::default()
             })
             .map_err(|error| error.to_string()),
-        _ => read_transcript(&payload),
-    };
-    Ok(match text {
-        Ok(text) => Reading::Text(text),
-        Err(problem) => Reading::Problem(problem),
-    })
+        _ => read_transcript(payload),
+    }
 }
 
 fn read_transcript(payload: &Payload) -> Result<PayloadText, String> {

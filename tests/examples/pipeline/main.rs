@@ -46,7 +46,8 @@ fn world() -> World {
     }
 }
 
-/// A number from the environment.
+/// A number from the environment, which is how a bench is told its size.
+#[allow(clippy::disallowed_methods)]
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text
