@@ -1218,8 +1218,7 @@ end
 $$;
 comment on function salesai.embedding_count(bigint) is 'Vectors in an embedding set';
 
--- Queue operations. The Rust pipeline calls claim_jobs, finish_job and the two ways to fail; each is one
--- short transaction, and the lease token fences off a holder whose lease was taken over.
+-- Queue operations: how jobs come in, whose turn it is, and what becomes of those that fail. Each is a short transaction.
 
 create function salesai.enqueue(interaction_id bigint, version integer, lane text default 'interactive') returns void
 language sql
@@ -1314,7 +1313,7 @@ as $$
             select j.lane, j.priority, j.source from salesai.job j
             where j.state = 'pending' and (j.lane, j.priority, j.source) > (c.lane, c.priority, c.source)
             order by j.lane, j.priority, j.source limit 1) n)
-    select d.id, row_number() over (order by c.lane <> 'interactive', c.priority desc, d.turn, c.chance)
+    select d.id, row_number() over (order by c.lane <> 'interactive', c.lane = 'maintenance', c.priority desc, d.turn, c.chance)
     from (select *, random() as chance from class) c
     cross join lateral (
         select f.id, row_number() over (order by f.not_before, f.id) as turn
@@ -1435,6 +1434,88 @@ as $$
 $$;
 comment on function salesai.resume(text) is 'Takes salesai.pause back: for this source, or for all';
 
+-- The interaction's row is locked before the job's, as ingestion does it.
+create function salesai.lock_interaction(job_id bigint) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    select from salesai.interaction i
+    where i.id = (select j.interaction_id from salesai.job j where j.id = $1)
+    for update
+$$;
+comment on function salesai.lock_interaction(bigint) is 'Locks the interaction of a job';
+
+create or replace function salesai.fail_job(job_id bigint, lease_token uuid, class text, step text, message text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    attempts_max constant integer := 5;
+    is_own_fault constant boolean := class like 'record%';
+    -- Half to one and a half of it, so that what failed together is not tried again together.
+    pause_s constant double precision := random() + 0.5;
+    failed salesai.job;
+begin
+    perform salesai.lock_interaction(job_id);
+    update salesai.job j
+    set attempts = j.attempts + is_own_fault::integer,
+        state = case when class = 'record_permanent' or is_own_fault and j.attempts + 1 >= attempts_max then 'failed' else 'pending' end,
+        not_before = clock_timestamp() + make_interval(secs => pause_s * case class
+            when 'pipeline_temporary' then 5 when 'pipeline_permanent' then 30 else 2 ^ j.attempts end),
+        lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null
+    where j.id = $1 and j.lease_token = $2
+    returning * into failed;
+    if not found then
+        return;
+    end if;
+    -- What waits for somebody is said once.
+    if not is_own_fault and exists (
+        select from salesai.job_error e
+        where e.job_id = $1 and e.class = fail_job.class and e.step = fail_job.step and e.message = fail_job.message) then
+        return;
+    end if;
+    insert into salesai.job_error (interaction_id, kind, class, step, message, attempt, job_id)
+    values (failed.interaction_id, failed.kind, class, step, message, failed.attempts, failed.id);
+    if failed.state = 'failed' then
+        update salesai.interaction i set state = 'failed' where i.id = failed.interaction_id;
+    end if;
+end
+$$;
+comment on function salesai.fail_job(bigint, uuid, text, text, text) is
+    'Records a failure. record_temporary is tried again after about 1, 2, 4 and 8 s, then fails; record_permanent fails at once; pipeline_temporary is tried again after about 5 s, pipeline_permanent after 30 s, without using up an attempt. A failed job stays visible';
+
+create function salesai.retry_errors(
+    source text default null, class text default null, step text default null, interaction_id bigint default null) returns bigint
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    -- Interactions before their jobs, as everywhere.
+    select from salesai.interaction i
+    where i.id in (select j.interaction_id from salesai.job j
+                   where (j.state = 'failed' or j.state = 'pending' and j.not_before > now())
+                     and ($1 is null or j.source = $1) and ($4 is null or j.interaction_id = $4))
+    order by i.id
+    for update;
+    with retried as (
+        update salesai.job j set state = 'pending', attempts = 0, losses = 0, not_before = now(), created_at = now()
+        where (j.state = 'failed' or j.state = 'pending' and j.not_before > now())
+          and ($1 is null or j.source = $1) and ($4 is null or j.interaction_id = $4)
+          and case when $2 is null and $3 is null then j.state = 'failed'
+              else exists (
+                  select from (select * from salesai.job_error e where e.job_id = j.id order by e.id desc limit 1) e
+                  where ($2 is null or e.class = $2) and ($3 is null or e.step = $3)) end
+        returning j.interaction_id),
+    pending as (
+        update salesai.interaction i set state = 'pending' from retried r where i.id = r.interaction_id returning i.id),
+    woken as materialized (select salesai.wake_worker())
+    select (select count(*) from retried) from woken
+$$;
+comment on function salesai.retry_errors(text, text, text, bigint) is
+    'Queues failed jobs again, from the step that failed: all, or those of a source, or whose last failure was of this class or step (then also those that wait for their next attempt); returns how many';
+
+-- From an original to chunks and vectors. The Rust pipeline calls these one after the other, each in a short transaction;
+-- the lease token fences off a holder whose lease was taken over.
+
 create function salesai.unread_payload(interaction_id bigint, version integer)
 returns table (kind text, file_name text, media_type text, content bytea)
 language sql stable
@@ -1448,17 +1529,6 @@ as $$
     where i.id = $1 and not exists (select from salesai.segment s where s.interaction_id = i.id and s.version = $2)
 $$;
 comment on function salesai.unread_payload(bigint, integer) is 'The original of a job whose segments are not there yet';
-
--- The interaction's row is locked before the job's, as ingestion does it.
-create function salesai.lock_interaction(job_id bigint) returns void
-language sql
-set search_path = pg_catalog, pg_temp
-as $$
-    select from salesai.interaction i
-    where i.id = (select j.interaction_id from salesai.job j where j.id = $1)
-    for update
-$$;
-comment on function salesai.lock_interaction(bigint) is 'Locks the interaction of a job';
 
 -- reading: {title, media_type, duration_ms, language, segments: [{speaker, turn, start_char, end_char, start_ms, end_ms,
 -- content, part}]}. Returns false when the lease was lost: then nothing is written.
@@ -1562,6 +1632,8 @@ create function salesai.finish_job(
     model text, model_sha256 text, dimensions integer, other_sets bigint[] default '{}', made_for bigint default null) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
+-- Somebody who began to change sets and went away must not stop the workers without a word.
+set lock_timeout = '30s'
 as $$
 declare
     done salesai.job;
@@ -1810,74 +1882,6 @@ begin
 end
 $$;
 comment on function salesai.complete_embedding_set(bigint) is 'What follows when a set is filled and indexed';
-
-create or replace function salesai.fail_job(job_id bigint, lease_token uuid, class text, step text, message text) returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    attempts_max constant integer := 5;
-    is_own_fault constant boolean := class like 'record%';
-    -- Half to one and a half of it, so that what failed together is not tried again together.
-    pause_s constant double precision := random() + 0.5;
-    failed salesai.job;
-begin
-    perform salesai.lock_interaction(job_id);
-    update salesai.job j
-    set attempts = j.attempts + is_own_fault::integer,
-        state = case when class = 'record_permanent' or is_own_fault and j.attempts + 1 >= attempts_max then 'failed' else 'pending' end,
-        not_before = clock_timestamp() + make_interval(secs => pause_s * case class
-            when 'pipeline_temporary' then 5 when 'pipeline_permanent' then 30 else 2 ^ j.attempts end),
-        lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null
-    where j.id = $1 and j.lease_token = $2
-    returning * into failed;
-    if not found then
-        return;
-    end if;
-    -- What waits for somebody is said once.
-    if not is_own_fault and exists (
-        select from salesai.job_error e
-        where e.job_id = $1 and e.class = fail_job.class and e.step = fail_job.step and e.message = fail_job.message) then
-        return;
-    end if;
-    insert into salesai.job_error (interaction_id, kind, class, step, message, attempt, job_id)
-    values (failed.interaction_id, failed.kind, class, step, message, failed.attempts, failed.id);
-    if failed.state = 'failed' then
-        update salesai.interaction i set state = 'failed' where i.id = failed.interaction_id;
-    end if;
-end
-$$;
-comment on function salesai.fail_job(bigint, uuid, text, text, text) is
-    'Records a failure. record_temporary is tried again after about 1, 2, 4 and 8 s, then fails; record_permanent fails at once; pipeline_temporary is tried again after about 5 s, pipeline_permanent after 30 s, without using up an attempt. A failed job stays visible';
-
-create function salesai.retry_errors(
-    source text default null, class text default null, step text default null, interaction_id bigint default null) returns bigint
-language sql
-set search_path = pg_catalog, pg_temp
-as $$
-    -- Interactions before their jobs, as everywhere.
-    select from salesai.interaction i
-    where i.id in (select j.interaction_id from salesai.job j
-                   where (j.state = 'failed' or j.state = 'pending' and j.not_before > now())
-                     and ($1 is null or j.source = $1) and ($4 is null or j.interaction_id = $4))
-    order by i.id
-    for update;
-    with retried as (
-        update salesai.job j set state = 'pending', attempts = 0, losses = 0, not_before = now(), created_at = now()
-        where (j.state = 'failed' or j.state = 'pending' and j.not_before > now())
-          and ($1 is null or j.source = $1) and ($4 is null or j.interaction_id = $4)
-          and case when $2 is null and $3 is null then j.state = 'failed'
-              else exists (
-                  select from (select * from salesai.job_error e where e.job_id = j.id order by e.id desc limit 1) e
-                  where ($2 is null or e.class = $2) and ($3 is null or e.step = $3)) end
-        returning j.interaction_id),
-    pending as (
-        update salesai.interaction i set state = 'pending' from retried r where i.id = r.interaction_id returning i.id),
-    woken as materialized (select salesai.wake_worker())
-    select (select count(*) from retried) from woken
-$$;
-comment on function salesai.retry_errors(text, text, text, bigint) is
-    'Queues failed jobs again, from the step that failed: all, or those of a source, or whose last failure was of this class or step (then also those that wait for their next attempt); returns how many';
 
 create or replace function salesai.search(
     query text, k integer default 10, account text default null, opportunity text default null,

@@ -67,8 +67,10 @@ pub fn run_batch<T: Transactions, D: Fn() -> Deadline>(
             pause: None,
         },
     };
-    let (index_jobs, set_jobs): (Vec<&Job>, Vec<&Job>) =
+    let (index_jobs, mut set_jobs): (Vec<&Job>, Vec<&Job>) =
         jobs.iter().partition(|job| job.kind == JobKind::Index);
+    // An index waits for its vectors.
+    set_jobs.sort_by_key(|job| job.kind == JobKind::BuildIndex);
     run.index_all(&index_jobs);
     for job in set_jobs {
         let outcome = match run.batch.pause {

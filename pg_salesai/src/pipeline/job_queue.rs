@@ -1,4 +1,4 @@
-//! The queue's SQL functions (`sql/schema/60_pipeline.sql`), called in whatever transaction is open.
+//! The queue's SQL functions (`sql/schema/58_queue.sql` and `60_pipeline.sql`), called in whatever transaction is open.
 
 use pgrx::datum::DatumWithOid;
 use pgrx::{JsonB, Spi, Uuid};
