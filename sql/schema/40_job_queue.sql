@@ -75,6 +75,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if tg_op = 'TRUNCATE' then
+        lock table salesai.job_count in share row exclusive mode;
         delete from salesai.job_count;
     elsif tg_op = 'INSERT' then
         insert into salesai.job_count (source, lane, state, delta)

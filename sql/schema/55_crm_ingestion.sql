@@ -48,7 +48,11 @@ begin
             when 'account' then jsonb_build_object('domain', record -> 'domain', 'industry', record -> 'industry',
                 'owner_rep_id', owner_id, 'team_id', team_id)
             when 'contact' then jsonb_build_object('account_id', account_id, 'email', record -> 'email', 'title', record -> 'title')
-            when 'opportunity' then jsonb_build_object('account_id', account_id, 'stage', record -> 'stage',
+            when 'opportunity' then jsonb_build_object('account_id', account_id,
+                -- A source that says nothing of it leaves what is known.
+                'stage', coalesce(record ->> 'stage',
+                    (select o.stage from salesai.opportunity o where o.source = $1 and o.external_id = record ->> 'external_id'),
+                    case when record ? 'fields' then 'unknown' end),
                 'amount', record -> 'amount', 'currency', record -> 'currency', 'close_date', record -> 'close_date',
                 'owner_rep_id', owner_id, 'team_id', team_id)
         end;
@@ -133,7 +137,7 @@ as $$
             'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid'),
             'owner', coalesce(f ->> 'hubspotownerid', f ->> 'propertyhubspotownerid'), 'account', f ->> 'associatedcompanyid',
             'email', f ->> 'email', 'title', f ->> 'jobtitle', 'industry', f ->> 'industry',
-            'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid', case when f ? 'dealname' then 'unknown' end), 'amount', f ->> 'amount',
+            'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
             'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
             'name', coalesce(f ->> 'dealname', f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'email'),
             'domain', coalesce(f ->> 'domain', salesai.domain_of(f ->> 'website')),

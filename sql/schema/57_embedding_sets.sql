@@ -179,9 +179,11 @@ as $$
 $$;
 comment on function salesai.enqueue_missing_embeddings(bigint) is 'Queues what an embedding set lacks, and its index after that; returns how many ranges of chunks';
 
+-- Writers of chunks queue behind who waits for the lock alone, here and below: so nobody waits for it long.
 create function salesai.reembed(model text default null, template text default null, activate boolean default true) returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
 as $$
 declare
     served jsonb;
@@ -239,6 +241,7 @@ comment on function salesai.served_embedding_model(text) is 'What the sidecar sa
 create function salesai.activate_embedding_set(set_id bigint) returns text
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
 as $$
 declare
     wanted salesai.embedding_set;

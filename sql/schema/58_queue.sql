@@ -22,7 +22,7 @@ as $$
         delete from salesai.job_count c
         where c.ctid in (select t.ctid from salesai.job_count t
                          -- A few rows are soon read, and adding them up leaves as many dead ones.
-                         where (select count(*) from salesai.job_count) > 64
+                         where (select count(*) from (select from salesai.job_count limit 65) few) > 64
                            -- Elsewhere a row that another has added up since is an error.
                            and current_setting('transaction_isolation') = 'read committed'
                          limit rows_max for update skip locked)
@@ -37,6 +37,8 @@ language sql security definer
 set search_path = pg_catalog, pg_temp
 as $$
     lock table salesai.job in share mode;
+    -- Nor may anybody add up meanwhile.
+    lock table salesai.job_count in share row exclusive mode;
     delete from salesai.job_count;
     insert into salesai.job_count (source, lane, state, delta)
     select j.source, j.lane, j.state, count(*) from salesai.job j group by 1, 2, 3;
@@ -52,14 +54,14 @@ declare
     jobs_max bigint;
     jobs bigint;
 begin
-    -- Rows of a large transaction cannot be added up before it ends: the more there are, the fewer callers look, so
-    -- that each reads a few pages on the average.
-    if random() >= 8.0 / greatest(pages, 8) then
-        return;
-    end if;
-    -- Where no worker does it, one in so many.
-    if random() < 0.01 then
+    -- Where no worker does it: a job makes about three rows, and this adds up a thousand.
+    if random() < 0.003 then
         perform salesai.add_up_job_counts();
+    end if;
+    -- Rows of a large transaction go only when it ends: the more there are, the fewer callers look, so that each reads
+    -- a few pages on the average.
+    if random() >= greatest(8.0 / greatest(pages, 8), 0.005) then
+        return;
     end if;
     -- A call into the library, so that its settings are known.
     perform salesai.library_version();
@@ -139,9 +141,9 @@ declare
 begin
     -- Whoever holds it dies: it fails, so that others get their turn.
     for lost in
-        select j.id, j.lease_token from salesai.job j where j.state = 'running' and j.lane = any (lanes) and j.losses >= losses_max
+        select * from salesai.job j where j.state = 'running' and j.lane = any (lanes) and j.losses >= losses_max
     loop
-        if salesai.is_lost(lost.id) then
+        if salesai.is_lost(lost.lease_expires_at, lost.holder_pid, lost.holder_started_at) then
             perform salesai.fail_job(lost.id, lost.lease_token, 'record_permanent', 'run',
                 format('its worker died or was too slow %s times', losses_max));
         end if;
@@ -155,16 +157,16 @@ end
 $$;
 comment on function salesai.claim_jobs(integer, integer, text[]) is 'Leases due jobs to this backend';
 
--- A dead holder's lease need not run out, and who claims has nothing under way.
-create function salesai.is_lost(job_id bigint) returns boolean
+-- A dead holder's lease need not run out, and who claims has nothing under way. It takes columns, because a row that
+-- another has just claimed is looked at again as it is then.
+create function salesai.is_lost(lease_expires_at timestamptz, holder_pid integer, holder_started_at timestamptz) returns boolean
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select j.lease_expires_at < clock_timestamp() or j.holder_pid = pg_backend_pid()
-        or not exists (select from salesai.live_backends() b where b.pid = j.holder_pid and b.backend_start = j.holder_started_at)
-    from salesai.job j where j.id = $1 and j.state = 'running'
+    select $1 < clock_timestamp() or $2 = pg_backend_pid()
+        or not exists (select from salesai.live_backends() b where b.pid = $2 and b.backend_start = $3)
 $$;
-comment on function salesai.is_lost(bigint) is 'Whether a running job has no holder any more';
+comment on function salesai.is_lost(timestamptz, integer, timestamptz) is 'Whether a running job with this lease has no holder any more';
 
 create function salesai.claim_among(jobs_max integer, lease_ms integer, lanes text[], window_max integer)
 returns table (job_id bigint, interaction_id bigint, version integer, lease_token uuid, kind text, embedding_set_id bigint)
@@ -174,7 +176,7 @@ as $$
     with lost as materialized (
         select j.id
         from salesai.job j
-        where j.state = 'running' and j.lane = any (lanes) and salesai.is_lost(j.id)
+        where j.state = 'running' and j.lane = any (lanes) and salesai.is_lost(j.lease_expires_at, j.holder_pid, j.holder_started_at)
         limit jobs_max
         for update skip locked),
     due as materialized (
@@ -205,7 +207,10 @@ language sql
 set search_path = pg_catalog, pg_temp
 as $$
     update salesai.job j set lease_expires_at = clock_timestamp() + make_interval(secs => lease_ms / 1000.0)
-    where j.state = 'running' and j.holder_pid = pg_backend_pid() and j.lease_expires_at <> 'infinity'
+    -- A row that somebody changes now is being replaced.
+    where j.id in (select m.id from salesai.job m
+                   where m.state = 'running' and m.holder_pid = pg_backend_pid() and m.lease_expires_at <> 'infinity'
+                   for update skip locked)
 $$;
 comment on function salesai.renew_leases(integer) is 'Renews the leases of this backend';
 

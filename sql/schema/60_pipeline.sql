@@ -316,31 +316,32 @@ comment on function salesai.finish_range(bigint, uuid, bigint[], real[], text, i
 
 -- Null: the set still waits for chunks. Else what is to be run, outside any transaction.
 create function salesai.index_build_steps(job_id bigint) returns text[]
-language plpgsql stable
+language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    set_id constant bigint := (select b.embedding_set_id from salesai.job b where b.id = job_id);
-    open_jobs bigint;
-    failed_jobs bigint;
-begin
-    select count(*) filter (where j.state <> 'failed'), count(*) filter (where j.state = 'failed') into open_jobs, failed_jobs
-    from salesai.job j where j.embedding_set_id = set_id and j.kind = 'embed';
-    if open_jobs > 0 then
-        return null;
-    end if;
-    if failed_jobs > 0 then
-        raise exception 'chunks of embedding set % could not be embedded', set_id using errcode = '55000',
-            hint = 'See salesai.pipeline_errors, mend the cause and call salesai.retry_errors(), or drop the set.';
-    end if;
-    return salesai.embedding_index_steps(set_id);
-end
+    select salesai.embedding_index_steps(b.embedding_set_id)
+    from salesai.job b
+    where b.id = job_id and not exists (
+        select from salesai.job j where j.embedding_set_id = b.embedding_set_id and j.kind = 'embed' and j.state <> 'failed')
 $$;
 comment on function salesai.index_build_steps(bigint) is 'Statements that a build_index job has to run; NULL while chunks are still embedded';
+
+create function salesai.has_failed_ranges(job_id bigint) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select from salesai.job b
+        join salesai.job j on j.embedding_set_id = b.embedding_set_id and j.kind = 'embed' and j.state = 'failed'
+        where b.id = job_id)
+$$;
+comment on function salesai.has_failed_ranges(bigint) is 'Whether chunks of the set of a build_index job could not be embedded';
 
 create function salesai.finish_index_build(job_id bigint, lease_token uuid) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
+-- Writers of chunks queue behind who waits for the lock alone.
+set lock_timeout = '5s'
 as $$
 declare
     target salesai.embedding_set;

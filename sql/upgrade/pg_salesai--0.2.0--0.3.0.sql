@@ -106,6 +106,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if tg_op = 'TRUNCATE' then
+        lock table salesai.job_count in share row exclusive mode;
         delete from salesai.job_count;
     elsif tg_op = 'INSERT' then
         insert into salesai.job_count (source, lane, state, delta)
@@ -740,7 +741,11 @@ begin
             when 'account' then jsonb_build_object('domain', record -> 'domain', 'industry', record -> 'industry',
                 'owner_rep_id', owner_id, 'team_id', team_id)
             when 'contact' then jsonb_build_object('account_id', account_id, 'email', record -> 'email', 'title', record -> 'title')
-            when 'opportunity' then jsonb_build_object('account_id', account_id, 'stage', record -> 'stage',
+            when 'opportunity' then jsonb_build_object('account_id', account_id,
+                -- A source that says nothing of it leaves what is known.
+                'stage', coalesce(record ->> 'stage',
+                    (select o.stage from salesai.opportunity o where o.source = $1 and o.external_id = record ->> 'external_id'),
+                    case when record ? 'fields' then 'unknown' end),
                 'amount', record -> 'amount', 'currency', record -> 'currency', 'close_date', record -> 'close_date',
                 'owner_rep_id', owner_id, 'team_id', team_id)
         end;
@@ -825,7 +830,7 @@ as $$
             'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid'),
             'owner', coalesce(f ->> 'hubspotownerid', f ->> 'propertyhubspotownerid'), 'account', f ->> 'associatedcompanyid',
             'email', f ->> 'email', 'title', f ->> 'jobtitle', 'industry', f ->> 'industry',
-            'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid', case when f ? 'dealname' then 'unknown' end), 'amount', f ->> 'amount',
+            'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
             'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
             'name', coalesce(f ->> 'dealname', f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'email'),
             'domain', coalesce(f ->> 'domain', salesai.domain_of(f ->> 'website')),
@@ -1072,9 +1077,11 @@ as $$
 $$;
 comment on function salesai.enqueue_missing_embeddings(bigint) is 'Queues what an embedding set lacks, and its index after that; returns how many ranges of chunks';
 
+-- Writers of chunks queue behind who waits for the lock alone, here and below: so nobody waits for it long.
 create function salesai.reembed(model text default null, template text default null, activate boolean default true) returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
 as $$
 declare
     served jsonb;
@@ -1132,6 +1139,7 @@ comment on function salesai.served_embedding_model(text) is 'What the sidecar sa
 create function salesai.activate_embedding_set(set_id bigint) returns text
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
 as $$
 declare
     wanted salesai.embedding_set;
@@ -1242,7 +1250,7 @@ as $$
         delete from salesai.job_count c
         where c.ctid in (select t.ctid from salesai.job_count t
                          -- A few rows are soon read, and adding them up leaves as many dead ones.
-                         where (select count(*) from salesai.job_count) > 64
+                         where (select count(*) from (select from salesai.job_count limit 65) few) > 64
                            -- Elsewhere a row that another has added up since is an error.
                            and current_setting('transaction_isolation') = 'read committed'
                          limit rows_max for update skip locked)
@@ -1257,6 +1265,8 @@ language sql security definer
 set search_path = pg_catalog, pg_temp
 as $$
     lock table salesai.job in share mode;
+    -- Nor may anybody add up meanwhile.
+    lock table salesai.job_count in share row exclusive mode;
     delete from salesai.job_count;
     insert into salesai.job_count (source, lane, state, delta)
     select j.source, j.lane, j.state, count(*) from salesai.job j group by 1, 2, 3;
@@ -1272,14 +1282,14 @@ declare
     jobs_max bigint;
     jobs bigint;
 begin
-    -- Rows of a large transaction cannot be added up before it ends: the more there are, the fewer callers look, so
-    -- that each reads a few pages on the average.
-    if random() >= 8.0 / greatest(pages, 8) then
-        return;
-    end if;
-    -- Where no worker does it, one in so many.
-    if random() < 0.01 then
+    -- Where no worker does it: a job makes about three rows, and this adds up a thousand.
+    if random() < 0.003 then
         perform salesai.add_up_job_counts();
+    end if;
+    -- Rows of a large transaction go only when it ends: the more there are, the fewer callers look, so that each reads
+    -- a few pages on the average.
+    if random() >= greatest(8.0 / greatest(pages, 8), 0.005) then
+        return;
     end if;
     -- A call into the library, so that its settings are known.
     perform salesai.library_version();
@@ -1349,9 +1359,9 @@ declare
 begin
     -- Whoever holds it dies: it fails, so that others get their turn.
     for lost in
-        select j.id, j.lease_token from salesai.job j where j.state = 'running' and j.lane = any (lanes) and j.losses >= losses_max
+        select * from salesai.job j where j.state = 'running' and j.lane = any (lanes) and j.losses >= losses_max
     loop
-        if salesai.is_lost(lost.id) then
+        if salesai.is_lost(lost.lease_expires_at, lost.holder_pid, lost.holder_started_at) then
             perform salesai.fail_job(lost.id, lost.lease_token, 'record_permanent', 'run',
                 format('its worker died or was too slow %s times', losses_max));
         end if;
@@ -1365,16 +1375,16 @@ end
 $$;
 comment on function salesai.claim_jobs(integer, integer, text[]) is 'Leases due jobs to this backend';
 
--- A dead holder's lease need not run out, and who claims has nothing under way.
-create function salesai.is_lost(job_id bigint) returns boolean
+-- A dead holder's lease need not run out, and who claims has nothing under way. It takes columns, because a row that
+-- another has just claimed is looked at again as it is then.
+create function salesai.is_lost(lease_expires_at timestamptz, holder_pid integer, holder_started_at timestamptz) returns boolean
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select j.lease_expires_at < clock_timestamp() or j.holder_pid = pg_backend_pid()
-        or not exists (select from salesai.live_backends() b where b.pid = j.holder_pid and b.backend_start = j.holder_started_at)
-    from salesai.job j where j.id = $1 and j.state = 'running'
+    select $1 < clock_timestamp() or $2 = pg_backend_pid()
+        or not exists (select from salesai.live_backends() b where b.pid = $2 and b.backend_start = $3)
 $$;
-comment on function salesai.is_lost(bigint) is 'Whether a running job has no holder any more';
+comment on function salesai.is_lost(timestamptz, integer, timestamptz) is 'Whether a running job with this lease has no holder any more';
 
 create function salesai.claim_among(jobs_max integer, lease_ms integer, lanes text[], window_max integer)
 returns table (job_id bigint, interaction_id bigint, version integer, lease_token uuid, kind text, embedding_set_id bigint)
@@ -1384,7 +1394,7 @@ as $$
     with lost as materialized (
         select j.id
         from salesai.job j
-        where j.state = 'running' and j.lane = any (lanes) and salesai.is_lost(j.id)
+        where j.state = 'running' and j.lane = any (lanes) and salesai.is_lost(j.lease_expires_at, j.holder_pid, j.holder_started_at)
         limit jobs_max
         for update skip locked),
     due as materialized (
@@ -1415,7 +1425,10 @@ language sql
 set search_path = pg_catalog, pg_temp
 as $$
     update salesai.job j set lease_expires_at = clock_timestamp() + make_interval(secs => lease_ms / 1000.0)
-    where j.state = 'running' and j.holder_pid = pg_backend_pid() and j.lease_expires_at <> 'infinity'
+    -- A row that somebody changes now is being replaced.
+    where j.id in (select m.id from salesai.job m
+                   where m.state = 'running' and m.holder_pid = pg_backend_pid() and m.lease_expires_at <> 'infinity'
+                   for update skip locked)
 $$;
 comment on function salesai.renew_leases(integer) is 'Renews the leases of this backend';
 
@@ -1819,31 +1832,32 @@ comment on function salesai.finish_range(bigint, uuid, bigint[], real[], text, i
 
 -- Null: the set still waits for chunks. Else what is to be run, outside any transaction.
 create function salesai.index_build_steps(job_id bigint) returns text[]
-language plpgsql stable
+language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    set_id constant bigint := (select b.embedding_set_id from salesai.job b where b.id = job_id);
-    open_jobs bigint;
-    failed_jobs bigint;
-begin
-    select count(*) filter (where j.state <> 'failed'), count(*) filter (where j.state = 'failed') into open_jobs, failed_jobs
-    from salesai.job j where j.embedding_set_id = set_id and j.kind = 'embed';
-    if open_jobs > 0 then
-        return null;
-    end if;
-    if failed_jobs > 0 then
-        raise exception 'chunks of embedding set % could not be embedded', set_id using errcode = '55000',
-            hint = 'See salesai.pipeline_errors, mend the cause and call salesai.retry_errors(), or drop the set.';
-    end if;
-    return salesai.embedding_index_steps(set_id);
-end
+    select salesai.embedding_index_steps(b.embedding_set_id)
+    from salesai.job b
+    where b.id = job_id and not exists (
+        select from salesai.job j where j.embedding_set_id = b.embedding_set_id and j.kind = 'embed' and j.state <> 'failed')
 $$;
 comment on function salesai.index_build_steps(bigint) is 'Statements that a build_index job has to run; NULL while chunks are still embedded';
+
+create function salesai.has_failed_ranges(job_id bigint) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select from salesai.job b
+        join salesai.job j on j.embedding_set_id = b.embedding_set_id and j.kind = 'embed' and j.state = 'failed'
+        where b.id = job_id)
+$$;
+comment on function salesai.has_failed_ranges(bigint) is 'Whether chunks of the set of a build_index job could not be embedded';
 
 create function salesai.finish_index_build(job_id bigint, lease_token uuid) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
+-- Writers of chunks queue behind who waits for the lock alone.
+set lock_timeout = '5s'
 as $$
 declare
     target salesai.embedding_set;

@@ -68,6 +68,14 @@ pub fn build_index(transactions: &impl Transactions, job: &Job) -> Outcome {
         Ok(None) => return Outcome::NotFilled,
         Err(outcome) => return outcome,
     };
+    match load(transactions, || job_queue::has_failed_ranges(job)) {
+        Ok(false) => {}
+        Ok(true) => {
+            let message = "some chunks of the embedding set could not be embedded";
+            return Outcome::failed(Class::PipelinePermanent, "index", message);
+        }
+        Err(outcome) => return outcome,
+    }
     let Some(set_id) = job.embedding_set_id.filter(|_| !steps.is_empty()) else {
         return Outcome::IndexBuilt;
     };

@@ -320,6 +320,13 @@ pub fn index_build_steps(job: &Job) -> Result<Option<Vec<String>>, Error> {
     )?)
 }
 
+/// Whether chunks of the set of this index could not be embedded.
+pub fn has_failed_ranges(job: &Job) -> Result<bool, Error> {
+    let has_failed =
+        Spi::get_one_with_args::<bool>("select salesai.has_failed_ranges($1)", &[job.id.into()])?;
+    Ok(has_failed.unwrap_or(false))
+}
+
 /// False when the lease was lost or new chunks have to be waited for.
 pub fn finish_index_build(job: &Job) -> Result<bool, Error> {
     let done = Spi::get_one_with_args::<bool>(

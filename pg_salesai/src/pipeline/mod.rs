@@ -95,5 +95,9 @@ pub fn process_here(
             break;
         }
     }
+    // Where no worker runs, nobody else does it.
+    if job_queue::is_schema_current()? {
+        add_up_counts()?;
+    }
     Ok(finished)
 }
