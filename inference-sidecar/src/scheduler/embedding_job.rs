@@ -220,8 +220,8 @@ mod tests {
         assert!(groups.len() < 40);
         assert_eq!(super::groups(&[], GROUP_TOKENS_MAX).len(), 0);
         let long = vec![0; GROUP_TOKENS_MAX + 1];
-        let split = super::groups(&[&[1], &long, &long, &[1]], GROUP_TOKENS_MAX);
-        assert_eq!(split.len(), 4);
+        let sequences: [&[u32]; 4] = [&[1], &long, &long, &[1]];
+        assert_eq!(super::groups(&sequences, GROUP_TOKENS_MAX).len(), 4);
     }
 
     /// Its vector of a sequence is the number of sequences before it, and its tokens' sum.
