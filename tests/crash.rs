@@ -1,10 +1,10 @@
 //! Any process may die at any moment; in the end every interaction is processed exactly once.
 
-use std::process::Command;
 use std::time::Duration;
 
 use tests::cluster::{Cluster, Settings};
 use tests::measure::wait_until;
+use tests::process::signal;
 use tests::session::Session;
 use tests::sidecar::Sidecar;
 use tests::world::{World, assert_settled, drain, wait_until_running};
@@ -28,10 +28,7 @@ fn worker_is_killed() {
             "select holder_pid from salesai.job where state = 'running' limit 1",
             &[],
         );
-        let killed = Command::new("kill")
-            .args(["-KILL", &pid.to_string()])
-            .status();
-        assert!(killed.expect("run kill").success());
+        signal("-KILL", pid.unsigned_abs());
         wait_until("PostgreSQL notices", Duration::from_secs(30), || {
             session.is_closed()
         });

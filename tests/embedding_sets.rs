@@ -1,14 +1,12 @@
 //! An edit embeds what it changed and no more; models change while search goes on.
 
-use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
 use tests::cluster::{Cluster, Settings};
 use tests::config::shared_data;
 use tests::measure::wait_until;
+use tests::meetings::turn_lines;
 use tests::session::Session;
 use tests::sidecar::Sidecar;
 use tests::small_bert;
@@ -35,7 +33,7 @@ fn an_edit_embeds_two_chunks() {
     let Some(dir) = shared_data("an_edit_embeds_two_chunks", "qmsum") else {
         return;
     };
-    let turns = meeting(&dir);
+    let turns = turn_lines(&dir.join("val/education_10.json"));
     // A turn of one sentence.
     let is_short = |turn: &String| turn.len() < 200;
     let middle = turns.len() / 2;
@@ -45,19 +43,6 @@ fn an_edit_embeds_two_chunks() {
             .position(is_short)
             .expect("a short turn");
     edit(&mut session, "meeting", &turns, edited);
-}
-
-/// A meeting of a committee, one line for each turn.
-fn meeting(dir: &Path) -> Vec<String> {
-    let text = fs::read_to_string(dir.join("val/education_10.json")).expect("read a meeting");
-    let meeting: Value = serde_json::from_str(&text).expect("a meeting in JSON");
-    let turns = meeting["meeting_transcripts"].as_array().expect("turns");
-    let words = |turn: &Value, field: &str| {
-        let text = turn[field].as_str().expect("a text");
-        text.split_whitespace().collect::<Vec<_>>().join(" ")
-    };
-    let line = |turn| format!("{}: {}", words(turn, "speaker"), words(turn, "content"));
-    turns.iter().map(line).collect()
 }
 
 fn edit(session: &mut Session, key: &str, lines: &[String], edited: usize) {

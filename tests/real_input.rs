@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tests::cluster::{Cluster, Settings};
 use tests::config::shared_data;
+use tests::meetings::turn_lines;
 use tests::session::Session;
 use tests::sidecar::Sidecar;
 use tests::world::{assert_settled, drain};
@@ -161,17 +162,11 @@ struct Meeting {
 }
 
 fn ingest_meeting(session: &mut Session, dir: &Path, id: &str) -> Meeting {
-    let text = fs::read_to_string(dir.join(format!("val/{id}.json"))).expect("read a meeting");
-    let meeting: Value = serde_json::from_str(&text).expect("a meeting in JSON");
     let mut transcript = String::new();
     let mut lines = Vec::new();
     let mut at = 0;
-    for turn in meeting["meeting_transcripts"]
-        .as_array()
-        .expect("the turns of a meeting")
-    {
-        let said = |field: &str| words(turn[field].as_str().unwrap_or_default());
-        let line = format!("{}: {}\n", said("speaker"), said("content"));
+    for turn in turn_lines(&dir.join(format!("val/{id}.json"))) {
+        let line = format!("{turn}\n");
         let length = line.chars().count() as i32;
         lines.push((at, at + length));
         at += length;

@@ -17,7 +17,7 @@ revoke execute on function
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function
     salesai.reembed(text, text, boolean), salesai.activate_embedding_set(bigint), salesai.drop_embedding_set(bigint),
-    salesai.missing_embeddings(bigint), salesai.pause(text), salesai.resume(text), salesai.recount_jobs()
+    salesai.missing_embeddings(bigint), salesai.locked_embedding_set(bigint), salesai.pause(text), salesai.resume(text), salesai.recount_jobs()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.apply_redaction(text, integer)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;

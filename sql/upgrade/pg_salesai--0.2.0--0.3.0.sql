@@ -930,13 +930,11 @@ declare
     made salesai.embedding_set;
     table_name text;
 begin
-    insert into salesai.embedding_set (model, model_sha256, dimensions, element, hnsw_m, hnsw_ef_construction)
-    values (model, model_sha256, dimensions, current_setting('salesai.embedding_element'),
-            current_setting('salesai.hnsw_m')::integer, current_setting('salesai.hnsw_ef_construction')::integer)
+    insert into salesai.embedding_set (model, model_sha256, dimensions, template, element, hnsw_m, hnsw_ef_construction)
+    values (model, model_sha256, dimensions, coalesce(template, salesai.default_template()),
+            current_setting('salesai.embedding_element'), current_setting('salesai.hnsw_m')::integer,
+            current_setting('salesai.hnsw_ef_construction')::integer)
     returning * into made;
-    if create_embedding_set.template is not null then
-        update salesai.embedding_set s set template = create_embedding_set.template where s.id = made.id;
-    end if;
     table_name := 'embedding_' || made.id;
     execute format(
         'create table salesai.%I (
@@ -1014,12 +1012,8 @@ declare
 begin
     select * into active from salesai.embedding_set where state = 'active';
     if not found then
-        perform salesai.lock_embedding_sets(alone => true);
+        perform salesai.switch_embedding_set(salesai.create_embedding_set(model, model_sha256, dimensions));
         select * into active from salesai.embedding_set where state = 'active';
-        if not found then
-            perform salesai.switch_embedding_set(salesai.create_embedding_set(model, model_sha256, dimensions));
-            select * into active from salesai.embedding_set where state = 'active';
-        end if;
     end if;
     if active.model_sha256 <> model_sha256 then
         raise exception 'the sidecar''s embedding model is not the one of the active embedding set' using
@@ -1032,7 +1026,7 @@ begin
 end
 $$;
 comment on function salesai.active_embedding_set(text, text, integer) is
-    'Id of the active set, made on first use; an error when it was made by other weights';
+    'Id of the active set, made on first use, for which the caller holds the lock alone; an error when it was made by other weights';
 
 create function salesai.switch_embedding_set(set_id bigint) returns void
 language sql security definer
@@ -1136,10 +1130,9 @@ end
 $$;
 comment on function salesai.served_embedding_model(text) is 'What the sidecar says of an embedding model, of the default one for NULL; an error when it serves none';
 
-create function salesai.activate_embedding_set(set_id bigint) returns text
-language plpgsql security definer
+create function salesai.locked_embedding_set(set_id bigint) returns salesai.embedding_set
+language plpgsql
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '5s'
 as $$
 declare
     wanted salesai.embedding_set;
@@ -1150,6 +1143,19 @@ begin
         raise exception 'embedding set % does not exist', set_id using errcode = 'P0002',
             hint = 'salesai.embedding_sets lists them.';
     end if;
+    return wanted;
+end
+$$;
+comment on function salesai.locked_embedding_set(bigint) is 'An embedding set, and the lock on which there are; P0002 when it does not exist';
+
+create function salesai.activate_embedding_set(set_id bigint) returns text
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
+as $$
+declare
+    wanted constant salesai.embedding_set := salesai.locked_embedding_set(set_id);
+begin
     if wanted.state = 'active' then
         return wanted.state;
     end if;
@@ -1174,14 +1180,8 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = '5s'
 as $$
 declare
-    dropped salesai.embedding_set;
+    dropped constant salesai.embedding_set := salesai.locked_embedding_set(set_id);
 begin
-    perform salesai.lock_embedding_sets(alone => true);
-    select * into dropped from salesai.embedding_set s where s.id = set_id;
-    if not found then
-        raise exception 'embedding set % does not exist', set_id using errcode = 'P0002',
-            hint = 'salesai.embedding_sets lists them.';
-    end if;
     if dropped.state = 'active' then
         raise exception 'embedding set % is active', set_id using errcode = '55006',
             hint = 'Make another one active first.';
@@ -2155,7 +2155,7 @@ revoke execute on function
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function
     salesai.reembed(text, text, boolean), salesai.activate_embedding_set(bigint), salesai.drop_embedding_set(bigint),
-    salesai.missing_embeddings(bigint), salesai.pause(text), salesai.resume(text), salesai.recount_jobs()
+    salesai.missing_embeddings(bigint), salesai.locked_embedding_set(bigint), salesai.pause(text), salesai.resume(text), salesai.recount_jobs()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.apply_redaction(text, integer)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;

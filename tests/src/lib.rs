@@ -8,6 +8,7 @@
 //! - [`world`]: both together, and the one that read-only tests share
 //! - [`deal_room`]: the sample data
 //! - [`adapter`]: LoRA adapters of the test model
+//! - [`meetings`]: real meetings as transcripts
 //! - [`small_bert`]: a second embedding model
 //! - [`measure`]: waiting with a limit, percentiles
 
@@ -16,6 +17,7 @@ pub mod cluster;
 pub mod config;
 pub mod deal_room;
 pub mod measure;
+pub mod meetings;
 pub mod process;
 pub mod session;
 pub mod sidecar;

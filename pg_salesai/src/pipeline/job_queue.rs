@@ -4,6 +4,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{JsonB, Spi, Uuid};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::chunks::Material;
 use super::indexing::{Index, SetVectors, TargetSet};
@@ -232,12 +233,13 @@ pub fn material(job: &Job) -> Result<Material, Error> {
 /// False when the lease was lost; then nothing was written.
 pub fn finish(job: &Job, index: &Index) -> Result<bool, Error> {
     let active = &index.active;
+    let chunks = index.chunks_json();
     // Without a new chunk no model was asked.
     let model = (!active.is_empty()).then_some(active.model.as_str());
     let mut arguments: Vec<DatumWithOid> = vec![
         job.id.into(),
         job.lease_token.into(),
-        JsonB(index.chunks_json()).into(),
+        JsonB(chunks.clone()).into(),
         active.values().into(),
         model.into(),
         active.model_sha256.as_str().into(),
@@ -253,18 +255,18 @@ pub fn finish(job: &Job, index: &Index) -> Result<bool, Error> {
     let is_done = Spi::get_one_with_args::<bool>(query, &arguments)?.unwrap_or(false);
     if is_done {
         for other in &index.others {
-            store_embeddings(job, index, other)?;
+            store_embeddings(job, &chunks, other)?;
         }
     }
     Ok(is_done)
 }
 
-fn store_embeddings(job: &Job, index: &Index, set: &SetVectors) -> Result<(), Error> {
+fn store_embeddings(job: &Job, chunks: &Value, set: &SetVectors) -> Result<(), Error> {
     Ok(Spi::run_with_args(
         "select salesai.store_embeddings($1, $2, $3, $4, $5)",
         &[
             job.interaction_id.into(),
-            JsonB(index.chunks_json()).into(),
+            JsonB(chunks.clone()).into(),
             set.values().into(),
             set.set_id.into(),
             set.dimensions().into(),

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
 use tests::config::shared_data;
+use tests::meetings::turn_lines;
 
 /// Calls of about an hour, `Speaker: text` lines.
 pub fn calls() -> Vec<String> {
@@ -33,21 +33,10 @@ fn meetings(dir: &Path) -> Vec<String> {
         .map(|entry| entry.expect("a meeting").path())
         .collect();
     paths.sort();
-    let texts = paths.iter().map(|path| {
-        let text = fs::read_to_string(path).expect("read a meeting");
-        let meeting: Value = serde_json::from_str(&text).expect("a meeting in JSON");
-        let turns = meeting["meeting_transcripts"]
-            .as_array()
-            .expect("turns")
-            .clone();
-        let words = |turn: &Value, field: &str| {
-            let text = turn[field].as_str().expect("a text");
-            text.split_whitespace().collect::<Vec<_>>().join(" ")
-        };
-        let line = |turn| format!("{}: {}\n", words(turn, "speaker"), words(turn, "content"));
-        turns.iter().map(line).collect()
-    });
-    texts.collect()
+    paths
+        .iter()
+        .map(|path| turn_lines(path).join("\n") + "\n")
+        .collect()
 }
 
 fn made_up_call(number: usize) -> String {

@@ -1,9 +1,9 @@
 //! `kill -9` of workers, sidecar and postmaster at random moments while items arrive and are worked on.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tests::measure::{Dice, wait_until};
+use tests::process::signal;
 use tests::session::Session;
 use tests::world::{World, assert_settled, drain};
 
@@ -88,10 +88,7 @@ fn kill_worker(world: &World, session: &mut Session) {
     let Some(pid) = pids.first() else {
         return;
     };
-    let killed = Command::new("kill")
-        .args(["-KILL", &pid.to_string()])
-        .status();
-    assert!(killed.expect("run kill").success());
+    signal("-KILL", pid.unsigned_abs());
     wait_until("PostgreSQL notices", Duration::from_secs(30), || {
         session.is_closed()
     });
