@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo up down psql dsn logs build lint test test-upstream fuzz bench bench-peers bench-pipeline soak verify-model check-cuda clean
+.PHONY: help demo up down psql dsn logs build lint test test-upstream fuzz bench bench-peers bench-pipeline bench-search bench-insight bench-operators soak verify-model check-cuda clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -41,7 +41,9 @@ lint: build ## check format, clippy and the shell scripts
 test: ## run every test layer
 	@ops/local/test.sh
 
-fuzz: ## feed damaged files to the readers of models, documents and texts, each for FUZZ_SECONDS=60
+fuzz: ## feed damaged files to the readers of models, documents and texts, each for FUZZ_SECONDS (3600) in all
+	@ops/local/packages.sh
+	@ops/local/home.sh
 	@ops/local/fuzz.sh
 
 test-upstream: ## route to two real llama.cpp servers and kill one; builds them first (many minutes)
@@ -60,7 +62,22 @@ bench-peers: ## measure the engines beside llama.cpp, ONNX Runtime and candle; b
 bench-pipeline: ## measure backfill, freshness and the queue, and kill processes at random (two hours)
 	@ops/local/packages.sh
 	@ops/local/home.sh
-	@ops/local/bench_pipeline.sh
+	@ops/local/bench_system.sh pipeline
+
+bench-search: ## measure what search finds and how fast, beside BM25 alone and queries by hand (half an hour)
+	@ops/local/packages.sh
+	@ops/local/home.sh
+	@ops/local/bench_system.sh retrieval
+
+bench-insight: ## measure answers to the sample questions (five minutes)
+	@ops/local/packages.sh
+	@ops/local/home.sh
+	@ops/local/bench_system.sh insight
+
+bench-operators: ## measure semantic operators row by row beside one call for all (ten minutes)
+	@ops/local/packages.sh
+	@ops/local/home.sh
+	@ops/local/bench_system.sh operators
 
 soak: ## 64 streams with cancels, deadlines, schemas and adapter swaps for SOAK_MINUTES (10)
 	@ops/local/packages.sh

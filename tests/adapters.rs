@@ -105,6 +105,19 @@ fn reading_takes_little_memory() {
 /// Name, content, configuration and base of an adapter, and the SQLSTATE of its refusal.
 type Case<'a> = (&'a str, &'a [u8], &'a str, Option<&'a str>, &'a str);
 
+/// Many documents at once, of which the first finds the adapter missing.
+fn operators_bring_it_too(world: &World, session: &mut Session) {
+    world.sidecar.kill();
+    world.sidecar.launch();
+    let labels =
+        "select salesai.classify(array(select 'Call me about ' || n from generate_series(1, 40) n),
+        array['request', 'other'], adapter => 'tone')";
+    let first: Vec<Option<String>> = session.one(labels, &[]);
+    assert_eq!(first.iter().flatten().count(), 40);
+    assert_eq!(loaded(session, "tone"), Some(1));
+    assert_eq!(session.one::<Vec<Option<String>>>(labels, &[]), first);
+}
+
 /// Goal: what is not an adapter is refused with a clear error, before anyone uses it.
 #[test]
 fn refusals() {
@@ -264,6 +277,7 @@ fn sidecar_gets_what_it_lacks() {
     );
     assert_eq!(ask(&mut session, Some("tone")), first);
 
+    operators_bring_it_too(&world, &mut session);
     Adapter::new(4, 2).register(&mut session, "tone");
     let second = ask(&mut session, Some("tone"));
     assert_ne!(second, first);

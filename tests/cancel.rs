@@ -17,6 +17,8 @@ const INSIGHT: &str =
          evidence_count => 10)";
 const EMBED: &str = "select salesai.embed(array(
     select repeat('The plant in Tarrow loses eleven hours a month. ' || g, 30) from generate_series(1, 200) g))";
+const SUMMARIZE: &str = "select salesai.summarize(array(
+    select repeat('The plant in Tarrow loses eleven hours a month. ' || g, 5) from generate_series(1, 200) g))";
 
 /// Goal: everything that PostgreSQL can ask of a backend reaches it in the middle of a model call.
 #[test]
@@ -35,11 +37,11 @@ fn cancel_and_terminate() {
 
 fn cancels_are_quick(world: &World) {
     let mut dice = Dice::new(7);
-    let mut delays = [Vec::new(), Vec::new()];
+    let mut delays = [Vec::new(), Vec::new(), Vec::new()];
     let mut canceller = world.cluster.connect();
     let mut victim = world.cluster.connect();
     for round in 0..ROUNDS {
-        let sql = [INSIGHT, EMBED][round % 2];
+        let sql = [INSIGHT, EMBED, SUMMARIZE][round % 3];
         let pause = dice.between_ms(20, 300);
         let (delay, refusal) = cancel_after(&mut canceller, &mut victim, sql, |_| {
             std::thread::sleep(pause);
@@ -49,13 +51,14 @@ fn cancels_are_quick(world: &World) {
             delay < CANCEL_LIMIT,
             "{sql}: ended {delay:?} after the cancel"
         );
-        delays[round % 2].push(delay);
+        delays[round % 3].push(delay);
     }
     let mut all = delays.concat();
-    let [insight, embed] = &mut delays;
+    let [insight, embed, summarize] = &mut delays;
     for (what, delays) in [
         ("insight()", insight),
         ("embed()", embed),
+        ("summarize()", summarize),
         ("all", &mut all),
     ] {
         println!(
@@ -95,7 +98,7 @@ fn cancel_after(
 fn statement_timeout_holds(world: &World) {
     let mut session = world.cluster.connect();
     session.run("set statement_timeout = '100ms'");
-    for sql in [INSIGHT, EMBED] {
+    for sql in [INSIGHT, EMBED, SUMMARIZE] {
         let start = Instant::now();
         session.refusal(sql, &[]).assert_is("57014", sql);
         assert!(start.elapsed() < CANCEL_LIMIT, "{sql}");
@@ -103,6 +106,12 @@ fn statement_timeout_holds(world: &World) {
 }
 
 fn cancelled_generation_stops(world: &World) {
+    for sql in [INSIGHT, SUMMARIZE] {
+        stops(world, sql);
+    }
+}
+
+fn stops(world: &World, sql: &str) {
     let mut canceller = world.cluster.connect();
     let mut victim = world.cluster.connect();
     wait_until("the sidecar is idle", GENERATION_LIMIT, || {
@@ -112,18 +121,21 @@ fn cancelled_generation_stops(world: &World) {
         )
     });
     let before = generation_steps(&mut canceller);
-    let (_, refusal) = cancel_after(&mut canceller, &mut victim, INSIGHT, |session| {
+    let (_, refusal) = cancel_after(&mut canceller, &mut victim, sql, |session| {
         wait_until("the sidecar generates", GENERATION_LIMIT, || {
             generation_steps(session) > before
         });
     });
-    refusal.assert_is("57014", INSIGHT);
+    refusal.assert_is("57014", sql);
     let cancelled = Instant::now();
     let steps = [0, 200, 700, 3_000].map(|after_ms| {
         sleep_until(cancelled + Duration::from_millis(after_ms));
         generation_steps(&mut canceller)
     });
-    println!("measured: generation steps 0, 200, 700, 3000 ms after a cancel: {steps:?}");
+    println!(
+        "measured: generation steps 0, 200, 700, 3000 ms after a cancel: {steps:?}: {}",
+        &sql[..24]
+    );
     // A step is counted as it begins; on a busy machine the sidecar may take a moment to see the closed socket.
     assert_eq!(
         steps[1], steps[3],

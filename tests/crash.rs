@@ -45,6 +45,49 @@ fn server_is_killed() {
     });
 }
 
+/// Goal: a standby starts no workers; when its primary is lost and it is promoted, its queue goes on.
+#[test]
+fn standby_is_promoted() {
+    let sidecar = Sidecar::start();
+    let settings = Settings {
+        durable: true,
+        ..Settings::new(sidecar.socket())
+    };
+    let primary = Cluster::start(&settings);
+    let mut session = primary.connect();
+    ingest(&mut session, 0);
+    drain(&mut session);
+    let standby = primary.standby();
+    ingest(&mut session, 1);
+    wait_until_running(&mut session);
+    let written: String = session.one("select pg_current_wal_flush_lsn()::text", &[]);
+    let mut replica = standby.connect();
+    wait_until("the standby has it", Duration::from_secs(60), || {
+        replica.one(
+            "select pg_last_wal_replay_lsn() >= $1::text::pg_lsn",
+            &[&written],
+        )
+    });
+    primary.kill_all();
+    let ours: i64 = replica.one(
+        "select count(*) from pg_stat_activity where backend_type like 'pg_salesai%'",
+        &[],
+    );
+    assert_eq!(ours, 0, "a standby has no queue of its own");
+    let found: String = replica.one("select content from salesai.search('budget', k => 1)", &[]);
+    assert!(!found.is_empty());
+    let left: i64 = replica.one("select count(*) from salesai.job", &[]);
+    assert!(left > 0, "nothing was left, so this shows nothing");
+    println!("{left} jobs were left when the primary was lost");
+    assert!(replica.one::<bool>("select pg_promote()", &[]));
+    drain(&mut replica);
+    assert_settled(&mut replica);
+    assert_eq!(
+        replica.one::<i64>("select count(*) from salesai.interaction", &[]),
+        2 * INTERACTIONS as i64
+    );
+}
+
 /// Does the damage twice, each time in the middle of a batch.
 fn check(damage: impl Fn(&World, &mut Session)) {
     let sidecar = Sidecar::start();

@@ -164,7 +164,7 @@ fn a_set_is_built_by_hand() {
     };
     let cluster = Cluster::start(&settings);
     let mut session = cluster.connect();
-    for key in 0..20 {
+    for key in 0..300 {
         session.run(&format!(
             "select salesai.ingest_note('test', '{key}', 'Note {key} of the plant.')"
         ));
@@ -175,7 +175,11 @@ fn a_set_is_built_by_hand() {
         "select salesai.reembed(template => '{kind} of {date}: {content}', activate => false)",
         &[],
     );
-    while session.one::<i32>("select salesai.process()", &[]) > 0 {}
+    // Two ranges of chunks, and the index.
+    for expected in [(0, 3, 0.0), (256, 2, 0.0), (300, 1, 0.0), (300, 0, 1.0)] {
+        assert_eq!(progress(&mut session, set), expected);
+        session.run("select salesai.process(max_jobs => 1)");
+    }
     wait_for_state(&mut session, set, "ready");
     let index: String = session.one(
         "select pg_get_indexdef(to_regclass($1))",
@@ -198,6 +202,68 @@ fn a_set_is_built_by_hand() {
         &[],
     );
     assert_eq!(found, "A late note.");
+}
+
+/// Goal: a chunk that the new model refuses keeps the set waiting, visibly, until somebody accepts the gap.
+#[test]
+fn a_gap_is_accepted() {
+    let settings = Settings {
+        worker: false,
+        ..Settings::new(Sidecar::shared().socket())
+    };
+    let cluster = Cluster::start(&settings);
+    let mut session = cluster.connect();
+    // The tokenizer drops what has no width, and without a heading nothing is left.
+    session.run("select salesai.ingest_note('test', 'blank', e'\\u200b\\u2060\\u200b')");
+    session.run("select salesai.ingest_note('test', 'sound', 'The plant opens in May.')");
+    while session.one::<i32>("select salesai.process()", &[]) > 0 {}
+    assert_settled(&mut session);
+    let set: i64 = session.one("select salesai.reembed(template => '{content}')", &[]);
+    while session.one::<i32>("select salesai.process()", &[]) > 0 {}
+    let state: String = session.one(
+        "select state || ', failed: ' || failed_jobs from salesai.embedding_sets where id = $1",
+        &[&set],
+    );
+    assert_eq!(state, "building, failed: 1");
+    let error: String = session.one(
+        "select class || ': ' || message from salesai.pipeline_errors where kind = 'embed'",
+        &[],
+    );
+    assert_eq!(error, "record_permanent: the text is empty");
+    let state: String = session.one(
+        "select salesai.activate_embedding_set($1, accept_gaps => true)",
+        &[&set],
+    );
+    assert_eq!(state, "building");
+    while session.one::<i32>("select salesai.process()", &[]) > 0 {}
+    wait_for_state(&mut session, set, "active");
+    let found: String = session.one(
+        "select content from salesai.search('plant', k => 1, mode => 'dense')",
+        &[],
+    );
+    assert_eq!(found, "The plant opens in May.");
+    // Back to the one without gaps; forth, its gap is tried again, and has to be accepted again.
+    let old: i64 = session.one(
+        "select id from salesai.embedding_set where state = 'retired'",
+        &[],
+    );
+    for (set, expected) in [(old, "active"), (set, "building"), (set, "active")] {
+        let state: String = session.one(
+            "select salesai.activate_embedding_set($1, accept_gaps => true)",
+            &[&set],
+        );
+        assert_eq!(state, expected);
+        while session.one::<i32>("select salesai.process()", &[]) > 0 {}
+    }
+    wait_for_state(&mut session, set, "active");
+    // An edit of what was refused fails, and says so.
+    session.run("select salesai.ingest_note('test', 'blank', e'\\u200b\\u2060\\u2060')");
+    while session.one::<i32>("select salesai.process()", &[]) > 0 {}
+    let errors: i64 = session.one(
+        "select count(*) from salesai.pipeline_errors where kind = 'index' and message = 'the text is empty'",
+        &[],
+    );
+    assert_eq!(errors, 1);
 }
 
 fn load(session: &mut Session) {
@@ -230,6 +296,15 @@ fn search_until(cluster: &Cluster, is_over: &AtomicBool) -> Vec<String> {
         std::thread::sleep(Duration::from_millis(5));
     }
     answers
+}
+
+/// Vectors, jobs that are left and progress of the index, as the view shows them.
+fn progress(session: &mut Session, set: i64) -> (i64, i64, f64) {
+    let row = session.row(
+        "select embeddings, jobs, index_progress::float8 from salesai.embedding_sets where id = $1",
+        &[&set],
+    );
+    (row.get(0), row.get(1), row.get(2))
 }
 
 fn refusals(session: &mut Session) {

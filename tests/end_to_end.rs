@@ -38,11 +38,7 @@ fn status_views() {
     assert!(sidecar.get::<_, bool>(0));
     assert_eq!(sidecar.get::<_, &str>(1), "ready");
     assert_eq!(sidecar.get::<_, Option<&str>>(2), None);
-    assert_eq!(
-        sidecar.get::<_, i32>(3),
-        2,
-        "one embedding and one language model"
-    );
+    assert_eq!(sidecar.get::<_, i32>(3), 3, "one model of each kind");
     assert!(sidecar.get::<_, bool>(4) && sidecar.get::<_, bool>(5));
     assert_eq!(
         session.one::<i64>("select count(*) from salesai.pipeline_errors", &[]),

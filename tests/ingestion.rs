@@ -419,9 +419,74 @@ fn process_by_hand() {
         session.one::<i32>("select salesai.process(max_jobs => 2)", &[]),
         2
     );
+    // An administrator may, who could write no vector, and is still nobody else afterwards.
+    session.run("create role admin_by_hand in role salesai_admin; set role admin_by_hand");
     assert_eq!(session.one::<i32>("select salesai.process()", &[]), 1);
     assert_eq!(session.one::<i32>("select salesai.process()", &[]), 0);
+    assert_eq!(
+        session.one::<String>("select current_user::text", &[]),
+        "admin_by_hand"
+    );
+    session
+        .refusal("select salesai.process(max_jobs => 0)", &[])
+        .assert_is("22023", "no jobs");
+    assert_eq!(
+        session.one::<String>("select current_user::text", &[]),
+        "admin_by_hand"
+    );
+    session.run("set role salesai_rep");
+    session
+        .refusal("select salesai.process()", &[])
+        .assert_is("42501", "a rep");
+    session.run("reset role");
     assert_settled(&mut session);
+}
+
+/// Goal: what lost its job is found and queued; what is indexed is chunked anew only when asked, keeps its chunks, and
+/// an administrator alone may.
+#[test]
+fn backfill() {
+    let settings = Settings {
+        worker: false,
+        ..Settings::new(Sidecar::shared().socket())
+    };
+    let cluster = Cluster::start(&settings);
+    let mut session = cluster.connect();
+    for key in 0..4 {
+        note(&mut session, &format!("b{key}"), "A note of the plant.");
+    }
+    assert_eq!(
+        session.one::<i32>("select salesai.process(max_jobs => 2)", &[]),
+        2
+    );
+    // As after a restore without the queue.
+    session.run("delete from salesai.job");
+    let backfill = |session: &mut Session, arguments: &str| {
+        session.one::<i64>(&format!("select salesai.backfill({arguments})"), &[])
+    };
+    assert_eq!(backfill(&mut session, "source => 'elsewhere'"), 0);
+    assert_eq!(
+        backfill(&mut session, "since => now() + interval '1 day'"),
+        0
+    );
+    assert_eq!(backfill(&mut session, ""), 2);
+    assert_eq!(
+        backfill(&mut session, ""),
+        0,
+        "what waits is not queued twice"
+    );
+    assert_eq!(session.one::<i32>("select salesai.process()", &[]), 2);
+    assert_settled(&mut session);
+    let chunks = "select array_agg(id order by id) from salesai.chunk";
+    let before: Vec<i64> = session.one(chunks, &[]);
+    assert_eq!(backfill(&mut session, "everything => true"), 4);
+    assert_eq!(session.one::<i32>("select salesai.process()", &[]), 4);
+    assert_eq!(session.one::<Vec<i64>>(chunks, &[]), before);
+    assert_settled(&mut session);
+    session.run("set role salesai_gateway");
+    session
+        .refusal("select salesai.backfill()", &[])
+        .assert_is("42501", "the gateway");
 }
 
 fn cluster() -> &'static Cluster {

@@ -1,8 +1,10 @@
 //! Answers with citations, and honest abstention.
 
+use tests::cluster::{Cluster, Settings};
 use tests::deal_room;
 use tests::session::Session;
-use tests::world;
+use tests::sidecar::Sidecar;
+use tests::world::{self, drain};
 
 const QUESTION: &str = "Why is the Halden Freight deal stuck?";
 const ACCOUNT: &str = "Halden Freight";
@@ -107,6 +109,149 @@ fn abstains_without_evidence() {
     session.run("rollback");
     let nonsense = "Zyxgrobl quuxwibble vornak?";
     check_abstains(&mut session, nonsense, None, &["no_match", "unsupported"]);
+}
+
+/// Goal: each method works without the other, and the answer says which it was.
+#[test]
+fn methods_work_alone() {
+    let mut session = world::shared().connect();
+    let mut methods = Vec::new();
+    for question in deal_room::questions().iter().take(6) {
+        let (text, account) = (question["question"].as_str(), question["account"].as_str());
+        for wanted in ["generated", "extractive"] {
+            let row = session.row(
+                "select i.method, i.answer, i.reason, i.completion_tokens, i.model
+                 from salesai.insight($1, account => $2, method => $3) i",
+                &[&text, &account, &wanted],
+            );
+            let (method, answer): (String, Option<String>) = (row.get(0), row.get(1));
+            assert!(
+                [wanted, "abstained"].contains(&method.as_str()),
+                "{text:?}: {method}"
+            );
+            assert_eq!(method == "abstained", answer.is_none());
+            let wrote = row
+                .get::<_, Option<i32>>(3)
+                .is_some_and(|tokens| tokens > 0);
+            assert_eq!(wrote, wanted == "generated", "{text:?}");
+            assert_eq!(row.get::<_, Option<&str>>(4).is_some(), wrote);
+            methods.push(method);
+        }
+    }
+    println!("measured: methods of 6 questions, generated and extractive in turn: {methods:?}");
+    assert!(methods.iter().any(|method| method == "extractive"));
+    let sql = "select salesai.insight('Who?', method => 'guessed')";
+    session.refusal(sql, &[]).assert_is("22023", sql);
+}
+
+/// Goal: without a language model answers are sentences of the evidence; where only a model may answer, it says so.
+#[test]
+fn answers_without_a_language_model() {
+    let sidecar = Sidecar::start_without_language_model();
+    let cluster = Cluster::start(&Settings::new(sidecar.socket()));
+    let mut session = cluster.connect();
+    deal_room::load(&mut session, |entry| entry["account"] == ACCOUNT);
+    drain(&mut session);
+    for (method, expected) in [
+        (None, ("extractive", None)),
+        (Some("generated"), ("abstained", Some("model_unavailable"))),
+    ] {
+        let row = session.row(
+            "select i.method, i.reason from salesai.insight($1, method => $2) i",
+            &[&QUESTION, &method],
+        );
+        assert_eq!((row.get(0), row.get(1)), expected);
+    }
+    let sql = format!("select salesai.insight('{QUESTION}', model => 'no-such-model')");
+    session.refusal(&sql, &[]).assert_is("42704", &sql);
+}
+
+/// Goal: with explain an answer says what it read and what took how long.
+#[test]
+fn answers_explain_themselves() {
+    let mut session = world::shared().connect();
+    let row = session.row(
+        "select jsonb_array_length(i.details -> 'retrieved'), i.details ->> 'search_ms', i.details ->> 'similarity_ms',
+             i.details ->> 'generation_ms', i.details ->> 'check_ms', i.details ->> 'evidence_characters',
+             i.details::text, i.insight_id
+         from salesai.insight($1, account => $2, explain => true) i",
+        &[&QUESTION, &ACCOUNT],
+    );
+    assert_eq!(row.get::<_, i32>(0), 4);
+    for column in 1..6 {
+        let number: f64 = row.get::<_, &str>(column).parse().expect("a number");
+        assert!(number >= 0.0);
+    }
+    let is_kept: bool = session.one(
+        "select k.evidence = array(select (r ->> 'chunk_id')::bigint from jsonb_array_elements($1::text::jsonb -> 'retrieved') r)
+         from salesai.insight k where k.id = $2",
+        &[&row.get::<_, &str>(6), &row.get::<_, i64>(7)],
+    );
+    assert!(is_kept);
+    let details: Option<String> = session.one(
+        "select i.details::text from salesai.insight($1) i",
+        &[&QUESTION],
+    );
+    assert_eq!(details, None);
+}
+
+/// Goal: a kept answer is made again from its evidence, and compared with today's; who did not ask has none to replay.
+#[test]
+fn answers_are_replayed() {
+    let mut session = world::shared().connect();
+    let mut last = 0_i64;
+    for question in deal_room::questions().iter().take(4) {
+        last = session.one(
+            "select i.insight_id from salesai.insight($1, account => $2, seed => 7) i",
+            &[
+                &question["question"].as_str(),
+                &question["account"].as_str(),
+            ],
+        );
+        let row = session.row(
+            "select r.reproduced, r.evidence, r.model, r.answer is not distinct from r.answer_today,
+                 cardinality(r.evidence_gone) + cardinality(r.evidence_new)
+             from salesai.insight_replay($1) r",
+            &[&last],
+        );
+        assert_eq!(
+            (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4)),
+            (true, "unchanged", "same", true, 0),
+            "{question}"
+        );
+    }
+    session.run("begin");
+    session.rows(
+        "delete from salesai.interaction where id in (
+             select c.interaction_id from salesai.insight i join salesai.chunk c on c.id = any (i.evidence) where i.id = $1)",
+        &[&last],
+    );
+    let row = session.row(
+        "select r.evidence, r.method, r.kept_answer is not null, cardinality(r.evidence_gone)
+         from salesai.insight_replay($1) r",
+        &[&last],
+    );
+    assert_eq!(
+        (row.get(0), row.get(1), row.get(2)),
+        ("gone", "abstained", true)
+    );
+    assert!(row.get::<_, i32>(3) > 0);
+    session.run("rollback");
+    // Nor can it be asked for an account that is not there.
+    session.run(
+        "begin; update salesai.account set name = 'Renamed ' || id, external_id = 'renamed-' || id",
+    );
+    let row = session.row(
+        "select r.reproduced, r.answer is not null, r.answer_today, r.evidence_new from salesai.insight_replay($1) r",
+        &[&last],
+    );
+    assert!(row.get::<_, bool>(0) && row.get::<_, bool>(1));
+    assert_eq!(row.get::<_, Option<&str>>(2), None);
+    assert_eq!(row.get::<_, Option<Vec<i64>>>(3), None);
+    session.run("rollback");
+    session.run("set role salesai_rep");
+    let sql = format!("select salesai.insight_replay({last})");
+    session.refusal(&sql, &[]).assert_is("P0002", &sql);
 }
 
 fn check_abstains(session: &mut Session, question: &str, account: Option<&str>, reasons: &[&str]) {

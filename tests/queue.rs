@@ -387,6 +387,75 @@ fn workers_block_no_drop() {
     other.run("drop database salesai");
 }
 
+/// Goal: an index that is being built, which may take hours, makes room for `drop extension`.
+#[test]
+fn an_index_build_blocks_no_drop() {
+    let cluster = cluster(true);
+    let mut session = cluster.connect();
+    ingest(&mut session, "test", 20, "interactive");
+    drain(&mut session);
+    // The last phase of a concurrent build waits for all older snapshots.
+    let mut reader = cluster.connect();
+    reader.run("begin isolation level repeatable read; select 1");
+    session.run("select salesai.reembed(template => '{content}')");
+    wait_until("the index is being built", DRAIN_LIMIT, || {
+        session.one::<bool>(
+            "select exists (select from pg_stat_progress_create_index where phase like 'waiting%')",
+            &[],
+        )
+    });
+    let progress: f32 = session.one(
+        "select index_progress from salesai.embedding_sets where state = 'building'",
+        &[],
+    );
+    assert!(progress > 0.5 && progress < 1.0, "{progress}");
+    session.run("set lock_timeout = '20s'; drop extension pg_salesai cascade");
+    reader.run("commit");
+}
+
+/// Goal: a reload changes which databases are served and by how many workers; what they hold is finished.
+#[test]
+fn workers_follow_the_settings() {
+    let cluster = cluster(true);
+    let mut session = cluster.connect();
+    let workers = |session: &mut Session, wanted: i64| {
+        wait_until(&format!("there are {wanted} workers"), DRAIN_LIMIT, || {
+            let count: i64 = session.one(
+                "select count(*) from pg_stat_activity where backend_type = 'pg_salesai worker'",
+                &[],
+            );
+            count == wanted
+        });
+    };
+    workers(&mut session, 2);
+    let set = |session: &mut Session, setting: &str| {
+        session.run(&format!("alter system set {setting}"));
+        session.run("select pg_reload_conf()");
+    };
+    set(&mut session, "salesai.workers_per_database = 1");
+    workers(&mut session, 1);
+    set(&mut session, "salesai.worker_databases = ''");
+    workers(&mut session, 0);
+    ingest(&mut session, "test", 3, "interactive");
+    set(&mut session, "salesai.worker_databases = 'salesai'");
+    set(&mut session, "salesai.workers_per_database = 3");
+    workers(&mut session, 3);
+    drain(&mut session);
+    assert_settled(&mut session);
+    // The launcher's successor finds who works already.
+    let launcher = "select pid from pg_stat_activity where backend_type = 'pg_salesai launcher'";
+    let old: i32 = session.one(launcher, &[]);
+    session.run(&format!("select pg_terminate_backend({old})"));
+    wait_until("there is another launcher", DRAIN_LIMIT, || {
+        session
+            .column::<i32>(launcher, &[])
+            .iter()
+            .any(|pid| *pid != old)
+    });
+    session.run("select pg_sleep(1)");
+    workers(&mut session, 3);
+}
+
 /// Goal: pg_stat_activity says what a worker and a caller wait for.
 #[test]
 fn waits_have_names() {

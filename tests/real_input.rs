@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tests::cluster::{Cluster, Settings};
 use tests::config::shared_data;
-use tests::meetings::turn_lines;
+use tests::meetings::{self, Meeting};
 use tests::session::Session;
 use tests::sidecar::Sidecar;
 use tests::world::{assert_settled, drain};
@@ -59,11 +59,11 @@ fn qmsum_meetings() {
     let mut session = cluster.connect();
     let meetings: Vec<Meeting> = MEETINGS
         .iter()
-        .map(|id| ingest_meeting(&mut session, &dir, id))
+        .map(|id| meetings::ingest(&mut session, &dir, "val", id))
         .collect();
     drain(&mut session);
     assert_settled(&mut session);
-    let queries = queries(&dir);
+    let queries = meetings::queries(&dir, "val");
     let (mut asked, mut found) = (0, 0);
     for query in &queries {
         let Some(meeting) = meetings
@@ -111,11 +111,17 @@ fn crm_exports() {
             return;
         };
         for (kind, file) in files {
-            let rows = load_csv(&mut session, &dir.join(format!("{file}.csv")));
+            let path = dir.join(format!("{file}.csv"));
+            let text =
+                fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+            let rows: i32 = session.one(
+                "select jsonb_array_length(salesai.csv_records($1))",
+                &[&text],
+            );
             let send = "select split_part(outcome, ':', 1) || ' ' || count(*) from salesai.ingest_crm($1, $2,
-                (select jsonb_agg(to_jsonb(c)) from csv c), $1) group by split_part(outcome, ':', 1) order by 1";
-            let first: Vec<String> = session.column(send, &[&shape, kind]);
-            let again: Vec<String> = session.column(send, &[&shape, kind]);
+                salesai.csv_records($3), $1) group by split_part(outcome, ':', 1) order by 1";
+            let first: Vec<String> = session.column(send, &[&shape, kind, &text]);
+            let again: Vec<String> = session.column(send, &[&shape, kind, &text]);
             println!(
                 "measured: {shape} {kind}: {rows} rows: {}",
                 first.join(", ")
@@ -139,54 +145,6 @@ fn crm_exports() {
     }
 }
 
-/// A CSV file as the temporary table `csv` of texts; how many rows.
-fn load_csv(session: &mut Session, path: &Path) -> u64 {
-    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-    let header = text.lines().next().expect("a header");
-    let columns: Vec<String> = header
-        .split(',')
-        .map(|name| format!("\"{}\" text", name.trim_matches('"')))
-        .collect();
-    session.run(&format!(
-        "drop table if exists csv; create temporary table csv ({})",
-        columns.join(", ")
-    ));
-    session.copy_in("copy csv from stdin (format csv, header)", &text)
-}
-
-/// A meeting as it was ingested: turn i is line i.
-struct Meeting {
-    id: String,
-    /// Character range of each line.
-    lines: Vec<(i32, i32)>,
-}
-
-fn ingest_meeting(session: &mut Session, dir: &Path, id: &str) -> Meeting {
-    let mut transcript = String::new();
-    let mut lines = Vec::new();
-    let mut at = 0;
-    for turn in turn_lines(&dir.join(format!("val/{id}.json"))) {
-        let line = format!("{turn}\n");
-        let length = line.chars().count() as i32;
-        lines.push((at, at + length));
-        at += length;
-        transcript.push_str(&line);
-    }
-    let account = format!("[{{\"external_id\": \"{id}\", \"name\": \"Meeting {id}\"}}]");
-    session.rows(
-        "select * from salesai.ingest_crm('qmsum', 'account', $1::text::jsonb)",
-        &[&account],
-    );
-    session.rows(
-        "select salesai.ingest_call('qmsum', $1, $2, format => 'plain', account => $1)",
-        &[&id, &transcript],
-    );
-    Meeting {
-        id: id.to_owned(),
-        lines,
-    }
-}
-
 /// Whether one of the ten best chunks overlaps a relevant span.
 fn is_found(session: &mut Session, meeting: &Meeting, query: &Value) -> bool {
     let chunks = session.rows(
@@ -194,27 +152,13 @@ fn is_found(session: &mut Session, meeting: &Meeting, query: &Value) -> bool {
          join salesai.chunk c on c.id = h.chunk_id",
         &[&query["query"].as_str(), &meeting.id],
     );
-    let spans = query["relevant_turn_spans"]
-        .as_array()
-        .expect("the spans of a query");
-    spans.iter().any(|span| {
-        let turn = |end: usize| span[end].as_u64().expect("a turn") as usize;
-        let last = meeting.lines.len() - 1;
-        let (from, to) = (
-            meeting.lines[turn(0).min(last)].0,
-            meeting.lines[turn(1).min(last)].1,
-        );
-        chunks
+    let spans = meeting.relevant_spans(query);
+    chunks.iter().any(|chunk| {
+        let turns = meeting.turns(chunk.get(0), chunk.get(1));
+        spans
             .iter()
-            .any(|chunk| chunk.get::<_, i32>(0) < to && chunk.get::<_, i32>(1) > from)
+            .any(|(first, last)| turns.start <= *last && turns.end > *first)
     })
-}
-
-fn queries(dir: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(dir.join("val_queries.jsonl")).expect("read the queries");
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect("a query in JSON"))
-        .collect()
 }
 
 /// Segments, turns and speakers.

@@ -7,7 +7,8 @@ use tests::session::Session;
 use tests::world;
 
 /// Tables without customer data; all others have row-level security forced.
-const OPEN_TABLES: [&str; 10] = [
+const OPEN_TABLES: [&str; 14] = [
+    "product",
     "team",
     "rep",
     "team_member",
@@ -18,6 +19,9 @@ const OPEN_TABLES: [&str; 10] = [
     "redaction_policy",
     "job_count",
     "queue_pause",
+    "lexical_index",
+    "lexical_segment",
+    "lexical_language",
 ];
 
 /// Tables whose rows belong to an interaction or account, with the path to the owner.
@@ -57,6 +61,36 @@ fn rep_sees_own_accounts() {
             &[],
         )
         .assert_is("P0002", "an account of somebody else does not exist");
+}
+
+/// Goal: the legs of search, which read their indexes with the rights of the worker, give a rep own chunks only, whatever
+/// is asked of them.
+#[test]
+fn legs_of_search_give_own_rows() {
+    let cluster = cluster();
+    let mut priya = cluster.connect_as("t_priya");
+    let mut superuser = cluster.connect();
+    let vector: Vec<f32> = superuser.one("select salesai.embed('price')::real[]", &[]);
+    let everything: Vec<i64> = superuser.column("select id from salesai.chunk", &[]);
+    let lexical = "select chunk_id from salesai.lexical_hits('{price,discount}', '{p}', $1::text::jsonb, $2, 1000)";
+    let dense = "select chunk_id from salesai.dense_hits(1, $3, $1::text::jsonb, $2, 1000)";
+    for filters in [
+        "{}",
+        r#"{"language": "en' or true --"}"#,
+        r#"{"language": "en') union select unnest($1) --"}"#,
+    ] {
+        for among in [None, Some(&everything)] {
+            let mut found: Vec<i64> = priya.column(lexical, &[&filters, &among]);
+            found.extend(priya.column::<i64>(dense, &[&filters, &among, &vector]));
+            assert!(filters != "{}" || !found.is_empty());
+            let strangers: i64 = superuser.one(
+                "select count(*) from salesai.chunk c left join salesai.rep r on r.id = c.owner_rep_id
+                 where c.id = any ($1) and r.name is distinct from 'Priya Raman'",
+                &[&found],
+            );
+            assert_eq!(strangers, 0, "{filters}");
+        }
+    }
 }
 
 /// Goal: operators of the caller's own do not change what a policy decides.
@@ -227,6 +261,22 @@ fn row_level_security_is_forced() {
         sorted(unprotected),
         sorted(OPEN_TABLES.map(str::to_owned).to_vec())
     );
+}
+
+/// Goal: of a product readers see its names; what the CRM says besides may be costs.
+#[test]
+fn products_show_their_names() {
+    let mut session = world::shared().connect();
+    for role in ["salesai_rep", "salesai_manager", "salesai_analyst"] {
+        session.run(&format!("set role {role}"));
+        session.rows("select id, name, code from salesai.product", &[]);
+        session
+            .refusal("select properties from salesai.product", &[])
+            .assert_is("42501", role);
+    }
+    session.run("set role salesai_gateway");
+    session.rows("select properties from salesai.product", &[]);
+    session.run("reset role");
 }
 
 /// Goal: views run with the caller's rights, nothing is open to PUBLIC, and everything is described.

@@ -30,6 +30,10 @@ const DESCRIPTION: &str = "
     union all
     select 'function ' || pg_get_functiondef(p.oid)
     from pg_proc p join member m on m.classid = 'pg_proc'::regclass and m.objid = p.oid
+    where p.prokind <> 'a'
+    union all
+    select concat_ws(' ', 'aggregate', a.aggfnoid::regprocedure, a.aggtransfn, a.aggtranstype::regtype, a.aggfinalfn, a.agginitval, p.proparallel)
+    from pg_aggregate a join pg_proc p on p.oid = a.aggfnoid join member m on m.classid = 'pg_proc'::regclass and m.objid = a.aggfnoid
     union all
     select 'comment ' || pg_describe_object(d.classoid, d.objoid, d.objsubid) || ' ' || d.description
     from pg_description d join member m on m.classid = d.classoid and m.objid = d.objoid
@@ -44,9 +48,9 @@ const DESCRIPTION: &str = "
     select concat_ws(' ', 'relation', r.oid::regclass, r.relkind, r.relrowsecurity, r.relforcerowsecurity, r.reloptions)
     from relation r
     union all
-    select concat_ws(' ', 'column', r.oid::regclass, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+    select concat_ws(' ', 'column', r.oid::regclass, row_number() over (partition by r.oid order by a.attnum), a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
         a.attidentity, a.attgenerated, a.attstorage, pg_get_expr(d.adbin, d.adrelid))
-    from relation r join pg_attribute a on a.attrelid = r.oid and a.attnum > 0
+    from relation r join pg_attribute a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
     left join pg_attrdef d on d.adrelid = r.oid and d.adnum = a.attnum
     union all
     select 'constraint ' || r.oid::regclass || ' ' || c.conname || ' ' || pg_get_constraintdef(c.oid)
@@ -63,7 +67,7 @@ const DESCRIPTION: &str = "
     select 'view ' || r.oid::regclass || ' ' || pg_get_viewdef(r.oid) from relation r where r.relkind = 'v'
     union all
     select 'type ' || t.oid::regtype || ' ' || (select string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by a.attnum)
-        from pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0)
+        from pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped)
     from pg_type t join member m on m.classid = 'pg_type'::regclass and m.objid = t.oid where t.typtype = 'c'
     union all
     select 'dump ' || c.name::regclass || ' ' || c.condition
@@ -175,7 +179,7 @@ fn fresh_description(cluster: &Cluster) -> Vec<String> {
 fn columns(session: &mut Session) -> Vec<(String, String)> {
     let rows = session.rows(
         "select c.oid::regclass::text, string_agg(quote_ident(a.attname), ', ' order by a.attnum)
-         from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+         from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and a.attgenerated = ''
          where c.relnamespace = 'salesai'::regnamespace and c.relkind = 'r'
            and c.relname not in ('model', 'adapter', 'adapter_part', 'insight')
          group by c.oid order by 1",

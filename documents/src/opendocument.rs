@@ -8,10 +8,7 @@ use crate::{DocumentError, Limits, xml};
 
 pub fn read(content: &[u8], limits: &Limits) -> Result<String, DocumentError> {
     let mut archive = Archive::open(content, limits)?;
-    let manifest = archive.text("META-INF/manifest.xml")?;
-    if manifest.is_some_and(|manifest| manifest.contains("encryption-data")) {
-        return Err(DocumentError::Encrypted);
-    }
+    check_not_encrypted(&mut archive)?;
     let text = archive.needed_text("content.xml")?;
     let document = xml::parse(&text)?;
     let body = xml::find(document.root(), "body")
@@ -19,6 +16,15 @@ pub fn read(content: &[u8], limits: &Limits) -> Result<String, DocumentError> {
     let mut markdown = Markdown::default();
     blocks(body, 0, &mut markdown);
     Ok(markdown.into_text())
+}
+
+/// The manifest says how each part is encrypted.
+pub fn check_not_encrypted(archive: &mut Archive<'_>) -> Result<(), DocumentError> {
+    let manifest = archive.text("META-INF/manifest.xml")?;
+    match manifest.is_some_and(|manifest| manifest.contains("encryption-data")) {
+        true => Err(DocumentError::Encrypted),
+        false => Ok(()),
+    }
 }
 
 /// `depth`: lists around.

@@ -261,6 +261,79 @@ fn content_is_there_in_its_order() {
     }
 }
 
+/// Goal: the words of a PDF, all of them and no others, are those of the text that came with it, nearly all in its
+/// order. Whether numbers side by side are a table is seen by each reader in its own way.
+#[test]
+fn words_are_the_expected_ones() {
+    let Some(folder) = folder() else { return };
+    let folder = folder.join("markitdown");
+    for (pdf, expected, in_order) in [
+        ("test.pdf", "test.md", 0.99),
+        (
+            "movie-theater-booking-2024.pdf",
+            "movie-theater-booking-2024.md",
+            0.85,
+        ),
+        (
+            "RECEIPT-2024-TXN-98765_retail_purchase.pdf",
+            "RECEIPT-2024-TXN-98765_retail_purchase.md",
+            0.99,
+        ),
+    ] {
+        let expected = fs::read_to_string(folder.join("expected_outputs").join(expected));
+        // It leaves words cut at the ends of lines, which we put together.
+        let expected = words(&expected.expect("read a file").replace("-\n", ""));
+        let found = words(&read(&folder.join(pdf)).expect("a document").markdown);
+        let (all, same) = (
+            expected.len().max(found.len()),
+            in_common(&expected, &found),
+        );
+        let ordered = longest_common_subsequence(&expected, &found);
+        println!(
+            "{pdf}: {} words expected, {} found, {same} the same, {ordered} in order",
+            expected.len(),
+            found.len()
+        );
+        assert!(same as f64 >= 0.995 * all as f64, "{pdf}");
+        assert!(ordered as f64 >= in_order * all as f64, "{pdf}");
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(|character: char| !character.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect()
+}
+
+fn in_common(expected: &[String], found: &[String]) -> usize {
+    let mut left = expected.to_vec();
+    let mut is_there = |word: &&String| match left.iter().position(|other| other == *word) {
+        Some(at) => {
+            left.swap_remove(at);
+            true
+        }
+        None => false,
+    };
+    found.iter().filter(|word| is_there(word)).count()
+}
+
+fn longest_common_subsequence(expected: &[String], found: &[String]) -> usize {
+    let mut lengths = vec![0; found.len() + 1];
+    for word in expected {
+        let mut diagonal = 0;
+        for (at, other) in found.iter().enumerate() {
+            let above = lengths[at + 1];
+            lengths[at + 1] = match word == other {
+                true => diagonal + 1,
+                false => above.max(lengths[at]),
+            };
+            diagonal = above;
+        }
+    }
+    lengths[found.len()]
+}
+
 /// Goal: every file ends in text or in the right class, whatever it is called.
 #[test]
 fn every_file_ends_well() {

@@ -87,3 +87,27 @@ pub enum EmailError {
     #[error(transparent)]
     Body(#[from] ParagraphError),
 }
+
+/// Why a CSV file could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TableError {
+    /// The first line names no fields.
+    #[error("table has no line with the names of its fields")]
+    NoHeader,
+    /// A record has another number of fields than the first line.
+    #[error("table line {line} has {found} fields, the first line {expected}")]
+    FieldCount {
+        /// Line number from 1.
+        line: u64,
+        /// Fields of the first line.
+        expected: u64,
+        /// Fields of this one.
+        found: u64,
+    },
+    /// A line breaks the rules of the format.
+    #[error("table line {line} cannot be read")]
+    Malformed {
+        /// Line number from 1.
+        line: u64,
+    },
+}

@@ -4,6 +4,7 @@
 //! - [`transcript`]: calls as VTT, SRT or plain text;
 //! - [`email`]: RFC 5322 messages, and Outlook's;
 //! - [`paragraphs`]: notes and mail bodies;
+//! - [`table`]: exports of a CRM as CSV;
 //! - [`segment`]: the one shape all of them produce.
 //!
 //! Preparing text for the models:
@@ -11,21 +12,32 @@
 //! - [`cleaning`]: marks, fillers and stutters;
 //! - [`language`]: which one a text is in;
 //! - [`sentences`]: sentence borders;
-//! - [`chunking`]: packing segments into model-sized ranges.
+//! - [`chunking`]: packing segments into model-sized ranges;
+//! - [`lexical`]: BM25 and its index;
+//! - [`period`]: when a question is about;
+//! - [`diversity`]: what is much the same does not stand together.
 //!
 //! Answering with proof:
 //! - [`answer`]: evidence, prompt, citations, and the rules that decide what may be said.
+//!
+//! Asking a model about documents:
+//! - [`operators`]: classify, is_true, extract, summarize, agg.
 
 pub mod answer;
 pub mod chunking;
 pub mod cleaning;
+pub mod diversity;
 pub mod email;
 pub mod error;
 pub mod language;
+pub mod lexical;
+pub mod operators;
 pub mod paragraphs;
+pub mod period;
 pub mod redaction;
 pub mod segment;
 pub mod sentences;
+pub mod table;
 pub mod transcript;
 
 mod char_offsets;
@@ -39,6 +51,6 @@ mod pieces;
 mod redacted;
 mod words;
 
-pub use error::{EmailError, ParagraphError, TranscriptError, TranscriptProblem};
+pub use error::{EmailError, ParagraphError, TableError, TranscriptError, TranscriptProblem};
 pub use pieces::SEGMENT_CHARS_MAX;
 pub use segment::{Part, Segment};

@@ -10,8 +10,9 @@ use crate::text::{ChatTokenizer, TextTokenizer};
 
 /// All models of the server, defaults first.
 pub struct Catalog {
-    embedding: Vec<EmbeddingEntry>,
-    language: Vec<LanguageEntry>,
+    pub embedding: Vec<EmbeddingEntry>,
+    pub reranking: Vec<RerankingEntry>,
+    pub language: Vec<LanguageEntry>,
 }
 
 /// What clients may know of a model.
@@ -31,6 +32,13 @@ pub struct EmbeddingEntry {
     pub queue: Arc<JobQueue<EmbeddingJob>>,
 }
 
+/// A cross-encoder: the worker behind `queue` owns the weights.
+pub struct RerankingEntry {
+    pub card: ModelCard,
+    pub tokenizer: Arc<TextTokenizer>,
+    pub queue: Arc<JobQueue<EmbeddingJob>>,
+}
+
 /// A language model: the engine behind `queue` owns the weights.
 pub struct LanguageEntry {
     pub card: ModelCard,
@@ -39,7 +47,7 @@ pub struct LanguageEntry {
     pub queue: Arc<JobQueue<GenerationJob>>,
 }
 
-/// A model of either kind, for work that needs only its tokenizer.
+/// An embedding or language model, for work that needs only its tokenizer.
 #[derive(Clone, Copy)]
 pub enum Entry<'a> {
     Embedding(&'a EmbeddingEntry),
@@ -47,38 +55,22 @@ pub enum Entry<'a> {
 }
 
 impl Catalog {
-    pub fn new(embedding: Vec<EmbeddingEntry>, language: Vec<LanguageEntry>) -> Self {
-        Self {
-            embedding,
-            language,
-        }
-    }
-
-    pub fn embedding_models(&self) -> &[EmbeddingEntry] {
-        &self.embedding
-    }
-
-    pub fn language_models(&self) -> &[LanguageEntry] {
-        &self.language
-    }
-
     pub fn embedding(&self, choice: &ModelChoice) -> Result<&EmbeddingEntry, Error> {
-        let found = match choice.name() {
-            None => self.embedding.first(),
-            Some(name) => self.embedding.iter().find(|entry| entry.card.name == name),
-        };
-        found.ok_or_else(|| not_found("embedding", choice))
+        chosen(&self.embedding, |entry| &entry.card, choice)
+            .ok_or_else(|| not_found("embedding", choice))
+    }
+
+    pub fn reranking(&self, choice: &ModelChoice) -> Result<&RerankingEntry, Error> {
+        chosen(&self.reranking, |entry| &entry.card, choice)
+            .ok_or_else(|| not_found("reranking", choice))
     }
 
     pub fn language(&self, choice: &ModelChoice) -> Result<&LanguageEntry, Error> {
-        let found = match choice.name() {
-            None => self.language.first(),
-            Some(name) => self.language.iter().find(|entry| entry.card.name == name),
-        };
-        found.ok_or_else(|| not_found("language", choice))
+        chosen(&self.language, |entry| &entry.card, choice)
+            .ok_or_else(|| not_found("language", choice))
     }
 
-    /// A model of any kind by name; the default embedding model otherwise.
+    /// An embedding or language model by name; the default embedding model otherwise.
     pub fn any(&self, choice: &ModelChoice) -> Result<Entry<'_>, Error> {
         match self.embedding(choice) {
             Ok(entry) => Ok(Entry::Embedding(entry)),
@@ -93,6 +85,7 @@ impl Catalog {
     /// Takes no more jobs; running ones go on.
     pub fn close_queues(&self) {
         self.embedding.iter().for_each(|entry| entry.queue.close());
+        self.reranking.iter().for_each(|entry| entry.queue.close());
         self.language.iter().for_each(|entry| entry.queue.close());
     }
 }
@@ -125,6 +118,18 @@ impl EntryTokenizer {
             EntryTokenizer::Text(tokenizer) => tokenizer,
             EntryTokenizer::Chat(tokenizer) => tokenizer.text(),
         }
+    }
+}
+
+/// The model of that name, or the first.
+fn chosen<'a, T>(
+    entries: &'a [T],
+    card: impl Fn(&T) -> &ModelCard,
+    choice: &ModelChoice,
+) -> Option<&'a T> {
+    match choice.name() {
+        None => entries.first(),
+        Some(name) => entries.iter().find(|entry| card(entry).name == name),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use proto::client::MISSING_ADAPTER;
+use proto::client::{CONTEXT_EXCEEDED, MISSING_ADAPTER};
 use proto::model::InvalidRequest;
 use thiserror::Error;
 use tonic::metadata::MetadataValue;
@@ -216,6 +216,9 @@ impl From<Error> for Status {
                     }
                     Error::AdapterInTransit { .. } => {
                         metadata.insert("retry-after-ms", MetadataValue::from(200));
+                    }
+                    Error::ContextExceeded { .. } => {
+                        metadata.insert(CONTEXT_EXCEEDED, MetadataValue::from_static("1"));
                     }
                     Error::AdapterNotFound { name } => {
                         if let Ok(name) = MetadataValue::try_from(name) {

@@ -8,26 +8,28 @@ use std::time::Instant;
 use candle_core::Device;
 
 use crate::adapters::{AdapterLimits, AdapterRegistry};
-use crate::catalog::{Catalog, EmbeddingEntry, LanguageEntry, ModelCard};
+use crate::catalog::{Catalog, EmbeddingEntry, LanguageEntry, ModelCard, RerankingEntry};
 use crate::config::{
-    Config, DeviceConfig, EmbeddingModelConfig, KvCacheDtype, LanguageModelConfig, Quantization,
+    BertModelConfig, Config, DeviceConfig, KvCacheDtype, LanguageModelConfig, Quantization,
 };
 use crate::error::Error;
 use crate::gguf::GgufFile;
 use crate::metrics::Metrics;
 use crate::models::{
-    AdapterBase, BertEmbedder, BertPrecision, Compute, EmbeddingModel, Fingerprint,
-    KV_BLOCK_TOKENS, LanguageModel, Llama, LlamaOptions, Precision, fingerprint,
+    AdapterBase, BertEmbedder, BertPrecision, BertReranker, Compute, EmbeddingModel, Fingerprint,
+    KV_BLOCK_TOKENS, LanguageModel, Llama, LlamaOptions, Precision, fingerprint, weights_path,
 };
 use crate::safetensors_model::SafetensorsModel;
 use crate::scheduler::{
-    ConstraintCompiler, Counters, Engine, EngineLimits, EngineParts, JobQueue, Worker,
+    ConstraintCompiler, Counters, EmbeddingJob, Engine, EngineLimits, EngineParts, JobQueue, Worker,
 };
 use crate::text::{ChatTokenizer, TextTokenizer};
 
 const MIB: u64 = 1 << 20;
 /// A server that cannot hold this many tokens of one sequence is no use.
 const TOKENS_MIN: usize = 64;
+/// What a BERT model reads first.
+const WARM_UP: &str = "warm up";
 
 /// Everything that serves.
 pub struct Loaded {
@@ -41,6 +43,15 @@ struct Loader<'a> {
     config: &'a Config,
     counters: &'a Arc<Counters>,
     metrics: &'a Metrics,
+}
+
+/// A model of the BERT family, whose worker runs.
+struct BertParts {
+    card: ModelCard,
+    dimensions: usize,
+    tokenizer: Arc<TextTokenizer>,
+    queue: Arc<JobQueue<EmbeddingJob>>,
+    worker: Worker,
 }
 
 /// The weights and the tokenizer of a language model.
@@ -64,6 +75,12 @@ pub fn load(config: &Config, counters: &Arc<Counters>, metrics: &Metrics) -> Res
         embedding.push(entry);
         workers.push(worker);
     }
+    let mut reranking = Vec::new();
+    for model in &config.reranking_models {
+        let (entry, worker) = guard(&model.path, || loader.load_reranking(model))?;
+        reranking.push(entry);
+        workers.push(worker);
+    }
     let (mut language, mut bases) = (Vec::new(), Vec::new());
     for model in &config.language_models {
         let (entry, base, worker) = guard(&model.path, || loader.load_language(model))?;
@@ -77,7 +94,11 @@ pub fn load(config: &Config, counters: &Arc<Counters>, metrics: &Metrics) -> Res
         bytes_max: config.adapter_mib * MIB,
     };
     Ok(Loaded {
-        catalog: Catalog::new(embedding, language),
+        catalog: Catalog {
+            embedding,
+            reranking,
+            language,
+        },
         adapters: AdapterRegistry::new(bases, limits),
         workers,
     })
@@ -90,50 +111,89 @@ fn guard<T>(path: &Path, load: impl FnOnce() -> Result<T, Error>) -> Result<T, E
 }
 
 impl Loader<'_> {
-    fn load_embedding(
-        &self,
-        model: &EmbeddingModelConfig,
-    ) -> Result<(EmbeddingEntry, Worker), Error> {
-        let start = Instant::now();
-        let weights = BertEmbedder::weights_path(&model.path);
-        let fingerprint = fingerprint(std::slice::from_ref(&weights), model.sha256.as_deref())?;
-        let tokenizer = TextTokenizer::from_directory(&model.path)?;
-        // Its vectors must not mix with those of the other precision in one embedding set.
-        let (precision, fingerprint) = match model.quantization {
-            Quantization::None => (BertPrecision::Bf16, fingerprint),
-            Quantization::Int8 => (BertPrecision::Int8, fingerprint.rounded_to("int8")),
+    fn load_embedding(&self, config: &BertModelConfig) -> Result<(EmbeddingEntry, Worker), Error> {
+        let read = || {
+            let tokenizer = TextTokenizer::from_directory(&config.path)?;
+            let model = BertEmbedder::load(&config.path, precision(config))?;
+            let warm_up = tokenizer.with_special_tokens(&tokenizer.encode(WARM_UP)?);
+            Ok((tokenizer, model, warm_up))
         };
-        let mut embedder = BertEmbedder::load(&model.path, precision)?;
-        if tokenizer.vocabulary_size() > embedder.vocabulary_size() {
+        let parts = self.load_bert(config, read)?;
+        let entry = EmbeddingEntry {
+            card: parts.card,
+            dimensions: parts.dimensions,
+            tokenizer: parts.tokenizer,
+            queue: parts.queue,
+        };
+        Ok((entry, parts.worker))
+    }
+
+    fn load_reranking(&self, config: &BertModelConfig) -> Result<(RerankingEntry, Worker), Error> {
+        let read = || {
+            let tokenizer = TextTokenizer::for_pairs(&config.path)?;
+            let separator = tokenizer.separator().ok_or_else(|| {
+                Error::model_file(&config.path, "the tokenizer does not say where a text ends")
+            })?;
+            let model = BertReranker::load(&config.path, precision(config), separator)?;
+            let text = tokenizer.encode(WARM_UP)?;
+            let warm_up = tokenizer.with_special_tokens_of_pair(&text, &text);
+            Ok((tokenizer, model, warm_up))
+        };
+        let parts = self.load_bert(config, read)?;
+        let entry = RerankingEntry {
+            card: parts.card,
+            tokenizer: parts.tokenizer,
+            queue: parts.queue,
+        };
+        Ok((entry, parts.worker))
+    }
+
+    /// Checks the weights, lets `read` read the model and what it is to read first, and puts a worker before it.
+    fn load_bert<M: EmbeddingModel + 'static>(
+        &self,
+        config: &BertModelConfig,
+        read: impl FnOnce() -> Result<(TextTokenizer, M, Vec<u32>), Error>,
+    ) -> Result<BertParts, Error> {
+        let start = Instant::now();
+        let weights = weights_path(&config.path);
+        let fingerprint = fingerprint(std::slice::from_ref(&weights), config.sha256.as_deref())?;
+        // Its vectors must not mix with those of the other precision in one embedding set.
+        let fingerprint = match config.quantization {
+            Quantization::None => fingerprint,
+            Quantization::Int8 => fingerprint.rounded_to("int8"),
+        };
+        let (tokenizer, mut model, warm_up) = read()?;
+        if tokenizer.vocabulary_size() > model.vocabulary_size() {
             let reason = "the tokenizer knows more tokens than the model";
-            return Err(Error::model_file(&model.path, reason));
+            return Err(Error::model_file(&config.path, reason));
         }
-        let dimensions = embedder.dimensions();
         let card = ModelCard {
-            name: model.name.clone(),
-            tokens_max: embedder.tokens_max(),
+            name: config.name.clone(),
+            tokens_max: model.tokens_max(),
             sha256: fingerprint.sha256,
             weight_bytes: fingerprint.bytes,
         };
-        let warm_up = tokenizer.with_special_tokens(&tokenizer.encode("warm up")?);
-        embedder.embed(&[&warm_up])?;
+        if warm_up.len() > card.tokens_max {
+            let reason = "the model takes too few tokens at once";
+            return Err(Error::model_file(&config.path, reason));
+        }
+        model.embed(&[&warm_up])?;
 
+        let dimensions = model.dimensions();
         let metrics = self.metrics.embedding(&card.name).requests().clone();
         let queue = Arc::new(JobQueue::new(self.counters.clone(), metrics.clone()));
         let worker = Worker::start(&format!("embed {}", card.name), queue.clone(), {
             let queue = queue.clone();
-            move |job| crate::scheduler::EmbeddingJob::run(job, &mut embedder, &queue, &metrics)
+            move |job: &mut EmbeddingJob| job.run(&mut model, &queue, &metrics)
         })?;
         log_loaded(&card, start);
-        Ok((
-            EmbeddingEntry {
-                card,
-                dimensions,
-                tokenizer: Arc::new(tokenizer),
-                queue,
-            },
+        Ok(BertParts {
+            card,
+            dimensions,
+            tokenizer: Arc::new(tokenizer),
+            queue,
             worker,
-        ))
+        })
     }
 
     fn load_language(
@@ -203,6 +263,13 @@ impl Loader<'_> {
                 DeviceConfig::Cuda(_) => 0,
             },
         }
+    }
+}
+
+fn precision(model: &BertModelConfig) -> BertPrecision {
+    match model.quantization {
+        Quantization::None => BertPrecision::Bf16,
+        Quantization::Int8 => BertPrecision::Int8,
     }
 }
 

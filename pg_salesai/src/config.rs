@@ -36,6 +36,11 @@ static HNSW_M: GucSetting<i32> = GucSetting::<i32>::new(16);
 /// Candidates that are looked at when a vector is added to it.
 static HNSW_EF_CONSTRUCTION: GucSetting<i32> = GucSetting::<i32>::new(64);
 
+/// How fast the repetition of a word is saturated.
+static BM25_K1: GucSetting<f64> = GucSetting::<f64>::new(1.2);
+/// How much long chunks are held back.
+static BM25_B: GucSetting<f64> = GucSetting::<f64>::new(0.75);
+
 /// pgvector's types that an HNSW index takes.
 #[derive(Debug, Clone, Copy, PostgresGucEnum)]
 enum EmbeddingElement {
@@ -56,6 +61,7 @@ pub fn register() {
     register_worker();
     register_queue();
     register_embedding_sets();
+    register_search();
     // SAFETY: called once while the library loads, with a literal that outlives the server.
     #[allow(unsafe_code)]
     unsafe {
@@ -109,19 +115,19 @@ fn register_worker() {
     GucRegistry::define_string_guc(
         c"salesai.worker_databases",
         c"Databases whose queue a background worker drains.",
-        c"Names separated by commas, at most 8; needs pg_salesai in shared_preload_libraries and a restart.",
+        c"Names separated by commas, at most 8; needs pg_salesai in shared_preload_libraries.",
         &WORKER_DATABASES,
-        GucContext::Postmaster,
+        GucContext::Sighup,
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
         c"salesai.workers_per_database",
         c"Background workers of each database.",
-        c"1 to 16, besides one that builds indexes; needs a restart. While one stores, another keeps the models busy.",
+        c"1 to 16, besides one that builds indexes. While one stores, another keeps the models busy.",
         &WORKERS_PER_DATABASE,
         1,
         16,
-        GucContext::Postmaster,
+        GucContext::Sighup,
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
@@ -201,6 +207,29 @@ fn register_embedding_sets() {
     );
 }
 
+fn register_search() {
+    GucRegistry::define_float_guc(
+        c"salesai.bm25_k1",
+        c"How fast the repetition of a word is saturated in lexical ranking.",
+        c"0 to 10; 0 does not count repetitions at all.",
+        &BM25_K1,
+        0.0,
+        10.0,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_float_guc(
+        c"salesai.bm25_b",
+        c"How much long chunks are held back in lexical ranking.",
+        c"0 (not at all) to 1.",
+        &BM25_B,
+        0.0,
+        1.0,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+}
+
 /// Path of the sidecar's socket; empty when unset.
 pub fn sidecar_socket() -> PathBuf {
     path(&SIDECAR_SOCKET).unwrap_or_default()
@@ -251,6 +280,14 @@ pub fn worker_batch_size() -> i32 {
 
 pub fn job_timeout() -> Duration {
     milliseconds(&JOB_TIMEOUT_MS)
+}
+
+pub fn bm25_k1() -> f32 {
+    BM25_K1.get() as f32
+}
+
+pub fn bm25_b() -> f32 {
+    BM25_B.get() as f32
 }
 
 fn milliseconds(setting: &GucSetting<i32>) -> Duration {

@@ -1,6 +1,7 @@
 //! What can go wrong, and the one place that says it in PostgreSQL's terms.
 
-use domain::{EmailError, ParagraphError, TranscriptError};
+use domain::lexical::Damaged;
+use domain::{EmailError, ParagraphError, TableError, TranscriptError};
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use proto::client::ClientError;
@@ -8,6 +9,7 @@ use proto::model::InvalidRequest;
 use thiserror::Error as ThisError;
 
 use crate::config;
+use crate::operators::DocumentError;
 use crate::vault::VaultError;
 
 /// Errors of the extension; every variant is something a caller can act on.
@@ -25,6 +27,8 @@ pub enum Error {
     #[error(transparent)]
     Note(#[from] ParagraphError),
     #[error(transparent)]
+    Table(#[from] TableError),
+    #[error(transparent)]
     Sidecar(#[from] ClientError),
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -38,6 +42,16 @@ pub enum Error {
         served: String,
         wanted: String,
     },
+    /// An operator has no value for a document.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// More than the caller allows; they have different reasons.
+    #[error("{failed} of {asked} documents have no result")]
+    TooManyFailures {
+        failed: usize,
+        asked: usize,
+        first: String,
+    },
     #[error("the inference sidecar serves no {kind} model")]
     NoModel { kind: &'static str },
     /// What calls need of an adapter was gone each time they were ready to begin.
@@ -50,6 +64,8 @@ pub enum Error {
     /// A policy hides kinds of personal data from the role.
     #[error("permission denied for whole originals")]
     HiddenKinds,
+    #[error(transparent)]
+    LexicalIndex(#[from] Damaged),
     /// The database has a schema of before this library.
     #[error("the schema of pg_salesai is older than its library")]
     OldSchema,
@@ -90,6 +106,8 @@ impl From<Error> for ErrorReport {
             Error::Transcript(error) => transcript_report(&error, message),
             Error::Email(error) => email_report(&error, message),
             Error::Note(ParagraphError::TooManySegments { .. }) => too_large(message),
+            Error::Table(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+                .set_hint("The first line names the fields; commas separate them, and quotes keep what is between."),
             Error::Sidecar(error) => sidecar_report(error, message),
             Error::Vault(error) => vault_report(&error, message),
             Error::Embedding { reason, .. } => {
@@ -102,6 +120,11 @@ impl From<Error> for ErrorReport {
                     .set_detail(format!("The sidecar runs {}, the set was made by {}.", digits(&served), digits(&wanted)))
                     .set_hint("Start the sidecar with the weights of the active set. To change to others, serve them under a name of their own and call salesai.reembed.")
             }
+            Error::Document(DocumentError::Sidecar(error)) => sidecar_report(error, message),
+            Error::Document(_) => report(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, message),
+            Error::TooManyFailures { first, .. } => report(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, message)
+                .set_detail(first)
+                .set_hint("Raise max_error_ratio to take the others, or see each error by salesai.apply_operator."),
             Error::NoModel { .. } => report(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, message)
                 .set_hint("Start the sidecar with such a model; salesai.sidecar_status lists what it has."),
             Error::AdapterUnsettled { .. } => {
@@ -122,6 +145,8 @@ impl From<Error> for ErrorReport {
                     .set_detail("A row of salesai.redaction_policy hides something from this role.")
                     .set_hint("Use salesai.original_segment or salesai.document_text, which leave that out.")
             }
+            Error::LexicalIndex(Damaged) => report(PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED, message)
+                .set_hint("Make it anew: select salesai.rebuild_lexical_index()."),
             Error::OldSchema => {
                 report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
                     .set_hint("Run alter extension pg_salesai update.")
@@ -214,7 +239,11 @@ fn sidecar_report(error: ClientError, message: String) -> ErrorReport {
         }
         ClientError::ConstraintUnfinished(_) => {
             report(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
-                .set_hint("Pass a larger max_tokens.")
+                .set_hint("Pass a larger max_tokens, or ask for less.")
+        }
+        ClientError::ContextExceeded(_) => {
+            report(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
+                .set_hint("Pass a shorter text, for example the chunks of a document, or a smaller max_tokens.")
         }
         ClientError::InvalidRequest(_) => {
             report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)

@@ -3,8 +3,11 @@
 //! - [`config`]: every setting
 //! - [`error`]: what went wrong, as SQLSTATE, detail and hint
 //! - [`functions`]: one thin function per C function that `sql/schema` declares
-//! - [`generation`]: one text from the model, on behalf of the caller
+//! - [`generation`]: texts from the model, on behalf of the caller
+//! - [`operators`]: classify, is_true, extract, summarize, agg over documents
+//! - [`search`]: the legs of search, and the lexical index
 //! - [`adapters`]: LoRA adapters and their way to the sidecar
+//! - [`rights`]: work that the caller has no rights for
 //! - [`segments`]: what was said, as SQL stores it
 //! - [`sidecar`]: the only place that opens a socket or runs async code
 //! - [`vault`]: encryption of originals
@@ -21,7 +24,10 @@ mod config;
 mod error;
 mod functions;
 mod generation;
+mod operators;
 mod pipeline;
+mod rights;
+mod search;
 mod segments;
 mod sidecar;
 mod vault;

@@ -11,6 +11,8 @@ pub enum WaitEvent {
     Sidecar,
     /// Work, as a worker with nothing to do: `SalesaiQueue`.
     Queue,
+    /// A process that ended or other settings, as the launcher: `SalesaiLauncher`.
+    Launcher,
 }
 
 /// Shows a wait until it is dropped.
@@ -35,10 +37,12 @@ impl WaitEvent {
         thread_local! {
             static SIDECAR: Cell<u32> = const { Cell::new(0) };
             static QUEUE: Cell<u32> = const { Cell::new(0) };
+            static LAUNCHER: Cell<u32> = const { Cell::new(0) };
         }
         let (known, name) = match self {
             Self::Sidecar => (&SIDECAR, c"SalesaiSidecar"),
             Self::Queue => (&QUEUE, c"SalesaiQueue"),
+            Self::Launcher => (&LAUNCHER, c"SalesaiLauncher"),
         };
         known.with(|known| {
             if known.get() == 0 {

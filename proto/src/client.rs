@@ -17,8 +17,11 @@ use crate::{limits, model, wire};
 /// Metadata of NOT_FOUND: the adapter that the client should send.
 pub const MISSING_ADAPTER: &str = "missing-adapter";
 
+/// Metadata of INVALID_ARGUMENT: prompt and answer do not fit the model's window.
+pub const CONTEXT_EXCEEDED: &str = "context-exceeded";
+
 /// Why a call failed, as far as a caller can act on it.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ClientError {
     /// Nobody answers on the socket, or the server is starting or stopping.
     #[error("could not reach the inference sidecar")]
@@ -44,6 +47,9 @@ pub enum ClientError {
     /// `tokens_max` was reached before the text obeyed its constraint.
     #[error("{0}")]
     ConstraintUnfinished(String),
+    /// Prompt and answer do not fit the model's window.
+    #[error("{0}")]
+    ContextExceeded(String),
     /// A limit of the contract is broken.
     #[error("{0}")]
     InvalidRequest(String),
@@ -52,7 +58,8 @@ pub enum ClientError {
     Failed { detail: String },
 }
 
-/// A connection to one sidecar. Cheap to make; not shared between threads of a backend.
+/// A connection to one sidecar. Cheap to make; not shared between threads of a backend. A clone uses the same connection.
+#[derive(Clone)]
 pub struct SidecarClient {
     inner: InferenceServiceClient<Channel>,
 }
@@ -142,6 +149,25 @@ impl SidecarClient {
             let detail = format!(
                 "Got {} embeddings for {text_count} texts.",
                 response.embeddings.len()
+            );
+            return Err(ClientError::Failed { detail });
+        }
+        Ok(response)
+    }
+
+    /// One score per passage.
+    pub async fn rerank(
+        &mut self,
+        request: model::RerankingRequest,
+        deadline: Duration,
+    ) -> Result<wire::RerankResponse, ClientError> {
+        let passage_count = request.passages.as_slice().len();
+        let request = with_deadline(request.into(), deadline);
+        let response: wire::RerankResponse = answer(deadline, self.inner.rerank(request)).await?;
+        if response.scores.len() != passage_count {
+            let detail = format!(
+                "Got {} scores for {passage_count} passages.",
+                response.scores.len()
             );
             return Err(ClientError::Failed { detail });
         }
@@ -277,7 +303,10 @@ impl From<Status> for ClientError {
                 None => ClientError::NotFound(detail),
             },
             Code::OutOfRange => ClientError::ConstraintUnfinished(detail),
-            Code::InvalidArgument => ClientError::InvalidRequest(detail),
+            Code::InvalidArgument => match status.metadata().contains_key(CONTEXT_EXCEEDED) {
+                true => ClientError::ContextExceeded(detail),
+                false => ClientError::InvalidRequest(detail),
+            },
             // A connection that breaks in the middle of a call arrives as UNKNOWN with a transport error.
             Code::Unknown if std::error::Error::source(&status).is_some() => {
                 ClientError::Unavailable {

@@ -2,7 +2,7 @@
 
 use tonic::{Code, Status};
 
-use super::{ClientError, MISSING_ADAPTER};
+use super::{CONTEXT_EXCEEDED, ClientError, MISSING_ADAPTER};
 
 fn error(code: Code, metadata: &[(&'static str, &str)]) -> ClientError {
     let mut status = Status::new(code, "why");
@@ -51,5 +51,17 @@ fn adapters_are_told_from_models() {
     assert!(matches!(
         error(Code::OutOfRange, &[]),
         ClientError::ConstraintUnfinished(_)
+    ));
+}
+
+#[test]
+fn too_long_is_told_from_wrong() {
+    assert!(matches!(
+        error(Code::InvalidArgument, &[(CONTEXT_EXCEEDED, "1")]),
+        ClientError::ContextExceeded(_)
+    ));
+    assert!(matches!(
+        error(Code::InvalidArgument, &[]),
+        ClientError::InvalidRequest(_)
     ));
 }

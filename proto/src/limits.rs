@@ -4,6 +4,10 @@ use std::ops::Range;
 
 /// Texts in one embedding request.
 pub const EMBED_TEXTS_MAX: usize = 512;
+/// Passages in one reranking request.
+pub const RERANK_PASSAGES_MAX: usize = 512;
+/// Bytes of the query of a reranking request.
+pub const RERANK_QUERY_BYTES_MAX: usize = 64 << 10;
 /// Texts in one tokenise or count request.
 pub const COUNT_TEXTS_MAX: usize = 4096;
 /// Bytes of all texts of one request together.
@@ -56,21 +60,37 @@ pub const MEDIA_TYPE_BYTES_MAX: usize = 256;
 /// Bytes of one gRPC message either way: a full batch of texts or vectors, with room to spare.
 pub const MESSAGE_SIZE_MAX: usize = 16 << 20;
 
-/// Cuts texts into ranges that one request may hold. A text that is too large alone gets a range of its
-/// own and is left to the contract's check.
-pub fn batches(texts: &[String], texts_max: usize) -> Vec<Range<usize>> {
+/// What texts together amount to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BatchSize {
+    pub texts: usize,
+    pub bytes: usize,
+    /// 0 where nobody counted them.
+    pub tokens: usize,
+}
+
+/// Cuts texts of these sizes into ranges that have at most `most` and one request's bytes. A text that is too large
+/// alone gets a range of its own and is left to the contract's check.
+pub fn batches(sizes: impl IntoIterator<Item = BatchSize>, most: BatchSize) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (position, text) in texts.iter().enumerate() {
-        let is_full = position - start == texts_max || bytes + text.len() > TEXT_BYTES_MAX;
-        if is_full && position > start {
-            ranges.push(start..position);
-            (start, bytes) = (position, 0);
+    let (mut start, mut end, mut batch) = (0, 0, BatchSize::default());
+    for size in sizes {
+        let sum = BatchSize {
+            texts: batch.texts + size.texts,
+            bytes: batch.bytes + size.bytes,
+            tokens: batch.tokens + size.tokens,
+        };
+        let is_full = sum.texts > most.texts || sum.bytes > most.bytes || sum.tokens > most.tokens;
+        if is_full && end > start {
+            ranges.push(start..end);
+            (start, batch) = (end, size);
+        } else {
+            batch = sum;
         }
-        bytes += text.len();
+        end += 1;
     }
-    if start < texts.len() {
-        ranges.push(start..texts.len());
+    if start < end {
+        ranges.push(start..end);
     }
     ranges
 }

@@ -55,6 +55,18 @@ pub struct EmbeddingRequest {
     pub caller: String,
 }
 
+/// Passages to score by how well they fit a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RerankingRequest {
+    pub model: ModelChoice,
+    /// Not empty.
+    pub query: String,
+    pub passages: TextBatch,
+    pub priority: Priority,
+    /// Empty: nobody in particular.
+    pub caller: String,
+}
+
 /// What a text is for: some models want a prefix that says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextPurpose {
@@ -322,6 +334,49 @@ impl From<EmbeddingRequest> for wire::EmbedRequest {
             texts: request.texts.into_inner(),
             priority: wire::Priority::from(request.priority).into(),
             purpose: wire::TextPurpose::from(request.purpose).into(),
+            caller: request.caller,
+        }
+    }
+}
+
+impl TryFrom<wire::RerankRequest> for RerankingRequest {
+    type Error = InvalidRequest;
+
+    fn try_from(request: wire::RerankRequest) -> Result<Self, InvalidRequest> {
+        let priority = request.priority().into();
+        check_size("caller", request.caller.len(), limits::NAME_BYTES_MAX)?;
+        let query_bytes = request.query.len();
+        check_size("query", query_bytes, limits::RERANK_QUERY_BYTES_MAX)?;
+        if request.query.trim().is_empty() {
+            return Err(InvalidRequest::Value {
+                field: "query",
+                expected: "not empty",
+            });
+        }
+        check_count(
+            "passages",
+            request.passages.len(),
+            limits::RERANK_PASSAGES_MAX,
+        )?;
+        let passage_bytes = request.passages.iter().map(String::len).sum();
+        check_size("passages", passage_bytes, limits::TEXT_BYTES_MAX)?;
+        Ok(Self {
+            model: request.model.into(),
+            query: request.query,
+            passages: TextBatch(request.passages),
+            priority,
+            caller: request.caller,
+        })
+    }
+}
+
+impl From<RerankingRequest> for wire::RerankRequest {
+    fn from(request: RerankingRequest) -> Self {
+        Self {
+            model: request.model.into(),
+            query: request.query,
+            passages: request.passages.into_inner(),
+            priority: wire::Priority::from(request.priority).into(),
             caller: request.caller,
         }
     }

@@ -1,6 +1,7 @@
 //! Goal: every limit that the contract states is enforced, and a checked request survives the wire.
 
 use super::*;
+use crate::limits::BatchSize;
 
 fn conversation(count: usize) -> Vec<wire::Message> {
     vec![
@@ -150,13 +151,24 @@ fn chunk_limits() {
 }
 
 #[test]
-fn batches_keep_both_limits_and_every_text() {
-    let texts = vec!["x".repeat(1 << 20); 10];
-    assert_eq!(limits::batches(&texts, 512), [0..4, 4..8, 8..10]);
-    assert_eq!(
-        limits::batches(&vec![String::new(); 5], 2),
-        [0..2, 2..4, 4..5]
-    );
-    assert!(limits::batches(&[], 2).is_empty());
-    assert_eq!(limits::batches(&["x".repeat(5 << 20)], 2).len(), 1);
+fn batches_keep_all_limits_and_every_text() {
+    let batches = |count: usize, bytes: usize, tokens: usize| {
+        let size = BatchSize {
+            texts: 1,
+            bytes,
+            tokens,
+        };
+        let most = BatchSize {
+            texts: 4,
+            bytes: 4 << 20,
+            tokens: 1000,
+        };
+        limits::batches(vec![size; count], most)
+    };
+    assert_eq!(batches(9, 0, 0), [0..4, 4..8, 8..9]);
+    assert_eq!(batches(5, 2 << 20, 0), [0..2, 2..4, 4..5]);
+    assert_eq!(batches(7, 0, 400), [0..2, 2..4, 4..6, 6..7]);
+    assert!(batches(0, 0, 0).is_empty());
+    // Too large alone.
+    assert_eq!(batches(2, 5 << 20, 2000), [0..1, 1..2]);
 }

@@ -46,6 +46,7 @@ create table salesai.principal (
 comment on table salesai.principal is
     'What a database role may see: own accounts, the team''s, or all. A role without a row has the widest scope of the principals it is a member of';
 
+-- name_key: `lower` is not leakproof, so that row-level security would keep an index on it from being used.
 create table salesai.account (
     id bigint generated always as identity primary key,
     source text not null,
@@ -59,9 +60,10 @@ create table salesai.account (
     source_updated_at timestamptz,
     updated_at timestamptz not null default now(),
     deleted_at timestamptz,
+    name_key text generated always as (pg_catalog.lower(name)) stored,
     unique (source, external_id)
 );
-create index account_name_index on salesai.account (lower(name));
+create index account_name_index on salesai.account (name_key);
 create index account_domain_index on salesai.account (lower(domain));
 comment on table salesai.account is 'Customer companies';
 
@@ -77,12 +79,29 @@ create table salesai.contact (
     source_updated_at timestamptz,
     updated_at timestamptz not null default now(),
     deleted_at timestamptz,
+    name_key text generated always as (pg_catalog.lower(name)) stored,
     unique (source, external_id)
 );
+create index contact_name_index on salesai.contact (name_key);
 create index contact_account_index on salesai.contact (account_id);
 create index contact_email_index on salesai.contact (lower(email));
-create index contact_name_index on salesai.contact (lower(name));
 comment on table salesai.contact is 'People at customers';
+
+create table salesai.product (
+    id bigint generated always as identity primary key,
+    source text not null,
+    external_id text not null,
+    name text not null,
+    code text,
+    properties jsonb not null default '{}',
+    source_updated_at timestamptz,
+    updated_at timestamptz not null default now(),
+    deleted_at timestamptz,
+    name_key text generated always as (pg_catalog.lower(name)) stored,
+    unique (source, external_id)
+);
+create index product_name_index on salesai.product (name_key);
+comment on table salesai.product is 'What is sold; a catalogue whose names and codes every reader may see';
 
 create table salesai.opportunity (
     id bigint generated always as identity primary key,
@@ -100,8 +119,10 @@ create table salesai.opportunity (
     source_updated_at timestamptz,
     updated_at timestamptz not null default now(),
     deleted_at timestamptz,
+    name_key text generated always as (pg_catalog.lower(name)) stored,
     unique (source, external_id)
 );
+create index opportunity_name_index on salesai.opportunity (name_key);
 create index opportunity_account_index on salesai.opportunity (account_id);
 comment on table salesai.opportunity is 'Deals; stage, amount and close date as the CRM last said';
 

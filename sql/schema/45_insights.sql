@@ -17,6 +17,10 @@ create table salesai.insight (
     elapsed_ms integer not null,
     created_at timestamptz not null default now(),
     adapter_generation bigint,
+    -- Chunks that it was made from, in their order, and the digest of what they said.
+    evidence bigint[],
+    evidence_sha256 bytea,
+    options jsonb,
     check ((method = 'abstained') = (answer is null))
 );
 comment on table salesai.insight is 'Each answer that salesai.insight gave, or why it gave none';

@@ -89,7 +89,7 @@ begin
     select array_agg(a.id) into ids
     from salesai.account a
     where a.deleted_at is null and (a.id::text = reference or a.external_id = reference
-        or lower(a.name) = lower(reference) or lower(a.domain) = lower(reference));
+        or a.name_key = lower(reference) or lower(a.domain) = lower(reference));
     return salesai.only_match('account', reference, ids);
 end
 $$;
@@ -105,7 +105,7 @@ begin
     select array_agg(o.id) into ids
     from salesai.opportunity o
     where o.deleted_at is null
-      and (o.id::text = reference or o.external_id = reference or lower(o.name) = lower(reference));
+      and (o.id::text = reference or o.external_id = reference or o.name_key = lower(reference));
     return salesai.only_match('opportunity', reference, ids);
 end
 $$;

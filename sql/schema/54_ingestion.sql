@@ -31,7 +31,7 @@ as $$
         select c.id from salesai.contact c, salesai.interaction i
         where rep.id is null and c.deleted_at is null and i.id = $1
           and (lower(c.email) = lower(person.email)
-               or lower(c.name) = salesai.normalise_name(person.name)
+               or c.name_key = salesai.normalise_name(person.name)
                   and (i.account_id is null or c.account_id = i.account_id))
         order by (lower(c.email) = lower(person.email)) desc nulls last, c.id limit 1) contact on true
     where person.name is not null

@@ -28,7 +28,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    owner_id bigint := salesai.external_reference('rep', $1, record ->> 'owner');
+    owner_id bigint := case when kind in ('account', 'opportunity')
+        then salesai.external_reference('rep', $1, record ->> 'owner') end;
     account_id bigint := case when kind in ('contact', 'opportunity')
         then salesai.external_reference('account', $1, record ->> 'account') end;
     fields jsonb;
@@ -47,6 +48,7 @@ begin
             when 'rep' then jsonb_build_object('email', record -> 'email')
             when 'account' then jsonb_build_object('domain', record -> 'domain', 'industry', record -> 'industry',
                 'owner_rep_id', owner_id, 'team_id', team_id)
+            when 'product' then jsonb_build_object('code', record -> 'code')
             when 'contact' then jsonb_build_object('account_id', account_id, 'email', record -> 'email', 'title', record -> 'title')
             when 'opportunity' then jsonb_build_object('account_id', account_id,
                 -- A source that says nothing of it leaves what is known.
@@ -127,7 +129,7 @@ as $$
     select case shape when 'plain' then record else jsonb_strip_nulls(case shape
         when 'salesforce' then jsonb_build_object(
             'external_id', f ->> 'id', 'owner', f ->> 'ownerid', 'account', f ->> 'accountid', 'email', f ->> 'email',
-            'title', f ->> 'title', 'industry', f ->> 'industry', 'stage', f ->> 'stagename', 'amount', f ->> 'amount',
+            'title', f ->> 'title', 'code', f ->> 'productcode', 'industry', f ->> 'industry', 'stage', f ->> 'stagename', 'amount', f ->> 'amount',
             'currency', f ->> 'currencyisocode', 'close_date', f ->> 'closedate',
             'name', coalesce(f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), '')),
             'domain', salesai.domain_of(f ->> 'website'),
@@ -136,7 +138,7 @@ as $$
         when 'hubspot' then jsonb_build_object(
             'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid'),
             'owner', coalesce(f ->> 'hubspotownerid', f ->> 'propertyhubspotownerid'), 'account', f ->> 'associatedcompanyid',
-            'email', f ->> 'email', 'title', f ->> 'jobtitle', 'industry', f ->> 'industry',
+            'email', f ->> 'email', 'title', f ->> 'jobtitle', 'code', coalesce(f ->> 'hssku', f ->> 'sku'), 'industry', f ->> 'industry',
             'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
             'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
             'name', coalesce(f ->> 'dealname', f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'email'),
@@ -156,6 +158,11 @@ language sql immutable strict parallel safe
 as $$ select pg_catalog.lower(pg_catalog.substring(website, '^(?:[a-zA-Z]+://)?(?:www\.)?([^/:?# ]+\.[^/:?# ]+)')) $$;
 comment on function salesai.domain_of(text) is 'Host of a web address, without www';
 
+create function salesai.csv_records(content text) returns jsonb
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'csv_records_wrapper';
+comment on function salesai.csv_records(text) is
+    'The records of a CSV file (RFC 4180; the first line names the fields) as an array of objects, for salesai.ingest_crm; empty fields are left out. 22023 names the line that cannot be read';
+
 create function salesai.ingest_crm(source text, kind text, records jsonb, shape text default 'plain')
 returns table (external_id text, id bigint, outcome text)
 language plpgsql
@@ -164,9 +171,9 @@ as $$
 declare
     record jsonb;
 begin
-    if kind is null or kind not in ('team', 'rep', 'account', 'contact', 'opportunity') then
+    if kind is null or kind not in ('team', 'rep', 'account', 'contact', 'product', 'opportunity') then
         raise exception 'unknown kind of CRM record "%"', kind using
-            errcode = '22023', hint = 'Use team, rep, account, contact or opportunity.';
+            errcode = '22023', hint = 'Use team, rep, account, contact, product or opportunity.';
     end if;
     if source is null or source = '' then
         raise exception 'source must not be empty' using errcode = '22023';
@@ -201,7 +208,7 @@ begin
 end
 $$;
 comment on function salesai.ingest_crm(text, text, jsonb, text) is
-    'Upserts CRM records (kind: team, rep, account, contact, opportunity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; opportunity: account, owner, stage, amount, currency, close_date, stage_history. shape: plain, or salesforce or hubspot for the fields of those';
+    'Upserts CRM records (kind: team, rep, account, contact, product, opportunity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; opportunity: account, owner, stage, amount, currency, close_date, stage_history. shape: plain, or salesforce or hubspot for the fields of those';
 
 -- Rights follow the account's owner.
 create function salesai.carry_account_owner() returns trigger

@@ -50,6 +50,8 @@ begin
         'create policy visible on salesai.%I
              using (exists (select from salesai.chunk c where c.id = chunk_id))
              with check (salesai.writes())', table_name);
+    -- Search reads with the rights of the worker and then asks for each chunk as the caller.
+    execute format('create policy worker on salesai.%I for select to salesai_worker using (true)', table_name);
     execute format(
         'grant select on salesai.%I to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
          grant select, insert, update, delete on salesai.%1$I to salesai_worker', table_name);
@@ -250,31 +252,47 @@ end
 $$;
 comment on function salesai.locked_embedding_set(bigint) is 'An embedding set, and the lock on which there are; P0002 when it does not exist';
 
-create function salesai.activate_embedding_set(set_id bigint) returns text
+-- Gaps: chunks that the set's model refuses. Dense search does not find them in it; lexical search does.
+create function salesai.activate_embedding_set(set_id bigint, accept_gaps boolean default false) returns text
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '5s'
 as $$
 declare
     wanted constant salesai.embedding_set := salesai.locked_embedding_set(set_id);
+    -- What a retired set lacks is what came since: that is embedded first.
+    accepts constant boolean := accept_gaps and wanted.state <> 'retired';
 begin
     if wanted.state = 'active' then
         return wanted.state;
     end if;
-    if not exists (select from salesai.missing_embeddings(set_id)) and salesai.embedding_index_steps(set_id) = '{}' then
+    if accepts then
+        delete from salesai.job_error e using salesai.job j
+        where j.embedding_set_id = set_id and j.kind = 'embed' and j.state = 'failed' and e.job_id = j.id;
+        delete from salesai.job j where j.embedding_set_id = set_id and j.kind = 'embed' and j.state = 'failed';
+    end if;
+    if salesai.embedding_index_steps(set_id) = '{}' and (
+        not exists (select from salesai.missing_embeddings(set_id))
+        or accepts and not exists (select from salesai.job j where j.embedding_set_id = set_id and j.kind = 'embed')) then
         delete from salesai.job j where j.embedding_set_id = set_id;
         perform salesai.switch_embedding_set(set_id);
         return 'active';
     end if;
     update salesai.embedding_set s set state = 'building', switch_when_complete = true where s.id = set_id;
+    if accepts and exists (select from salesai.job j where j.embedding_set_id = set_id) then
+        -- It goes on without what failed: its index waits for nothing else.
+        update salesai.job j set not_before = now() where j.embedding_set_id = set_id and j.state = 'pending';
+        perform salesai.wake_worker();
+        return 'building';
+    end if;
     -- Jobs that are under way fail to find themselves, and what they did counts.
     delete from salesai.job j where j.embedding_set_id = set_id;
     perform salesai.enqueue_missing_embeddings(set_id);
     return 'building';
 end
 $$;
-comment on function salesai.activate_embedding_set(bigint) is
-    'Makes this set the one that search uses: at once when it is complete, else as soon as the chunks that it lacks are embedded. Returns its state then: active or building. Goes back to a retired set as well';
+comment on function salesai.activate_embedding_set(bigint, boolean) is
+    'Makes this set the one that search uses: at once when it is complete, else as soon as the chunks that it lacks are embedded. Returns its state then: active or building. Goes back to a retired set as well. accept_gaps: without the chunks that its model refused';
 
 create function salesai.drop_embedding_set(set_id bigint) returns void
 language plpgsql security definer

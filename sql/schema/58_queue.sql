@@ -319,3 +319,37 @@ as $$
 $$;
 comment on function salesai.retry_errors(text, text, text, bigint) is
     'Queues failed jobs again, from the step that failed: all, or those of a source, or whose last failure was of this class or step (then also those that wait for their next attempt); returns how many';
+
+create function salesai.backfill(
+    source text default null, since timestamptz default null, until timestamptz default null, everything boolean default false) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    queued bigint;
+begin
+    perform salesai.check_queue_room();
+    -- Interactions before their jobs, as everywhere.
+    perform from salesai.interaction i
+    where (source is null or i.source = source) and (since is null or i.occurred_at >= since) and (until is null or i.occurred_at < until)
+      and (everything or i.processed_version is distinct from i.version)
+    order by i.id
+    for update;
+    with asked as (
+        insert into salesai.job (interaction_id, version, lane, source)
+        select i.id, i.version, 'background', i.source
+        from salesai.interaction i
+        where (source is null or i.source = source) and (since is null or i.occurred_at >= since) and (until is null or i.occurred_at < until)
+          and (everything or i.processed_version is distinct from i.version)
+        order by i.id
+        -- What waits already comes when it comes, and what failed is for salesai.retry_errors.
+        on conflict on constraint job_interaction_id_kind_key do nothing
+        returning interaction_id)
+    select count(*) into queued from asked;
+    perform salesai.wake_worker();
+    return queued;
+end
+$$;
+comment on function salesai.backfill(text, timestamptz, timestamptz, boolean) is
+    'Queues, in the background lane, the interactions of a source or a time that are not indexed as they are, or all of them (everything): after a restore, or to have older ones chunked by newer rules. What is indexed serves meanwhile, and chunks whose text stays keep their embeddings. Returns how many; salesai.source_status shows how far they are';

@@ -87,10 +87,23 @@ $$;
 comment on function salesai.job_segments(bigint, integer) is 'What a job chunks and embeds';
 
 create function salesai.indexed_chunks(interaction_id bigint) returns table (first_position integer, heading text, content text)
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select c.first_position, c.heading, c.content from salesai.chunk c where c.interaction_id = $1 order by c.position
+declare
+    active bigint := (select s.id from salesai.embedding_set s where s.state = 'active');
+begin
+    if active is null then
+        return;
+    end if;
+    return query execute format(
+        'select c.first_position, c.heading, c.content from salesai.chunk c
+         where c.interaction_id = $1
+           -- One without (a gap that was accepted) is tried again.
+           and exists (select from salesai.%I e where e.chunk_id = c.id)
+         order by c.position', 'embedding_' || active)
+        using interaction_id;
+end
 $$;
 comment on function salesai.indexed_chunks(bigint) is 'The chunks of the version that is indexed: those that an edit left alone keep their embeddings';
 
@@ -205,9 +218,9 @@ as $$
         join salesai.interaction i on i.id = $1
         where c.id = k.id)
     insert into salesai.chunk (interaction_id, version, position, first_position, last_position, start_char, end_char,
-        token_count, heading, content, content_hash, kind, occurred_at, account_id, opportunity_id, owner_rep_id, team_id)
+        token_count, heading, content, content_hash, kind, occurred_at, account_id, opportunity_id, owner_rep_id, team_id, language)
     select i.id, $2, g.position, g.first_position, g.last_position, g.start_char, g.end_char, g.token_count, g.heading,
-        g.content, g.hash, i.kind, i.occurred_at, i.account_id, i.opportunity_id, i.owner_rep_id, i.team_id
+        g.content, g.hash, i.kind, i.occurred_at, i.account_id, i.opportunity_id, i.owner_rep_id, i.team_id, i.language
     from salesai.interaction i
     cross join given g
     left join known k on k.hash = g.hash and k.twin = g.twin
@@ -255,7 +268,7 @@ comment on function salesai.embedding_gaps(bigint, bigint) is 'Chunks of an inte
 
 -- Works on one range of chunks for a set that is built.
 create function salesai.range_chunks(job_id bigint)
-returns table (chunk_id bigint, heading text, content text, kind text, occurred_on text)
+returns table (chunk_id bigint, heading text, content text, kind text, occurred_on text, token_count integer)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -267,7 +280,7 @@ begin
         return;
     end if;
     return query execute format(
-        'select c.id, c.heading, c.content, c.kind, to_char(c.occurred_at at time zone ''UTC'', ''YYYY-MM-DD'')
+        'select c.id, c.heading, c.content, c.kind, to_char(c.occurred_at at time zone ''UTC'', ''YYYY-MM-DD''), c.token_count
          from salesai.chunk c
          where c.id between $1 and $2 and not exists (select from salesai.%I e where e.chunk_id = c.id)
          order by c.id limit 512', 'embedding_' || work.embedding_set_id)
@@ -382,6 +395,8 @@ $$;
 comment on function salesai.complete_embedding_set(bigint) is 'What follows when a set is filled and indexed';
 
 create function salesai.process(max_jobs integer default 100, timeout_ms integer default null) returns integer
-language c volatile parallel unsafe as 'MODULE_PATHNAME', 'process_wrapper';
+language c volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'process_wrapper';
 comment on function salesai.process(integer, integer) is
     'Drains up to max_jobs jobs in this session, for servers without the background worker; returns how many were finished. Holds this statement''s transaction while the model runs';

@@ -7,8 +7,8 @@ create type salesai.insight_citation as (
 create type salesai.insight_result as (
     answer text, citations salesai.insight_citation[], confidence real, method text, abstained boolean,
     reason text, model text, adapter text, prompt_tokens integer, completion_tokens integer,
-    elapsed_ms integer, insight_id bigint);
-comment on type salesai.insight_result is 'method: generated (the model wrote it), extractive (sentences of the evidence) or abstained, then reason says why: no_match, unsupported';
+    elapsed_ms integer, insight_id bigint, details jsonb);
+comment on type salesai.insight_result is 'method: generated (the model wrote it), extractive (sentences of the evidence) or abstained, then reason says why: no_match, unsupported, model_unavailable. details: with explain, what was retrieved and how long each step took';
 
 create function salesai.answer_question(question text, evidence jsonb, options jsonb) returns jsonb
 language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'answer_question_wrapper';
@@ -35,18 +35,37 @@ as $$
 $$;
 comment on function salesai.evidence(bigint[]) is 'Numbered evidence for a prompt: the segments of chunks, as the caller may see them';
 
+create function salesai.evidence_digest(evidence jsonb) returns bytea
+language sql immutable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select sha256(convert_to(coalesce(jsonb_agg(jsonb_build_array(e.item -> 'title', e.item -> 'occurred_on', s.said ->> 'speaker', s.said ->> 'content')
+        order by e.place, s.place), '[]')::text, 'UTF8'))
+    from jsonb_array_elements(evidence) with ordinality e (item, place)
+    cross join jsonb_array_elements(nullif(e.item -> 'segments', 'null')) with ordinality s (said, place)
+$$;
+comment on function salesai.evidence_digest(jsonb) is 'SHA-256 of what evidence says, and who and when; where it stands in the original does not count';
+
 create function salesai.insight(
     question text, account text default null, opportunity text default null, kinds text[] default null,
     since timestamptz default null, until timestamptz default null, speaker_side text default null,
     evidence_count integer default 4, model text default null, adapter text default null,
-    timeout_ms integer default null, max_tokens integer default 64, seed bigint default 0)
+    timeout_ms integer default null, max_tokens integer default 64, seed bigint default 0,
+    method text default null, explain boolean default false)
 returns salesai.insight_result
 language plpgsql volatile cost 1000000
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     started constant timestamptz := clock_timestamp();
+    filters constant jsonb := jsonb_strip_nulls(jsonb_build_object('account', account, 'opportunity', opportunity, 'kinds', kinds,
+        'since', since, 'until', until, 'speaker_side', speaker_side, 'seed', seed));
+    options constant jsonb := jsonb_strip_nulls(jsonb_build_object('model', model, 'adapter', adapter, 'timeout_ms', timeout_ms,
+        'max_tokens', max_tokens, 'seed', seed, 'method', method, 'evidence_count', evidence_count));
+    chunk_ids bigint[];
+    retrieved jsonb;
     evidence jsonb;
+    searched timestamptz;
     answered jsonb;
     result salesai.insight_result;
 begin
@@ -56,26 +75,37 @@ begin
     if evidence_count is null or evidence_count not between 1 and 50 then
         raise exception 'evidence_count must be between 1 and 50' using errcode = '22023';
     end if;
-    select salesai.evidence(array_agg(h.chunk_id order by h.score desc, h.chunk_id)) into evidence
+    if method not in ('generated', 'extractive') then
+        raise exception 'method "%" is unknown', method using errcode = '22023', hint = 'Use generated or extractive, or NULL for either.';
+    end if;
+    select array_agg(h.chunk_id order by h.score desc, h.chunk_id),
+        jsonb_agg(jsonb_build_object('chunk_id', h.chunk_id, 'interaction_id', h.interaction_id, 'dense_rank', h.dense_rank,
+            'lexical_rank', h.lexical_rank, 'score', h.score) order by h.score desc, h.chunk_id)
+    into chunk_ids, retrieved
     from salesai.search(question, evidence_count, account, opportunity, kinds, since, until, speaker_side) h;
-    answered := salesai.answer_question(question, coalesce(evidence, '[]'), jsonb_strip_nulls(jsonb_build_object(
-        'model', model, 'adapter', adapter, 'timeout_ms', timeout_ms, 'max_tokens', max_tokens, 'seed', seed)));
+    evidence := salesai.evidence(chunk_ids);
+    searched := clock_timestamp();
+    answered := salesai.answer_question(question, evidence, options);
     result := jsonb_populate_record(null::salesai.insight_result, answered);
     result.abstained := result.method = 'abstained';
     result.elapsed_ms := 1000 * extract(epoch from clock_timestamp() - started);
+    if explain then
+        result.details := jsonb_build_object('retrieved', coalesce(retrieved, '[]'), 'evidence_characters', (
+                select coalesce(sum(length(s ->> 'content')), 0)
+                from jsonb_array_elements(evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
+            'search_ms', round(1000 * extract(epoch from searched - started), 1)) || coalesce(answered -> 'timings', '{}');
+    end if;
     if not current_setting('transaction_read_only')::boolean then
-        result.insight_id := salesai.keep_insight(question, result, answered ->> 'model_sha256', (answered ->> 'adapter_generation')::bigint,
-            jsonb_strip_nulls(jsonb_build_object('account', account, 'opportunity', opportunity, 'kinds', kinds,
-                'since', since, 'until', until, 'speaker_side', speaker_side, 'seed', seed)));
+        result.insight_id := salesai.keep_insight(question, result, answered, filters, options, chunk_ids, evidence);
     end if;
     return result;
 end
 $$;
-comment on function salesai.insight(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint) is
-    'Answers a question from the interactions that the caller may see. Every claim has a citation whose quote was found in the stored text; without support it abstains and says why. timeout_ms: for the answer, default salesai.timeout_ms, which also bounds the search. The answer is kept in salesai.insight, unless the transaction is read-only';
+comment on function salesai.insight(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, boolean) is
+    'Answers a question from the interactions that the caller may see. Every claim has a citation whose quote was found in the stored text; without support it abstains and says why. method: generated (the model writes, or it abstains), extractive (sentences of the evidence, which needs no language model), NULL for the first of them that has something to say. explain: result.details says what was retrieved and what took how long. timeout_ms: for the answer, default salesai.timeout_ms, which also bounds the search. The answer is kept in salesai.insight, unless the transaction is read-only';
 
 create function salesai.keep_insight(
-    question text, result salesai.insight_result, model_sha256 text, adapter_generation bigint, filters jsonb)
+    question text, result salesai.insight_result, answered jsonb, filters jsonb, options jsonb, chunk_ids bigint[], evidence jsonb)
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -84,10 +114,11 @@ declare
     insight_id bigint;
 begin
     insert into salesai.insight (created_by, question, filters, answer, method, reason, confidence, model,
-        model_sha256, adapter, prompt_tokens, completion_tokens, elapsed_ms, adapter_generation)
+        model_sha256, adapter, prompt_tokens, completion_tokens, elapsed_ms, adapter_generation, evidence, evidence_sha256, options)
     values (salesai.current_role_name(), question, filters, result.answer, result.method, result.reason,
-        result.confidence, result.model, model_sha256, result.adapter, result.prompt_tokens,
-        result.completion_tokens, result.elapsed_ms, adapter_generation)
+        result.confidence, result.model, answered ->> 'model_sha256', result.adapter, result.prompt_tokens,
+        result.completion_tokens, result.elapsed_ms, (answered ->> 'adapter_generation')::bigint,
+        chunk_ids, salesai.evidence_digest(evidence), options)
     returning id into insight_id;
     insert into salesai.citation (insight_id, number, claim, interaction_id, segment_id, speaker, start_ms,
         end_ms, start_char, end_char, quote, similarity)
@@ -97,4 +128,74 @@ begin
     return insight_id;
 end
 $$;
-comment on function salesai.keep_insight(text, salesai.insight_result, text, bigint, jsonb) is 'Stores an answer with its citations; returns its id';
+comment on function salesai.keep_insight(text, salesai.insight_result, jsonb, jsonb, jsonb, bigint[], jsonb) is
+    'Stores an answer with its citations, and what it was made from; returns its id';
+
+create type salesai.insight_replay_result as (
+    reproduced boolean, evidence text, model text, kept_answer text, kept_method text, answer text, method text,
+    answer_today text, method_today text, evidence_gone bigint[], evidence_new bigint[]);
+comment on type salesai.insight_replay_result is
+    'reproduced: the same answer, method, reason and quotes; evidence: unchanged, changed (some of it is gone, hidden or edited) or gone; model: same or other, by the digest of its weights and the generation of the adapter, NULL where it did not write then or now. answer: from the evidence of then; answer_today: from what search finds now, NULL where it cannot be asked any more; evidence_gone, evidence_new: chunks that it no longer finds, or did not find then';
+
+create function salesai.insight_replay(insight_id bigint, timeout_ms integer default null) returns salesai.insight_replay_result
+language plpgsql volatile cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    kept salesai.insight;
+    options jsonb;
+    evidence jsonb;
+    answered jsonb;
+    today bigint[];
+    answered_today jsonb;
+    replay salesai.insight_replay_result;
+begin
+    select * into kept from salesai.insight i where i.id = insight_id;
+    if kept.id is null then
+        raise exception 'insight % does not exist', insight_id using errcode = 'P0002',
+            hint = 'salesai.insight has those that you asked for.';
+    end if;
+    if kept.options is null then
+        raise exception 'insight % cannot be replayed', insight_id using errcode = '55000',
+            detail = 'It is of before version 0.3.0, which kept no evidence.';
+    end if;
+    options := kept.options || jsonb_strip_nulls(jsonb_build_object('timeout_ms', timeout_ms));
+    evidence := salesai.evidence(kept.evidence);
+    answered := salesai.answer_question(kept.question, evidence, options);
+    begin
+        select coalesce(array_agg(h.chunk_id order by h.score desc, h.chunk_id), '{}') into today
+        from salesai.search(kept.question, (options ->> 'evidence_count')::integer, kept.filters ->> 'account', kept.filters ->> 'opportunity',
+            case when kept.filters ? 'kinds' then array(select jsonb_array_elements_text(kept.filters -> 'kinds')) end,
+            (kept.filters ->> 'since')::timestamptz, (kept.filters ->> 'until')::timestamptz, kept.filters ->> 'speaker_side') h;
+        answered_today := case when today = coalesce(kept.evidence, '{}') then answered
+            else salesai.answer_question(kept.question, salesai.evidence(today), options) end;
+        replay.answer_today := answered_today ->> 'answer';
+        replay.method_today := answered_today ->> 'method';
+        replay.evidence_gone := array(select unnest(kept.evidence) except select unnest(today));
+        replay.evidence_new := array(select unnest(today) except select unnest(kept.evidence));
+    -- An account or opportunity that is gone, hidden or no longer the only one of its name.
+    exception when no_data_found or invalid_parameter_value then
+        null;
+    end;
+    replay.evidence := case
+        when kept.evidence_sha256 = salesai.evidence_digest(evidence) then 'unchanged'
+        when evidence = '[]' then 'gone'
+        else 'changed' end;
+    replay.model := case
+        when kept.model_sha256 is null or not answered ? 'model_sha256' then null
+        when kept.model_sha256 = answered ->> 'model_sha256'
+            and kept.adapter_generation is not distinct from (answered ->> 'adapter_generation')::bigint then 'same'
+        else 'other' end;
+    replay.kept_answer := kept.answer;
+    replay.kept_method := kept.method;
+    replay.answer := answered ->> 'answer';
+    replay.method := answered ->> 'method';
+    replay.reproduced := (kept.answer, kept.method, kept.reason) is not distinct from (replay.answer, replay.method, answered ->> 'reason')
+        and array(select c.quote from salesai.citation c where c.insight_id = kept.id order by c.number)
+            = array(select c ->> 'quote' from jsonb_array_elements(coalesce(nullif(answered -> 'citations', 'null'), '[]')) with ordinality c (c, place)
+                    order by place);
+    return replay;
+end
+$$;
+comment on function salesai.insight_replay(bigint, integer) is
+    'Answers a kept question again: from the evidence of then with its options and seed, which gives the same answer as long as evidence and weights are the same, and from what search finds today. Under the caller''s rights; nothing is kept. timeout_ms (NULL: as then) is for each of the two answers';

@@ -128,7 +128,7 @@ begin
          'Add pg_salesai to shared_preload_libraries and restart; without it call salesai.process() yourself.'),
         ('worker', exists (select from salesai.live_backends() b where b.is_worker),
          (select coalesce(string_agg('pid ' || b.pid, ', '), 'not running') from salesai.live_backends() b where b.is_worker),
-         'Name this database in salesai.worker_databases and restart the server.'),
+         'Name this database in salesai.worker_databases and reload the configuration: select pg_reload_conf().'),
         ('statement_log', current_setting('log_statement') = 'none' and current_setting('log_min_duration_statement') = '-1'
             and current_setting('log_min_error_statement') in ('fatal', 'panic'),
          format('log_statement %s, log_min_duration_statement %s, log_min_error_statement %s', current_setting('log_statement'),

@@ -39,3 +39,9 @@ alter table salesai.insight enable row level security, force row level security;
 create policy own on salesai.insight
     using (created_by = salesai.current_role_name() or (select salesai.reads_all() and salesai.writes()))
     with check (created_by = salesai.current_role_name());
+
+-- Words of customers, which nobody reads row by row.
+alter table salesai.posting_list enable row level security, force row level security;
+create policy worker on salesai.posting_list to salesai_worker using (true);
+alter table salesai.lexical_delta enable row level security, force row level security;
+create policy worker on salesai.lexical_delta to salesai_worker using (true);

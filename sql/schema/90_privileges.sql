@@ -7,7 +7,7 @@ grant usage on schema salesai to
 grant execute on all functions in schema salesai to
     salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- Triggers need no right of who fires them, and nobody else's tables may have this one: it runs with the owner's rights.
-revoke execute on function salesai.count_jobs()
+revoke execute on function salesai.count_jobs(), salesai.note_new_chunks()
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- What the worker does to embedding sets, and what only an administrator decides.
 revoke execute on function
@@ -16,9 +16,17 @@ revoke execute on function
     salesai.lock_embedding_sets(boolean)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function
-    salesai.reembed(text, text, boolean), salesai.activate_embedding_set(bigint), salesai.drop_embedding_set(bigint),
+    salesai.reembed(text, text, boolean), salesai.activate_embedding_set(bigint, boolean), salesai.drop_embedding_set(bigint),
     salesai.missing_embeddings(bigint), salesai.locked_embedding_set(bigint), salesai.pause(text), salesai.resume(text), salesai.recount_jobs()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments()
+    from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
+revoke execute on function salesai.rebuild_lexical_index(real, real)
+    from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+revoke execute on function salesai.backfill(text, timestamptz, timestamptz, boolean)
+    from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+revoke execute on function salesai.process(integer, integer)
+    from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function salesai.apply_redaction(text, integer)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- Everybody may use an adapter, which loads it; only an administrator decides which there are.
@@ -38,8 +46,12 @@ grant select on
     salesai.segment, salesai.chunk, salesai.embedding_set, salesai.job, salesai.job_error, salesai.insight,
     salesai.citation, salesai.call_metrics, salesai.queue_status, salesai.pipeline_errors, salesai.sidecar_status,
     salesai.model, salesai.adapter, salesai.models, salesai.adapters, salesai.redaction_policy,
-    salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets
+    salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.lexical_language
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+-- Not what the CRM says besides, which may be costs.
+grant select (id, source, external_id, name, code, source_updated_at, updated_at, deleted_at, name_key) on salesai.product
+    to salesai_manager, salesai_rep, salesai_analyst, salesai_worker;
+grant select on salesai.product to salesai_admin, salesai_gateway;
 grant insert on salesai.insight, salesai.citation
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 
@@ -51,12 +63,15 @@ grant insert, update on salesai.interaction, salesai.participant, salesai.segmen
     to salesai_admin, salesai_manager, salesai_rep, salesai_gateway;
 
 -- CRM data comes from the gateway and from administrators.
-grant insert, update on salesai.team, salesai.rep, salesai.account, salesai.contact, salesai.opportunity,
-    salesai.opportunity_stage_history, salesai.chunk to salesai_admin, salesai_gateway;
+grant insert, update on salesai.team, salesai.rep, salesai.account, salesai.contact, salesai.product,
+    salesai.opportunity, salesai.opportunity_stage_history, salesai.chunk to salesai_admin, salesai_gateway;
 grant insert, update, delete on salesai.team_member to salesai_admin, salesai_gateway;
 grant insert, update, delete on salesai.principal, salesai.redaction_policy, salesai.queue_pause to salesai_admin;
 
 grant select, insert, update, delete on salesai.job, salesai.chunk to salesai_worker;
+-- Which words there are, and where, is nobody else's to read.
+grant select, insert, update, delete on salesai.lexical_segment, salesai.posting_list, salesai.lexical_delta to salesai_worker;
+grant select, update on salesai.lexical_index to salesai_worker;
 grant select, update on salesai.raw_payload to salesai_worker;
 grant select on salesai.data_key to salesai_worker;
 grant insert on salesai.segment to salesai_worker;

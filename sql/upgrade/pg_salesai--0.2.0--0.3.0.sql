@@ -50,6 +50,182 @@ alter table salesai.account add column deleted_at timestamptz;
 alter table salesai.contact add column deleted_at timestamptz;
 alter table salesai.opportunity add column deleted_at timestamptz;
 
+-- Names, stems and languages.
+
+alter table salesai.account add column name_key text generated always as (pg_catalog.lower(name)) stored;
+alter table salesai.contact add column name_key text generated always as (pg_catalog.lower(name)) stored;
+alter table salesai.opportunity add column name_key text generated always as (pg_catalog.lower(name)) stored;
+drop index salesai.account_name_index, salesai.contact_name_index;
+create index account_name_index on salesai.account (name_key);
+create index contact_name_index on salesai.contact (name_key);
+create index opportunity_name_index on salesai.opportunity (name_key);
+
+create table salesai.product (
+    id bigint generated always as identity primary key,
+    source text not null,
+    external_id text not null,
+    name text not null,
+    code text,
+    properties jsonb not null default '{}',
+    source_updated_at timestamptz,
+    updated_at timestamptz not null default now(),
+    deleted_at timestamptz,
+    name_key text generated always as (pg_catalog.lower(name)) stored,
+    unique (source, external_id)
+);
+create index product_name_index on salesai.product (name_key);
+comment on table salesai.product is 'What is sold; a catalogue whose names and codes every reader may see';
+
+-- How a text of a language (ISO 639-1) is stemmed; English where it is not known.
+create function salesai.text_configuration(language text) returns regconfig
+language sql immutable parallel safe
+as $$
+    select case $1
+        when 'ar' then 'pg_catalog.arabic' when 'ca' then 'pg_catalog.catalan' when 'da' then 'pg_catalog.danish'
+        when 'de' then 'pg_catalog.german' when 'el' then 'pg_catalog.greek' when 'es' then 'pg_catalog.spanish'
+        when 'eu' then 'pg_catalog.basque' when 'fi' then 'pg_catalog.finnish' when 'fr' then 'pg_catalog.french'
+        when 'ga' then 'pg_catalog.irish' when 'hi' then 'pg_catalog.hindi' when 'hu' then 'pg_catalog.hungarian'
+        when 'hy' then 'pg_catalog.armenian' when 'id' then 'pg_catalog.indonesian' when 'it' then 'pg_catalog.italian'
+        when 'lt' then 'pg_catalog.lithuanian' when 'ne' then 'pg_catalog.nepali' when 'nl' then 'pg_catalog.dutch'
+        when 'nb' then 'pg_catalog.norwegian' when 'no' then 'pg_catalog.norwegian' when 'pt' then 'pg_catalog.portuguese'
+        when 'ro' then 'pg_catalog.romanian' when 'ru' then 'pg_catalog.russian' when 'sr' then 'pg_catalog.serbian'
+        when 'sv' then 'pg_catalog.swedish' when 'ta' then 'pg_catalog.tamil' when 'tr' then 'pg_catalog.turkish'
+        when 'yi' then 'pg_catalog.yiddish' when 'en' then 'pg_catalog.english'
+        else case when $1 is null then 'pg_catalog.english' else 'pg_catalog.simple' end
+    end::regconfig
+$$;
+comment on function salesai.text_configuration(text) is 'Text search configuration of a language; simple (no stems) where PostgreSQL has none';
+
+-- Calls write each turn as "Name: what was said".
+create function salesai.speaker_labels(kind text, content text) returns text
+language sql immutable parallel safe
+as $$
+    select pg_catalog.string_agg(distinct m[1], ' ')
+    from pg_catalog.regexp_matches(case when $1 in ('call', 'meeting') then $2 end, '^([^:\n]{1,80}): ', 'gn') m
+$$;
+comment on function salesai.speaker_labels(text, text) is 'Names of the speakers in the content of a chunk';
+
+alter table salesai.chunk add column language text;
+update salesai.chunk c set language = i.language from salesai.interaction i where i.id = c.interaction_id and i.language is not null;
+alter table salesai.chunk drop column lexemes;
+alter table salesai.chunk add column lexemes tsvector generated always as (
+        pg_catalog.setweight(pg_catalog.to_tsvector(salesai.text_configuration(language), heading), 'B')
+        || pg_catalog.setweight(pg_catalog.to_tsvector(
+            salesai.text_configuration(language), coalesce(salesai.speaker_labels(kind, content), '')), 'C')
+        || pg_catalog.setweight(pg_catalog.to_tsvector(salesai.text_configuration(language), content), 'A')) stored;
+create index chunk_owner_index on salesai.chunk (owner_rep_id);
+create index chunk_team_index on salesai.chunk (team_id);
+create index chunk_occurred_index on salesai.chunk (occurred_at);
+comment on column salesai.chunk.language is 'ISO 639-1 code of the interaction''s language; NULL when it is not known';
+comment on column salesai.chunk.lexemes is 'Stems, for the lexical index: of the content with weight A, of the heading B, of speakers'' names C';
+
+-- The lexical index: posting lists in segments that never change, and the chunks that are in none yet. Workers make
+-- segments of those, and few segments of many. Rows are derived from salesai.chunk alone: a restore makes them anew.
+
+create table salesai.lexical_index (
+    only_row boolean primary key default true check (only_row),
+    heading_boost real not null default 1 check (heading_boost between 0 and 20),
+    speaker_boost real not null default 1 check (speaker_boost between 0 and 20)
+);
+comment on table salesai.lexical_index is
+    'What a word counts in a heading (kind, account, opportunity, subject, section) and in a speaker''s name, where one in the content counts 1; changed by salesai.rebuild_lexical_index';
+insert into salesai.lexical_index default values;
+
+create table salesai.lexical_segment (
+    id bigint generated always as identity primary key,
+    chunk_count bigint not null,
+    -- Sum of their lengths in words.
+    length bigint not null,
+    first_chunk_id bigint not null,
+    last_chunk_id bigint not null,
+    created_at timestamptz not null default now()
+);
+comment on table salesai.lexical_segment is 'A part of the lexical index: the posting lists of some chunks';
+
+create table salesai.posting_list (
+    segment_id bigint not null,
+    term text collate "C" not null,
+    chunk_count integer not null,
+    directory bytea not null,
+    postings bytea not null,
+    primary key (segment_id, term)
+);
+-- So that a part of a list can be read alone.
+alter table salesai.posting_list alter column directory set storage external, alter column postings set storage external;
+comment on table salesai.posting_list is
+    'Which chunks of a segment have a term, how often, and how long they are (domain/src/lexical/posting_list.rs); directory: what each block of 128 of them holds at most';
+
+create table salesai.lexical_delta (chunk_id bigint primary key);
+comment on table salesai.lexical_delta is 'Chunks that are in no segment yet; search reads each of them';
+
+create table salesai.lexical_language (configuration text primary key);
+comment on table salesai.lexical_language is 'Text search configurations that chunks are stemmed by, and so queries too';
+
+-- Owner rights: whoever writes chunks has them indexed.
+create function salesai.note_new_chunks() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into salesai.lexical_delta (chunk_id) select n.id from new_chunks n on conflict do nothing;
+    insert into salesai.lexical_language (configuration)
+    select distinct salesai.text_configuration(n.language)::text from new_chunks n
+    where not exists (
+        select from salesai.lexical_language l where l.configuration = salesai.text_configuration(n.language)::text)
+    on conflict do nothing;
+    return null;
+end
+$$;
+comment on function salesai.note_new_chunks() is 'Trigger: queues new chunks for the lexical index';
+
+create trigger note_new_chunks after insert on salesai.chunk
+    referencing new table as new_chunks for each statement execute function salesai.note_new_chunks();
+
+-- One step; false when there is nothing to do, or somebody else is at it.
+create function salesai.merge_lexical_delta(chunks_min integer default 256) returns boolean
+language c volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'merge_lexical_delta_wrapper';
+comment on function salesai.merge_lexical_delta(integer) is
+    'Makes a segment of up to 4,096 chunks that are in none, if there are at least so many; false when there are not';
+
+create function salesai.merge_lexical_segments() returns boolean
+language c volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'merge_lexical_segments_wrapper';
+comment on function salesai.merge_lexical_segments() is
+    'Makes one segment of several of about the same size, without chunks that are gone; false when there are too few of any size';
+
+create function salesai.rebuild_lexical_index(heading_boost real default null, speaker_boost real default null) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    chunks bigint;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'the lexical index can be rebuilt at isolation level read committed only' using errcode = '25001',
+            hint = 'Segments that were made while this waited for its lock have to be seen.';
+    end if;
+    -- Nobody merges until this commits.
+    perform from salesai.lexical_index for update;
+    update salesai.lexical_index i
+    set heading_boost = coalesce($1, i.heading_boost), speaker_boost = coalesce($2, i.speaker_boost);
+    delete from salesai.posting_list;
+    delete from salesai.lexical_segment;
+    insert into salesai.lexical_delta (chunk_id) select c.id from salesai.chunk c on conflict do nothing;
+    get diagnostics chunks = row_count;
+    perform salesai.wake_worker();
+    return chunks;
+end
+$$;
+comment on function salesai.rebuild_lexical_index(real, real) is
+    'Makes the lexical index anew, with other boosts or after damage. Search is right meanwhile, and slower. Returns how many chunks';
+
+insert into salesai.lexical_delta (chunk_id) select c.id from salesai.chunk c;
+insert into salesai.lexical_language (configuration)
+select distinct salesai.text_configuration(c.language)::text from salesai.chunk c;
+
 -- The queue.
 
 alter table salesai.job
@@ -198,7 +374,7 @@ begin
     select array_agg(a.id) into ids
     from salesai.account a
     where a.deleted_at is null and (a.id::text = reference or a.external_id = reference
-        or lower(a.name) = lower(reference) or lower(a.domain) = lower(reference));
+        or a.name_key = lower(reference) or lower(a.domain) = lower(reference));
     return salesai.only_match('account', reference, ids);
 end
 $$;
@@ -214,7 +390,7 @@ begin
     select array_agg(o.id) into ids
     from salesai.opportunity o
     where o.deleted_at is null
-      and (o.id::text = reference or o.external_id = reference or lower(o.name) = lower(reference));
+      and (o.id::text = reference or o.external_id = reference or o.name_key = lower(reference));
     return salesai.only_match('opportunity', reference, ids);
 end
 $$;
@@ -397,7 +573,7 @@ as $$
         select c.id from salesai.contact c, salesai.interaction i
         where rep.id is null and c.deleted_at is null and i.id = $1
           and (lower(c.email) = lower(person.email)
-               or lower(c.name) = salesai.normalise_name(person.name)
+               or c.name_key = salesai.normalise_name(person.name)
                   and (i.account_id is null or c.account_id = i.account_id))
         order by (lower(c.email) = lower(person.email)) desc nulls last, c.id limit 1) contact on true
     where person.name is not null
@@ -721,7 +897,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    owner_id bigint := salesai.external_reference('rep', $1, record ->> 'owner');
+    owner_id bigint := case when kind in ('account', 'opportunity')
+        then salesai.external_reference('rep', $1, record ->> 'owner') end;
     account_id bigint := case when kind in ('contact', 'opportunity')
         then salesai.external_reference('account', $1, record ->> 'account') end;
     fields jsonb;
@@ -740,6 +917,7 @@ begin
             when 'rep' then jsonb_build_object('email', record -> 'email')
             when 'account' then jsonb_build_object('domain', record -> 'domain', 'industry', record -> 'industry',
                 'owner_rep_id', owner_id, 'team_id', team_id)
+            when 'product' then jsonb_build_object('code', record -> 'code')
             when 'contact' then jsonb_build_object('account_id', account_id, 'email', record -> 'email', 'title', record -> 'title')
             when 'opportunity' then jsonb_build_object('account_id', account_id,
                 -- A source that says nothing of it leaves what is known.
@@ -820,7 +998,7 @@ as $$
     select case shape when 'plain' then record else jsonb_strip_nulls(case shape
         when 'salesforce' then jsonb_build_object(
             'external_id', f ->> 'id', 'owner', f ->> 'ownerid', 'account', f ->> 'accountid', 'email', f ->> 'email',
-            'title', f ->> 'title', 'industry', f ->> 'industry', 'stage', f ->> 'stagename', 'amount', f ->> 'amount',
+            'title', f ->> 'title', 'code', f ->> 'productcode', 'industry', f ->> 'industry', 'stage', f ->> 'stagename', 'amount', f ->> 'amount',
             'currency', f ->> 'currencyisocode', 'close_date', f ->> 'closedate',
             'name', coalesce(f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), '')),
             'domain', salesai.domain_of(f ->> 'website'),
@@ -829,7 +1007,7 @@ as $$
         when 'hubspot' then jsonb_build_object(
             'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid'),
             'owner', coalesce(f ->> 'hubspotownerid', f ->> 'propertyhubspotownerid'), 'account', f ->> 'associatedcompanyid',
-            'email', f ->> 'email', 'title', f ->> 'jobtitle', 'industry', f ->> 'industry',
+            'email', f ->> 'email', 'title', f ->> 'jobtitle', 'code', coalesce(f ->> 'hssku', f ->> 'sku'), 'industry', f ->> 'industry',
             'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
             'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
             'name', coalesce(f ->> 'dealname', f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'email'),
@@ -849,6 +1027,11 @@ language sql immutable strict parallel safe
 as $$ select pg_catalog.lower(pg_catalog.substring(website, '^(?:[a-zA-Z]+://)?(?:www\.)?([^/:?# ]+\.[^/:?# ]+)')) $$;
 comment on function salesai.domain_of(text) is 'Host of a web address, without www';
 
+create function salesai.csv_records(content text) returns jsonb
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'csv_records_wrapper';
+comment on function salesai.csv_records(text) is
+    'The records of a CSV file (RFC 4180; the first line names the fields) as an array of objects, for salesai.ingest_crm; empty fields are left out. 22023 names the line that cannot be read';
+
 create function salesai.ingest_crm(source text, kind text, records jsonb, shape text default 'plain')
 returns table (external_id text, id bigint, outcome text)
 language plpgsql
@@ -857,9 +1040,9 @@ as $$
 declare
     record jsonb;
 begin
-    if kind is null or kind not in ('team', 'rep', 'account', 'contact', 'opportunity') then
+    if kind is null or kind not in ('team', 'rep', 'account', 'contact', 'product', 'opportunity') then
         raise exception 'unknown kind of CRM record "%"', kind using
-            errcode = '22023', hint = 'Use team, rep, account, contact or opportunity.';
+            errcode = '22023', hint = 'Use team, rep, account, contact, product or opportunity.';
     end if;
     if source is null or source = '' then
         raise exception 'source must not be empty' using errcode = '22023';
@@ -894,7 +1077,7 @@ begin
 end
 $$;
 comment on function salesai.ingest_crm(text, text, jsonb, text) is
-    'Upserts CRM records (kind: team, rep, account, contact, opportunity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; opportunity: account, owner, stage, amount, currency, close_date, stage_history. shape: plain, or salesforce or hubspot for the fields of those';
+    'Upserts CRM records (kind: team, rep, account, contact, product, opportunity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; opportunity: account, owner, stage, amount, currency, close_date, stage_history. shape: plain, or salesforce or hubspot for the fields of those';
 
 -- Versions of all embeddings. A new set is filled and indexed while the active one serves; then one transaction
 -- switches. Writers of chunks hold the lock of this file shared, who begins or switches sets holds it alone. It is taken
@@ -948,6 +1131,8 @@ begin
         'create policy visible on salesai.%I
              using (exists (select from salesai.chunk c where c.id = chunk_id))
              with check (salesai.writes())', table_name);
+    -- Search reads with the rights of the worker and then asks for each chunk as the caller.
+    execute format('create policy worker on salesai.%I for select to salesai_worker using (true)', table_name);
     execute format(
         'grant select on salesai.%I to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
          grant select, insert, update, delete on salesai.%1$I to salesai_worker', table_name);
@@ -958,6 +1143,17 @@ end
 $$;
 comment on function salesai.create_embedding_set(text, text, integer, text, boolean) is
     'Makes an embedding set in state "building" with its own table; element and HNSW parameters are the settings salesai.embedding_element, hnsw_m and hnsw_ef_construction';
+
+-- Search reads with the rights of the worker and then asks for each chunk as the caller.
+do $do$
+declare
+    embedding_table regclass;
+begin
+    for embedding_table in select to_regclass('salesai.embedding_' || s.id) from salesai.embedding_set s loop
+        execute format('create policy worker on %s for select to salesai_worker using (true)', embedding_table);
+    end loop;
+end
+$do$;
 
 create function salesai.embedding_index_statement(set_id bigint, online boolean) returns text
 language sql stable
@@ -1148,31 +1344,47 @@ end
 $$;
 comment on function salesai.locked_embedding_set(bigint) is 'An embedding set, and the lock on which there are; P0002 when it does not exist';
 
-create function salesai.activate_embedding_set(set_id bigint) returns text
+-- Gaps: chunks that the set's model refuses. Dense search does not find them in it; lexical search does.
+create function salesai.activate_embedding_set(set_id bigint, accept_gaps boolean default false) returns text
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '5s'
 as $$
 declare
     wanted constant salesai.embedding_set := salesai.locked_embedding_set(set_id);
+    -- What a retired set lacks is what came since: that is embedded first.
+    accepts constant boolean := accept_gaps and wanted.state <> 'retired';
 begin
     if wanted.state = 'active' then
         return wanted.state;
     end if;
-    if not exists (select from salesai.missing_embeddings(set_id)) and salesai.embedding_index_steps(set_id) = '{}' then
+    if accepts then
+        delete from salesai.job_error e using salesai.job j
+        where j.embedding_set_id = set_id and j.kind = 'embed' and j.state = 'failed' and e.job_id = j.id;
+        delete from salesai.job j where j.embedding_set_id = set_id and j.kind = 'embed' and j.state = 'failed';
+    end if;
+    if salesai.embedding_index_steps(set_id) = '{}' and (
+        not exists (select from salesai.missing_embeddings(set_id))
+        or accepts and not exists (select from salesai.job j where j.embedding_set_id = set_id and j.kind = 'embed')) then
         delete from salesai.job j where j.embedding_set_id = set_id;
         perform salesai.switch_embedding_set(set_id);
         return 'active';
     end if;
     update salesai.embedding_set s set state = 'building', switch_when_complete = true where s.id = set_id;
+    if accepts and exists (select from salesai.job j where j.embedding_set_id = set_id) then
+        -- It goes on without what failed: its index waits for nothing else.
+        update salesai.job j set not_before = now() where j.embedding_set_id = set_id and j.state = 'pending';
+        perform salesai.wake_worker();
+        return 'building';
+    end if;
     -- Jobs that are under way fail to find themselves, and what they did counts.
     delete from salesai.job j where j.embedding_set_id = set_id;
     perform salesai.enqueue_missing_embeddings(set_id);
     return 'building';
 end
 $$;
-comment on function salesai.activate_embedding_set(bigint) is
-    'Makes this set the one that search uses: at once when it is complete, else as soon as the chunks that it lacks are embedded. Returns its state then: active or building. Goes back to a retired set as well';
+comment on function salesai.activate_embedding_set(bigint, boolean) is
+    'Makes this set the one that search uses: at once when it is complete, else as soon as the chunks that it lacks are embedded. Returns its state then: active or building. Goes back to a retired set as well. accept_gaps: without the chunks that its model refused';
 
 create function salesai.drop_embedding_set(set_id bigint) returns void
 language plpgsql security definer
@@ -1526,6 +1738,40 @@ $$;
 comment on function salesai.retry_errors(text, text, text, bigint) is
     'Queues failed jobs again, from the step that failed: all, or those of a source, or whose last failure was of this class or step (then also those that wait for their next attempt); returns how many';
 
+create function salesai.backfill(
+    source text default null, since timestamptz default null, until timestamptz default null, everything boolean default false) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    queued bigint;
+begin
+    perform salesai.check_queue_room();
+    -- Interactions before their jobs, as everywhere.
+    perform from salesai.interaction i
+    where (source is null or i.source = source) and (since is null or i.occurred_at >= since) and (until is null or i.occurred_at < until)
+      and (everything or i.processed_version is distinct from i.version)
+    order by i.id
+    for update;
+    with asked as (
+        insert into salesai.job (interaction_id, version, lane, source)
+        select i.id, i.version, 'background', i.source
+        from salesai.interaction i
+        where (source is null or i.source = source) and (since is null or i.occurred_at >= since) and (until is null or i.occurred_at < until)
+          and (everything or i.processed_version is distinct from i.version)
+        order by i.id
+        -- What waits already comes when it comes, and what failed is for salesai.retry_errors.
+        on conflict on constraint job_interaction_id_kind_key do nothing
+        returning interaction_id)
+    select count(*) into queued from asked;
+    perform salesai.wake_worker();
+    return queued;
+end
+$$;
+comment on function salesai.backfill(text, timestamptz, timestamptz, boolean) is
+    'Queues, in the background lane, the interactions of a source or a time that are not indexed as they are, or all of them (everything): after a restore, or to have older ones chunked by newer rules. What is indexed serves meanwhile, and chunks whose text stays keep their embeddings. Returns how many; salesai.source_status shows how far they are';
+
 -- From an original to chunks and vectors. The Rust pipeline calls these one after the other, each in a short transaction;
 -- the lease token fences off a holder whose lease was taken over.
 
@@ -1615,10 +1861,23 @@ $$;
 comment on function salesai.job_segments(bigint, integer) is 'What a job chunks and embeds';
 
 create function salesai.indexed_chunks(interaction_id bigint) returns table (first_position integer, heading text, content text)
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select c.first_position, c.heading, c.content from salesai.chunk c where c.interaction_id = $1 order by c.position
+declare
+    active bigint := (select s.id from salesai.embedding_set s where s.state = 'active');
+begin
+    if active is null then
+        return;
+    end if;
+    return query execute format(
+        'select c.first_position, c.heading, c.content from salesai.chunk c
+         where c.interaction_id = $1
+           -- One without (a gap that was accepted) is tried again.
+           and exists (select from salesai.%I e where e.chunk_id = c.id)
+         order by c.position', 'embedding_' || active)
+        using interaction_id;
+end
 $$;
 comment on function salesai.indexed_chunks(bigint) is 'The chunks of the version that is indexed: those that an edit left alone keep their embeddings';
 
@@ -1721,9 +1980,9 @@ as $$
         join salesai.interaction i on i.id = $1
         where c.id = k.id)
     insert into salesai.chunk (interaction_id, version, position, first_position, last_position, start_char, end_char,
-        token_count, heading, content, content_hash, kind, occurred_at, account_id, opportunity_id, owner_rep_id, team_id)
+        token_count, heading, content, content_hash, kind, occurred_at, account_id, opportunity_id, owner_rep_id, team_id, language)
     select i.id, $2, g.position, g.first_position, g.last_position, g.start_char, g.end_char, g.token_count, g.heading,
-        g.content, g.hash, i.kind, i.occurred_at, i.account_id, i.opportunity_id, i.owner_rep_id, i.team_id
+        g.content, g.hash, i.kind, i.occurred_at, i.account_id, i.opportunity_id, i.owner_rep_id, i.team_id, i.language
     from salesai.interaction i
     cross join given g
     left join known k on k.hash = g.hash and k.twin = g.twin
@@ -1771,7 +2030,7 @@ comment on function salesai.embedding_gaps(bigint, bigint) is 'Chunks of an inte
 
 -- Works on one range of chunks for a set that is built.
 create function salesai.range_chunks(job_id bigint)
-returns table (chunk_id bigint, heading text, content text, kind text, occurred_on text)
+returns table (chunk_id bigint, heading text, content text, kind text, occurred_on text, token_count integer)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -1783,7 +2042,7 @@ begin
         return;
     end if;
     return query execute format(
-        'select c.id, c.heading, c.content, c.kind, to_char(c.occurred_at at time zone ''UTC'', ''YYYY-MM-DD'')
+        'select c.id, c.heading, c.content, c.kind, to_char(c.occurred_at at time zone ''UTC'', ''YYYY-MM-DD''), c.token_count
          from salesai.chunk c
          where c.id between $1 and $2 and not exists (select from salesai.%I e where e.chunk_id = c.id)
          order by c.id limit 512', 'embedding_' || work.embedding_set_id)
@@ -1897,35 +2156,469 @@ end
 $$;
 comment on function salesai.complete_embedding_set(bigint) is 'What follows when a set is filled and indexed';
 
-create or replace function salesai.search(
-    query text, k integer default 10, account text default null, opportunity text default null,
-    kinds text[] default null, since timestamptz default null, until timestamptz default null,
-    speaker_side text default null, mode text default 'hybrid', alpha real default 0.5, rrf_k integer default 60)
-returns table (chunk_id bigint, interaction_id bigint, occurred_at timestamptz, speaker text, start_ms bigint,
-    end_ms bigint, content text, dense_rank bigint, lexical_rank bigint, score double precision)
-language plpgsql stable parallel restricted cost 200000 rows 10
+drop function salesai.search(text, integer, text, text, text[], timestamptz, timestamptz, text, text, real, integer);
+-- Hybrid search: a dense and a lexical leg with the same filters and row-level security, fused. Both legs find their
+-- candidates with the rights of the worker and ask for each as the caller (pg_salesai/src/search), so that an index
+-- serves whatever the caller may see.
+
+create function salesai.parse_query(query text) returns jsonb
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'parse_query_wrapper';
+comment on function salesai.parse_query(text) is
+    'A query taken apart: text (all words that are looked for), phrases ("..."), excluded (-word, -"..."), prefixes (word*)';
+
+create function salesai.lexical_hits(
+    terms text[], prefixes text[], filters jsonb, among bigint[], hits_max integer) returns table (chunk_id bigint, score real)
+language c stable parallel unsafe
 set search_path = pg_catalog, pg_temp
--- The index goes on until enough rows pass the filters and row-level security.
+as 'MODULE_PATHNAME', 'lexical_hits_wrapper';
+comment on function salesai.lexical_hits(text[], text[], jsonb, bigint[], integer) is
+    'The best chunks by BM25 that the caller may see and that pass the filters (salesai.chunk_condition); with among, only of those';
+
+create function salesai.chunks_having_all(terms text[], filters jsonb, chunks_max integer) returns bigint[]
+language c stable strict parallel unsafe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'chunks_having_all_wrapper';
+comment on function salesai.chunks_having_all(text[], jsonb, integer) is
+    'Chunks that have all of these lexemes, that the caller may see and that pass the filters; NULL when more than chunks_max have them';
+
+create function salesai.nearest_query(set_id bigint, exact boolean) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    -- The sum keeps the planner from the index.
+    select format(case when exact
+        then 'select e.chunk_id, (e.embedding operator(@extschema:vector@.<=>) $1::@extschema:vector@.%1$I) + 0 as distance
+              from salesai.%2$I e where e.chunk_id = any ($2) order by 2, 1 limit $3'
+        else 'select e.chunk_id, e.embedding operator(@extschema:vector@.<=>) $1::@extschema:vector@.%1$I as distance
+              from salesai.%2$I e order by e.embedding operator(@extschema:vector@.<=>) $1::@extschema:vector@.%1$I' end,
+        s.element, 'embedding_' || s.id)
+    from salesai.embedding_set s where s.id = set_id
+$$;
+comment on function salesai.nearest_query(bigint, boolean) is
+    'The statement that finds the vectors of a set nearest to $1, among the chunks $2 ($3 of them) or by its index';
+
+create function salesai.dense_hits(
+    set_id bigint, embedding real[], filters jsonb, among bigint[], hits_max integer) returns table (chunk_id bigint, similarity real)
+language c stable parallel unsafe
+set search_path = pg_catalog, pg_temp
+-- The index goes on until enough rows are found that the caller may see.
 set hnsw.iterative_scan = 'strict_order'
 set hnsw.max_scan_tuples = 2147483647
+set hnsw.scan_mem_multiplier = 1000
+set hnsw.ef_search = 400
+-- The planner does not know that few rows of the cursor are read.
+set enable_sort = off
+as 'MODULE_PATHNAME', 'dense_hits_wrapper';
+comment on function salesai.dense_hits(bigint, real[], jsonb, bigint[], integer) is
+    'The chunks of an embedding set nearest to a vector by cosine, as salesai.lexical_hits; with among, all of those are compared, else the set''s HNSW index is read';
+
+-- Literals, so that the planner sees what is asked for.
+create function salesai.chunk_condition(filters jsonb) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(nullif(concat_ws(' and ',
+        'c.account_id = ' || (filters ->> 'account_id')::bigint,
+        'c.opportunity_id = ' || (filters ->> 'opportunity_id')::bigint,
+        'c.owner_rep_id = ' || (filters ->> 'rep_id')::bigint,
+        'c.team_id = ' || (filters ->> 'team_id')::bigint,
+        'c.kind = any (' || quote_literal(filters ->> 'kinds') || '::text[])',
+        'c.occurred_at >= ' || quote_literal(filters ->> 'since') || '::timestamptz',
+        'c.occurred_at < ' || quote_literal(filters ->> 'until') || '::timestamptz',
+        'c.language = ' || quote_literal(filters ->> 'language'),
+        'exists (select from salesai.segment s join salesai.participant p on p.id = s.participant_id
+            where s.interaction_id = c.interaction_id and s.version = c.version
+              and s.position between c.first_position and c.last_position
+              and p.side = ' || quote_literal(filters ->> 'speaker_side') || ')',
+        'exists (select from salesai.segment s join salesai.participant p on p.id = s.participant_id
+            where s.interaction_id = c.interaction_id and s.version = c.version
+              and s.position between c.first_position and c.last_position
+              and (lower(p.email) = lower(' || quote_literal(filters ->> 'speaker') || ')
+                   or salesai.normalise_name(p.name) = salesai.normalise_name(' || quote_literal(filters ->> 'speaker') || ')))',
+        'exists (select from salesai.interaction i where i.id = c.interaction_id
+            and i.source = any (' || quote_literal(filters ->> 'sources') || '::text[]))',
+        'exists (select from salesai.interaction i where i.id = c.interaction_id
+            and i.properties @? ' || quote_literal(filters ->> 'properties') || '::jsonpath)',
+        (select string_agg(format('c.lexemes @@ phraseto_tsquery(salesai.text_configuration(c.language), %L)', p), ' and ')
+         from jsonb_array_elements_text(filters -> 'phrases') p
+         -- One of stop words alone would fit nothing.
+         where numnode(phraseto_tsquery('pg_catalog.english', p)) > 0),
+        (select string_agg(format('not c.lexemes @@ phraseto_tsquery(salesai.text_configuration(c.language), %L)', e), ' and ')
+         from jsonb_array_elements_text(filters -> 'excluded') e
+         where numnode(phraseto_tsquery('pg_catalog.english', e)) > 0),
+        -- What row-level security says again, in a form that an index can serve.
+        case when not salesai.reads_all() then format('(c.owner_rep_id = %L or c.team_id = any (%L::bigint[]))',
+            salesai.reader_rep_id(), salesai.reader_team_ids()) end), ''), 'true')
+$$;
+comment on function salesai.chunk_condition(jsonb) is
+    'The SQL condition on salesai.chunk c for filters: account_id, opportunity_id, rep_id, team_id, kinds, since, until, language, speaker, speaker_side, sources, properties (jsonpath), phrases, excluded';
+
+create function salesai.estimated_chunks(condition text) returns double precision
+language c stable strict parallel unsafe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'estimated_chunks_wrapper';
+comment on function salesai.estimated_chunks(text) is 'How many chunks the planner thinks fulfil a condition';
+
+-- Where few chunks qualify, comparing all of them is faster than following an index past all others, and exact.
+create function salesai.qualifying_chunks(condition text, filters jsonb, hits_max integer) returns bigint[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
 as $$
 declare
-    filters constant text := '
-        ($1 is null or c.account_id = $1) and ($2 is null or c.opportunity_id = $2)
-        and ($3 is null or c.kind = any ($3)) and ($4 is null or c.occurred_at >= $4)
-        and ($5 is null or c.occurred_at < $5)
-        and ($6 is null or exists (
-            select from salesai.segment s join salesai.participant p on p.id = s.participant_id
-            where s.interaction_id = c.interaction_id and s.version = c.version
-              and s.position between c.first_position and c.last_position and p.side = $6))';
-    -- Deeper than k, so that a row which only one leg ranks high is still fused.
-    depth constant integer := greatest(4 * k, 50);
-    account_id bigint;
-    opportunity_id bigint;
+    all_chunks constant double precision := greatest((select c.reltuples from pg_class c where c.oid = 'salesai.chunk'::regclass), 1000);
+    -- There both cost about the same: 10 us for a chunk that is compared, 50 us for one that the index passes by.
+    few constant integer := greatest(1000, sqrt(5 * hits_max * all_chunks));
+    phrase_terms text[];
+    chunks bigint[];
+begin
+    if jsonb_array_length(filters -> 'phrases') > 0 then
+        select array_agg(distinct t) into phrase_terms
+        from jsonb_array_elements_text(filters -> 'phrases') p
+        cross join lateral unnest(tsvector_to_array(to_tsvector('pg_catalog.english', p))) t
+        where (select count(*) from salesai.lexical_language) <= 1
+          and not exists (select from salesai.lexical_language l where l.configuration <> 'english');
+        if phrase_terms is not null then
+            chunks := salesai.chunks_having_all(phrase_terms, filters, 4 * few);
+            if chunks is not null then
+                return chunks;
+            end if;
+        end if;
+    end if;
+    if condition = 'true' or salesai.estimated_chunks(condition) > few then
+        return null;
+    end if;
+    execute format('select array_agg(t.id) from (select c.id from salesai.chunk c where %s limit %s) t', condition, 2 * few + 1) into chunks;
+    if cardinality(chunks) > 2 * few then
+        return null;
+    end if;
+    return coalesce(chunks, '{}');
+end
+$$;
+comment on function salesai.qualifying_chunks(text, jsonb, integer) is 'All chunks that fulfil a condition, where they are few; NULL where an index is to be followed';
+
+create function salesai.named_period(query text, today date) returns table (since date, until date)
+language c immutable strict parallel safe rows 1 as 'MODULE_PATHNAME', 'named_period_wrapper';
+comment on function salesai.named_period(text, date) is
+    'The first period that an English text names ("last quarter", "since March", "Q3 2026"), until excluded; no row where it names none. Weeks begin on Monday, quarters in January';
+
+-- What a query names: accounts, opportunities, contacts and products, by their whole names, and a time.
+create function salesai.mentioned(query text)
+returns table (account_ids bigint[], opportunity_ids bigint[], products text[], since timestamptz, until timestamptz)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with word as (
+        select w.word, w.number
+        from regexp_split_to_table(lower(query), '[^[:alnum:]&.''-]+') with ordinality w (word, number) where w.word <> ''),
+    phrase as (
+        select string_agg(o.word, ' ' order by o.number) as name
+        from word f
+        cross join generate_series(0, 4) more
+        join word o on o.number between f.number and f.number + more
+        group by f.number, more),
+    named as (select distinct btrim(p.name, '.''-') as name from phrase p where length(p.name) > 2)
+    select
+        array(select a.id from named n join salesai.account a on a.name_key = n.name where a.deleted_at is null
+              union
+              select c.account_id from named n join salesai.contact c on c.name_key = n.name
+              where c.deleted_at is null and c.account_id is not null),
+        array(select o.id from named n join salesai.opportunity o on o.name_key = n.name where o.deleted_at is null),
+        array(select distinct p.name from named n join salesai.product p on p.name_key = n.name where p.deleted_at is null order by 1),
+        period.since, period.until
+    from (select) one
+    left join salesai.named_period(query, current_date) period on true
+$$;
+comment on function salesai.mentioned(text) is
+    'What a query names: accounts and opportunities, or contacts of them, by their ids, products by their names, and a time (NULL where it is open or none is named; days are those of the session''s time zone)';
+
+-- Chunks that are compared once more, by a cross-encoder.
+create function salesai.reranked_max(k integer) returns integer
+language sql immutable strict parallel safe
+as $$ select greatest(least(3 * k, 100), k, 30) $$;
+comment on function salesai.reranked_max(integer) is 'How many of the best chunks salesai.search reranks to find k';
+
+create function salesai.rerank(query text, passages text[], model text default null, timeout_ms integer default null) returns real[]
+language c stable parallel restricted cost 100000 as 'MODULE_PATHNAME', 'rerank_wrapper';
+comment on function salesai.rerank(text, text[], text, integer) is
+    'How well each passage fits the query by a reranking model of the sidecar (a cross-encoder; NULL: the default one): logits in order, the higher the better';
+
+create function salesai.diverse_order(scores real[], vectors real[], diversity real, hits_max integer) returns integer[]
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'diverse_order_wrapper';
+comment on function salesai.diverse_order(real[], real[], real, integer) is
+    'Numbers of candidates, the best first, in an order in which what is much the same does not stand together (maximal marginal relevance); vectors: all end to end';
+
+-- In the order of the chunks; zeros where one has no vector.
+create function salesai.stored_vectors(set_id bigint, chunk_ids bigint[]) returns real[]
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    vectors real[];
+begin
+    execute format(
+        'select array_agg(v.value order by u.number, v.number)
+         from unnest($1) with ordinality u (id, number)
+         left join salesai.%I e on e.chunk_id = u.id
+         cross join lateral unnest(coalesce(e.embedding::@extschema:vector@.vector::real[], array_fill(0::real, array[$2])))
+             with ordinality v (value, number)', 'embedding_' || set_id)
+        into vectors using chunk_ids, (select s.dimensions from salesai.embedding_set s where s.id = set_id);
+    return vectors;
+end
+$$;
+comment on function salesai.stored_vectors(bigint, bigint[]) is 'Vectors of chunks in an embedding set, end to end';
+
+create function salesai.logistic(x double precision) returns double precision
+language sql immutable strict parallel safe
+as $$ select 1 / (1 + exp(least(greatest(-x, -50), 50))) $$;
+comment on function salesai.logistic(double precision) is 'From 0 to 1: 1 / (1 + e^-x); beyond 50 and -50 it stays, since floating point ends there';
+
+-- Deeper than k, so that a row which only one leg ranks high is still fused.
+create function salesai.leg_depth(k integer) returns integer
+language sql immutable strict parallel safe
+as $$ select greatest(4 * k, 100) $$;
+comment on function salesai.leg_depth(integer) is 'How many chunks each leg of salesai.search ranks to find k';
+
+-- options: mode, fusion, alpha, rrf_k, understand, recency_days, diversity, around. The one place that ranks; search and
+-- search_explain show it.
+create function salesai.ranked_chunks(query text, k integer, filters jsonb, options jsonb)
+returns table (chunk_id bigint, dense_rank bigint, dense_similarity real, lexical_rank bigint, lexical_score real,
+    fused double precision, around double precision, boost double precision, recency double precision, score double precision)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    parsed constant jsonb := salesai.parse_query(query);
+    words constant text := parsed ->> 'text';
+    mode constant text := options ->> 'mode';
+    alpha constant double precision := case mode when 'dense' then 1 when 'lexical' then 0 else (options ->> 'alpha')::double precision end;
+    rrf_k constant integer := options ->> 'rrf_k';
+    diversity constant real := coalesce((options ->> 'diversity')::real, 0);
+    depth constant integer := salesai.leg_depth(k);
+    wanted constant jsonb := filters || jsonb_build_object('phrases', parsed -> 'phrases', 'excluded', parsed -> 'excluded');
+    condition constant text := salesai.chunk_condition(wanted);
+    prefixes constant text[] := array(select jsonb_array_elements_text(parsed -> 'prefixes'));
+    among bigint[];
+    terms text[];
+    named record;
+    product_phrases tsquery[];
     active salesai.embedding_set;
-    dense_leg text := 'select null::bigint as chunk_id, null::bigint as rank where false';
-    lexical_leg text := dense_leg;
     embedding real[];
+    dense_ids bigint[] := '{}';
+    similarities real[] := '{}';
+    lexical_ids bigint[] := '{}';
+    lexical_scores real[] := '{}';
+    dense_found integer := 0;
+    lexical_found integer := 0;
+    order_ids bigint[];
+    order_scores real[];
+begin
+    if words !~ '\S' then
+        return;
+    end if;
+    among := salesai.qualifying_chunks(condition, wanted, depth);
+    if mode <> 'lexical' then
+        select * into active from salesai.embedding_set s where s.state = 'active';
+    end if;
+    if active.id is not null then
+        select v into embedding from salesai.model_embedding_values(active.model, array[words], null, active.model_sha256) v;
+        select coalesce(array_agg(h.chunk_id), '{}'), coalesce(array_agg(h.similarity), '{}') into dense_ids, similarities
+        from salesai.dense_hits(active.id, embedding, wanted, among, depth) h;
+        dense_found := cardinality(dense_ids);
+    end if;
+    if mode <> 'dense' then
+        select coalesce(array_agg(distinct t.term), '{}') into terms
+        from salesai.lexical_language l
+        cross join lateral unnest(tsvector_to_array(to_tsvector(l.configuration::regconfig, words))) t (term);
+        select coalesce(array_agg(h.chunk_id), '{}'), coalesce(array_agg(h.score), '{}') into lexical_ids, lexical_scores
+        from salesai.lexical_hits(terms, prefixes, wanted, among, depth) h;
+        lexical_found := cardinality(lexical_ids);
+    end if;
+    if options ->> 'fusion' = 'score' and dense_found > 0 and lexical_found > 0 then
+        -- What one leg alone has found has a score in the other as well.
+        select similarities || coalesce(array_agg(h.similarity), '{}'), dense_ids || coalesce(array_agg(h.chunk_id), '{}')
+        into similarities, dense_ids
+        from salesai.dense_hits(active.id, embedding, '{}', array(
+            select u from unnest(lexical_ids) u except select u from unnest(dense_ids) u), depth) h;
+        select lexical_scores || coalesce(array_agg(h.score), '{}'), lexical_ids || coalesce(array_agg(h.chunk_id), '{}')
+        into lexical_scores, lexical_ids
+        from salesai.lexical_hits(terms, prefixes, '{}', array(
+            select u from unnest(dense_ids) u except select u from unnest(lexical_ids) u), depth) h;
+    end if;
+    if (options ->> 'understand')::boolean then
+        select * into named from salesai.mentioned(words);
+    else
+        select '{}'::bigint[] as account_ids, '{}'::bigint[] as opportunity_ids, '{}'::text[] as products,
+            null::timestamptz as since, null::timestamptz as until into named;
+    end if;
+    select array_agg(distinct phraseto_tsquery(l.configuration::regconfig, p.name)) into product_phrases
+    from salesai.lexical_language l cross join unnest(named.products) p (name)
+    where to_tsvector(l.configuration::regconfig, p.name) <> '';
+    return query
+        with dense as (
+            select u.chunk_id, u.similarity, case when u.rank <= dense_found then u.rank end as rank
+            from unnest(dense_ids, similarities) with ordinality u (chunk_id, similarity, rank)),
+        lexical as (
+            select u.chunk_id, u.score, case when u.rank <= lexical_found then u.rank end as rank
+            from unnest(lexical_ids, lexical_scores) with ordinality u (chunk_id, score, rank)),
+        candidate as (
+            select coalesce(d.chunk_id, l.chunk_id) as chunk_id, d.rank as dense_rank, d.similarity, l.rank as lexical_rank, l.score,
+                coalesce(l.score, 0)::double precision as words_score, coalesce(d.similarity, 0)::double precision as meaning
+            from dense d full join lexical l on l.chunk_id = d.chunk_id),
+        fused as (
+            select c.*, case options ->> 'fusion'
+                when 'rank' then coalesce(alpha / (rrf_k + c.dense_rank), 0) + coalesce((1 - alpha) / (rrf_k + c.lexical_rank), 0)
+                -- How far above the other candidates it is, in their standard deviations.
+                else alpha * coalesce((c.meaning - avg(c.meaning) over ()) / nullif(stddev_pop(c.meaning) over (), 0), 0)
+                    + (1 - alpha) * coalesce((c.words_score - avg(c.words_score) over ()) / nullif(stddev_pop(c.words_score) over (), 0), 0)
+                end as fused
+            from candidate c),
+        placed as (
+            select f.*, c.account_id, c.opportunity_id, c.occurred_at, c.lexemes,
+                -- A conversation stays with its subject for a while: what stands around a chunk says something of it.
+                case when c.kind in ('call', 'meeting') then coalesce((options ->> 'around')::double precision, 0) * (
+                    coalesce(sum(f.fused) over (place range between 1 preceding and 1 preceding), 0)
+                    + coalesce(sum(f.fused) over (place range between 1 following and 1 following), 0)
+                    + coalesce(sum(f.fused) over (place range between 2 preceding and 2 preceding), 0) / 2
+                    + coalesce(sum(f.fused) over (place range between 2 following and 2 following), 0) / 2)
+                else 0 end as around
+            from fused f join salesai.chunk c on c.id = f.chunk_id
+            window place as (partition by c.interaction_id order by c.position)),
+        weighed as (
+            select p.*,
+                (case when p.account_id = any (named.account_ids) or p.opportunity_id = any (named.opportunity_ids) then 1.5 else 1 end
+                    * case when exists (select from unnest(product_phrases) phrase where p.lexemes @@ phrase) then 1.5 else 1 end
+                    * case when coalesce(named.since, named.until) is not null
+                          and p.occurred_at >= coalesce(named.since, '-infinity') and p.occurred_at < coalesce(named.until, 'infinity')
+                          then 1.5 else 1 end)::double precision as boost,
+                case when options ->> 'recency_days' is null then 1
+                     else 0.5 ^ least(greatest(extract(epoch from now() - p.occurred_at)::double precision
+                                               / 86400 / (options ->> 'recency_days')::double precision, 0), 1000) end
+                    ::double precision as recency
+            from placed p),
+        scored as (
+            select w.*, case options ->> 'fusion'
+                when 'rank' then w.fused * w.boost * w.recency
+                else salesai.logistic(w.fused + w.around + ln(w.boost)) * w.recency end as total
+            from weighed w
+            order by total desc, w.chunk_id
+            limit case when diversity > 0 then depth else k end)
+        select s.chunk_id, s.dense_rank, s.similarity, s.lexical_rank, s.score, s.fused, s.around, s.boost, s.recency, s.total
+        from scored s order by s.total desc, s.chunk_id;
+end
+$$;
+comment on function salesai.ranked_chunks(text, integer, jsonb, jsonb) is 'The best chunks of both legs, and how each came by its score';
+
+-- A cross-encoder's logit takes the place of what the legs made.
+create function salesai.reranked_chunks(query text, k integer, filters jsonb, options jsonb)
+returns table (chunk_id bigint, dense_rank bigint, dense_similarity real, lexical_rank bigint, lexical_score real, fused double precision,
+    around double precision, boost double precision, recency double precision, rerank_score real, score double precision)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    if not (options ->> 'rerank')::boolean then
+        return query
+            select r.chunk_id, r.dense_rank, r.dense_similarity, r.lexical_rank, r.lexical_score, r.fused, r.around, r.boost, r.recency,
+                null::real, r.score
+            from salesai.ranked_chunks(query, k, filters, options) with ordinality r
+            order by r.ordinality;
+        return;
+    end if;
+    return query
+        with ranked as materialized (
+            select * from salesai.ranked_chunks(query, salesai.reranked_max(k), filters, options || '{"diversity": 0}') with ordinality),
+        listed as (
+            select array_agg(c.heading || e'\n' || c.content order by r.ordinality) as passages
+            from ranked r join salesai.chunk c on c.id = r.chunk_id)
+        select r.chunk_id, r.dense_rank, r.dense_similarity, r.lexical_rank, r.lexical_score, r.fused, r.around, r.boost, r.recency,
+            s.score, salesai.logistic(s.score + ln(r.boost)) * r.recency
+        from listed l
+        cross join lateral unnest(salesai.rerank(salesai.parse_query(query) ->> 'text', l.passages)) with ordinality s (score, place)
+        join ranked r on r.ordinality = s.place
+        order by 11 desc, r.chunk_id
+        limit case when (options ->> 'diversity')::real > 0 then salesai.reranked_max(k) else k end;
+end
+$$;
+comment on function salesai.reranked_chunks(text, integer, jsonb, jsonb) is 'salesai.ranked_chunks, ranked once more by a cross-encoder where the options say so';
+
+-- With diversity some better ones make room for others.
+create function salesai.chosen_chunks(query text, k integer, filters jsonb, options jsonb)
+returns table (chunk_id bigint, dense_rank bigint, dense_similarity real, lexical_rank bigint, lexical_score real, fused double precision,
+    around double precision, boost double precision, recency double precision, rerank_score real, score double precision)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    chunk_ids bigint[];
+    scores real[];
+begin
+    if (options ->> 'diversity')::real = 0 then
+        return query select * from salesai.reranked_chunks(query, k, filters, options);
+        return;
+    end if;
+    return query
+        with ranked as materialized (
+            select * from salesai.reranked_chunks(query, k, filters, options) with ordinality),
+        listed as (
+            select array_agg(r.chunk_id order by r.ordinality) as ids, array_agg(greatest(r.score, 1e-37)::real order by r.ordinality) as scores
+            from ranked r)
+        select r.chunk_id, r.dense_rank, r.dense_similarity, r.lexical_rank, r.lexical_score, r.fused, r.around, r.boost, r.recency, r.rerank_score, r.score
+        from listed l
+        cross join lateral unnest(salesai.diverse_order(l.scores, coalesce(
+            (select salesai.stored_vectors(e.id, l.ids) from salesai.embedding_set e where e.state = 'active'), '{}'),
+            (options ->> 'diversity')::real, k)) with ordinality o (number, place)
+        join ranked r on r.ordinality = o.number
+        order by o.place;
+end
+$$;
+comment on function salesai.chosen_chunks(text, integer, jsonb, jsonb) is 'The chunks that salesai.search returns: salesai.reranked_chunks, made diverse as the options say';
+
+-- What both functions below accept, checked; filters as salesai.chunk_condition takes them.
+create function salesai.search_filters(
+    account text, opportunity text, kinds text[], since timestamptz, until timestamptz, speaker_side text, speaker text,
+    sources text[], rep text, team text, language text, properties jsonpath) returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    rep_ids bigint[];
+    team_ids bigint[];
+begin
+    if speaker_side not in ('internal', 'external', 'unknown') then
+        raise exception 'unknown speaker side "%"', speaker_side using
+            errcode = '22023', hint = 'Use internal, external or unknown.';
+    end if;
+    if rep is not null then
+        select array_agg(r.id) into rep_ids from salesai.rep r
+        where r.deleted_at is null and (r.id::text = rep or r.external_id = rep or lower(r.email) = lower(rep) or lower(r.name) = lower(rep));
+        rep_ids := array[salesai.only_match('rep', rep, rep_ids)];
+    end if;
+    if team is not null then
+        select array_agg(t.id) into team_ids from salesai.team t
+        where t.deleted_at is null and (t.id::text = team or t.external_id = team or lower(t.name) = lower(team));
+        team_ids := array[salesai.only_match('team', team, team_ids)];
+    end if;
+    return jsonb_strip_nulls(jsonb_build_object(
+        'account_id', salesai.resolve_account(account), 'opportunity_id', salesai.resolve_opportunity(opportunity),
+        'rep_id', rep_ids[1], 'team_id', team_ids[1], 'kinds', kinds::text, 'since', since, 'until', until,
+        'speaker_side', speaker_side, 'speaker', speaker, 'sources', sources::text, 'language', language,
+        'properties', properties::text));
+end
+$$;
+comment on function salesai.search_filters(text, text, text[], timestamptz, timestamptz, text, text, text[], text, text, text, jsonpath) is
+    'The filters of salesai.search, its names resolved';
+
+create function salesai.search_options(
+    query text, k integer, mode text, alpha real, rrf_k integer, fusion text, understand boolean, recency interval, diversity real,
+    around real, rerank boolean) returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    recency_days constant double precision := extract(epoch from recency) / 86400;
 begin
     if query is null or query !~ '\S' then
         raise exception 'query must not be empty' using errcode = '22023';
@@ -1936,63 +2629,527 @@ begin
     if mode is null or mode not in ('hybrid', 'dense', 'lexical') then
         raise exception 'unknown mode "%"', mode using errcode = '22023', hint = 'Use hybrid, dense or lexical.';
     end if;
+    if fusion is null or fusion not in ('score', 'rank') then
+        raise exception 'unknown fusion "%"', fusion using errcode = '22023', hint = 'Use score or rank.';
+    end if;
     if alpha is null or alpha not between 0 and 1 or rrf_k is null or rrf_k < 1 then
         raise exception 'alpha must be between 0 and 1, rrf_k at least 1' using errcode = '22023';
     end if;
-    if speaker_side not in ('internal', 'external', 'unknown') then
-        raise exception 'unknown speaker side "%"', speaker_side using
-            errcode = '22023', hint = 'Use internal, external or unknown.';
+    if recency_days <= 0 or diversity is null or diversity not between 0 and 1 or around is null or around not between 0 and 1 then
+        raise exception 'recency must be positive, diversity and around between 0 and 1' using errcode = '22023';
     end if;
-    account_id := salesai.resolve_account(account);
-    opportunity_id := salesai.resolve_opportunity(opportunity);
+    return jsonb_build_object('mode', mode, 'fusion', fusion, 'alpha', alpha, 'rrf_k', rrf_k,
+        'understand', coalesce(understand, false), 'recency_days', recency_days, 'diversity', diversity, 'around', around,
+        'rerank', coalesce(rerank, false));
+end
+$$;
+comment on function salesai.search_options(text, integer, text, real, integer, text, boolean, interval, real, real, boolean) is
+    'The options of salesai.ranked_chunks, checked';
 
-    if mode <> 'lexical' then
-        select * into active from salesai.embedding_set s where s.state = 'active';
+create function salesai.search_support(request internal) returns internal
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'search_support_wrapper';
+comment on function salesai.search_support(internal) is 'Tells the planner that a search gives k rows';
+
+create function salesai.search(
+    query text, k integer default 10, account text default null, opportunity text default null,
+    kinds text[] default null, since timestamptz default null, until timestamptz default null,
+    speaker_side text default null, mode text default 'hybrid', alpha real default 0.5, rrf_k integer default 60,
+    fusion text default 'score', said_by text default null, sources text[] default null, rep text default null,
+    team text default null, language text default null, properties jsonpath default null, understand boolean default true,
+    recency interval default null, diversity real default 0, neighbours integer default 0, around real default 0,
+    rerank boolean default false)
+returns table (chunk_id bigint, interaction_id bigint, occurred_at timestamptz, speaker text, start_ms bigint,
+    end_ms bigint, content text, dense_rank bigint, lexical_rank bigint, score double precision,
+    dense_similarity real, lexical_score real, before text, after text)
+language plpgsql stable parallel restricted cost 200000 rows 10 support salesai.search_support
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    options constant jsonb := salesai.search_options($1, $2, $9, $10, $11, $12, $19, $20, $21, $23, $24);
+    filters constant jsonb := salesai.search_filters($3, $4, $5, $6, $7, $8, $13, $14, $15, $16, $17, $18);
+begin
+    if $22 is null or $22 not between 0 and 20 then
+        raise exception 'neighbours must be between 0 and 20' using errcode = '22023';
     end if;
-    if active.id is not null then
-        select v into embedding from salesai.model_embedding_values(active.model, array[query], null, active.model_sha256) v;
-        dense_leg := format('
-            select n.chunk_id, row_number() over (order by n.distance, n.chunk_id) as rank
-            from (select c.id as chunk_id, v.embedding operator(@extschema:vector@.<=>) $7::@extschema:vector@.%1$I as distance
-                  from salesai.%2$I v join salesai.chunk c on c.id = v.chunk_id
-                  where %3$s
-                  order by v.embedding operator(@extschema:vector@.<=>) $7::@extschema:vector@.%1$I
-                  limit $9) n', active.element, 'embedding_' || active.id, filters);
-    end if;
-    if mode <> 'dense' then
-        lexical_leg := format('
-            select n.chunk_id, row_number() over (order by n.rank desc, n.chunk_id) as rank
-            from (select c.id as chunk_id, ts_rank_cd(c.lexemes, $8, 1) as rank
-                  from salesai.chunk c
-                  where c.lexemes @@ $8 and %s
-                  order by rank desc, c.id
-                  limit $9) n', filters);
-    end if;
-    return query execute format('
-        with dense as (%s), lexical as (%s),
-        fused as (
-            select coalesce(d.chunk_id, l.chunk_id) as chunk_id, d.rank as dense_rank, l.rank as lexical_rank,
-                   coalesce($10 / ($11 + d.rank), 0) + coalesce((1 - $10) / ($11 + l.rank), 0) as score
-            from dense d full join lexical l on l.chunk_id = d.chunk_id
-            order by score desc, 1
-            limit $12)
+    return query
         select c.id, c.interaction_id, c.occurred_at, who.speaker, who.start_ms, who.end_ms, c.content,
-               f.dense_rank, f.lexical_rank, f.score
-        from fused f
-        join salesai.chunk c on c.id = f.chunk_id
+               r.dense_rank, r.lexical_rank, r.score, r.dense_similarity, r.lexical_score, near.before, near.after
+        from salesai.chosen_chunks($1, $2, filters, options) with ordinality r
+        join salesai.chunk c on c.id = r.chunk_id
         left join lateral (
             select case when count(distinct s.participant_id) = 1 then min(p.name) end as speaker,
                    min(s.start_ms) as start_ms, max(s.end_ms) as end_ms
             from salesai.segment s left join salesai.participant p on p.id = s.participant_id
             where s.interaction_id = c.interaction_id and s.version = c.version
               and s.position between c.first_position and c.last_position) who on true
-        order by f.score desc, c.id', dense_leg, lexical_leg)
-        using account_id, opportunity_id, kinds, since, until, speaker_side, embedding,
-              salesai.lexical_query(query), depth, alpha::double precision, rrf_k, k;
+        left join lateral (
+            select string_agg(n.content, e'\n' order by n.position) filter (where n.position < c.position) as before,
+                   string_agg(n.content, e'\n' order by n.position) filter (where n.position > c.position) as after
+            from salesai.chunk n
+            where $22 > 0 and n.interaction_id = c.interaction_id and n.position between c.position - $22 and c.position + $22) near on true
+        order by r.ordinality;
 end
 $$;
-comment on function salesai.search(text, integer, text, text, text[], timestamptz, timestamptz, text, text, real, integer) is
-    'Chunks that fit a query, best first. Filters and row-level security bind both legs before fusion; k rows come back whenever k qualify. speaker is set when one person says all of the chunk. dense_rank and lexical_rank are NULL where that leg did not rank the row. mode: hybrid, dense, lexical (needs no sidecar); alpha: weight of the dense leg; score: alpha/(rrf_k + dense_rank) + (1 - alpha)/(rrf_k + lexical_rank)';
+comment on function salesai.search(text, integer, text, text, text[], timestamptz, timestamptz, text, text, real, integer,
+    text, text, text[], text, text, text, jsonpath, boolean, interval, real, integer, real, boolean) is
+    'Chunks that fit a query, best first. In the query "..." must be there word for word, -word must not, word* stands for all that begin so. Filters and row-level security bind both legs before fusion; k rows come back whenever k qualify. speaker is set when one person says all of the chunk; said_by (name or e-mail address), rep and team (id, external id, name; rep also e-mail address), sources, language (ISO 639-1) and properties (a jsonpath on the interaction''s) filter. mode: hybrid, dense, lexical (needs no sidecar). dense_rank and lexical_rank are NULL where that leg did not rank the row. fusion: score (how far a chunk is above the other candidates in both legs, alpha the weight of the dense one; score is 0 to 1) or rank (alpha/(rrf_k + dense_rank) + (1 - alpha)/(rrf_k + lexical_rank)). understand: chunks of accounts and opportunities that the query names, about products that it names and of a time that it names ("last quarter") count more. recency: the time after which a chunk counts half. diversity, 0 to 1: what is much the same does not stand together. neighbours: so many chunks before and after come along. around, 0 to 1: in calls and meetings the two chunks before and after count too, for who wants passages rather than facts. rerank: the best are compared once more by a cross-encoder of the sidecar, which takes its time (with mode lexical too)';
+
+create function salesai.search_explain(
+    query text, k integer default 10, account text default null, opportunity text default null,
+    kinds text[] default null, since timestamptz default null, until timestamptz default null,
+    speaker_side text default null, mode text default 'hybrid', alpha real default 0.5, rrf_k integer default 60,
+    fusion text default 'score', said_by text default null, sources text[] default null, rep text default null,
+    team text default null, language text default null, properties jsonpath default null, understand boolean default true,
+    recency interval default null, diversity real default 0, around real default 0, rerank boolean default false)
+returns table (rank bigint, chunk_id bigint, dense_rank bigint, dense_similarity real, lexical_rank bigint, lexical_score real,
+    words text, fused double precision, around_part double precision, boost double precision, recency_factor double precision,
+    rerank_score real, score double precision, scan text, content text)
+language plpgsql stable cost 200000 rows 10 support salesai.search_support
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    options constant jsonb := salesai.search_options($1, $2, $9, $10, $11, $12, $19, $20, $21, $22, $23);
+    filters constant jsonb := salesai.search_filters($3, $4, $5, $6, $7, $8, $13, $14, $15, $16, $17, $18);
+    parsed constant jsonb := salesai.parse_query($1);
+    wanted constant jsonb := filters || jsonb_build_object('phrases', parsed -> 'phrases', 'excluded', parsed -> 'excluded');
+    condition constant text := salesai.chunk_condition(wanted);
+    among constant bigint[] := salesai.qualifying_chunks(
+        condition, wanted, salesai.leg_depth(case when $23 then salesai.reranked_max($2) else $2 end));
+begin
+    return query
+        select r.ordinality, c.id, r.dense_rank, r.dense_similarity, r.lexical_rank, r.lexical_score,
+            (select string_agg(format('%s %s', u.lexeme, (
+                        select string_agg(format('%s %s', w.field, w.times), ', ' order by w.field)
+                        from (select case weight when 'A' then 'content' when 'B' then 'heading' else 'speaker' end as field, count(*) as times
+                              from unnest(u.weights) weight group by 1) w)), '; ' order by u.lexeme)
+             from unnest(c.lexemes) u
+             where u.lexeme = any (tsvector_to_array(to_tsvector(salesai.text_configuration(c.language), parsed ->> 'text')))),
+            r.fused, r.around, r.boost, r.recency, r.rerank_score, r.score,
+            case when among is null then 'index' else format('exact: all of %s chunks', cardinality(among)) end, c.content
+        from salesai.chosen_chunks($1, $2, filters, options) with ordinality r
+        join salesai.chunk c on c.id = r.chunk_id
+        order by r.ordinality;
+end
+$$;
+comment on function salesai.search_explain(text, integer, text, text, text[], timestamptz, timestamptz, text, text, real, integer,
+    text, text, text[], text, text, text, jsonpath, boolean, interval, real, real, boolean) is
+    'As salesai.search: how each chunk came by its rank. words: stems of the query that it has, and where; fused: of both legs, before what the chunks around it add in conversations (around_part), boost (named accounts, opportunities, products and times) and recency_factor; rerank_score: the cross-encoder''s logit, which then takes the place of fused and around_part; scan: whether all chunks that qualify were compared, or indexes followed';
+
+-- Semantic operators: what a model says of documents, as values. Scalar forms ask once for each call; array forms, and
+-- salesai.apply_operator as a set, ask about all documents together. Volatile, because a stable function with constant
+-- arguments is also evaluated to plan a query, and one below a subquery once for each time that its column is named.
+
+create function salesai.operator_options(
+    model text default null, adapter text default null, timeout_ms integer default null, on_error text default null,
+    max_error_ratio double precision default null) returns jsonb
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_strip_nulls(jsonb_build_object('model', model, 'adapter', adapter, 'timeout_ms', timeout_ms,
+        'on_error', on_error, 'max_error_ratio', max_error_ratio))
+$$;
+comment on function salesai.operator_options(text, text, integer, text, double precision) is
+    'Options of salesai.apply_operator. model, adapter: NULL for the default model; timeout_ms: for all documents together, NULL for salesai.timeout_ms; on_error: null (default: a document that fails has NULL and is counted, a call with several warns how many), detail (warnings name them) or error (the call fails); max_error_ratio: a call of which more fails, fails (NULL: 1)';
+
+create function salesai.apply_operator(
+    operator text, documents text[], arguments jsonb default '{}', options jsonb default '{}')
+returns table (number integer, value jsonb, error text)
+language c volatile parallel unsafe cost 1000000 rows 100 as 'MODULE_PATHNAME', 'apply_operator_wrapper';
+comment on function salesai.apply_operator(text, text[], jsonb, jsonb) is
+    'Applies classify {labels}, is_true {statement}, extract {fields}, summarize or agg {instruction} to documents: a row for each, numbered from 1, with a value or an error. All are asked about together, equal ones once; NULL and blank ones have NULL. options: salesai.operator_options';
+
+create function salesai.operator_statistics()
+returns table (operator text, calls bigint, documents bigint, failures bigint, generations bigint, shortened bigint,
+    prompt_tokens bigint, completion_tokens bigint, last_error text)
+language c volatile parallel restricted rows 5 as 'MODULE_PATHNAME', 'operator_statistics_wrapper';
+comment on function salesai.operator_statistics() is
+    'What semantic operators did in this session: calls, documents, those that failed, and what the model generated for them (shortened: texts that reached the most tokens and were cut back to a whole sentence)';
+
+create function salesai.operator_value(operator text, document text, arguments jsonb, options jsonb) returns jsonb
+language sql volatile parallel unsafe cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$ select a.value from salesai.apply_operator(operator, array[document], arguments, options) a $$;
+comment on function salesai.operator_value(text, text, jsonb, jsonb) is 'salesai.apply_operator for one document';
+
+create function salesai.classify(
+    document text, labels text[], model text default null, adapter text default null, on_error text default 'null',
+    timeout_ms integer default null) returns text
+language sql volatile parallel unsafe cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.operator_value('classify', document, jsonb_build_object('labels', labels),
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''))) #>> '{}'
+$$;
+comment on function salesai.classify(text, text[], text, text, text, integer) is
+    'The label that fits a document best, by the language model: always one of the labels, or NULL for an error (salesai.operator_options)';
+
+create function salesai.classify(
+    documents text[], labels text[], model text default null, adapter text default null, on_error text default 'null',
+    timeout_ms integer default null, max_error_ratio double precision default 0.5) returns text[]
+language sql volatile parallel unsafe cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when documents is not null then coalesce(array_agg(a.value #>> '{}' order by a.number), '{}') end
+    from salesai.apply_operator('classify', documents, jsonb_build_object('labels', labels),
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''), max_error_ratio)) a
+$$;
+comment on function salesai.classify(text[], text[], text, text, text, integer, double precision) is
+    'The same for many documents, in order, in one call to the sidecar';
+
+create function salesai.sentiment(
+    document text, model text default null, adapter text default null, on_error text default 'null',
+    timeout_ms integer default null) returns text
+language sql volatile parallel unsafe cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$ select salesai.classify(document, array['positive', 'neutral', 'negative', 'mixed'], model, adapter, on_error, timeout_ms) $$;
+comment on function salesai.sentiment(text, text, text, text, integer) is 'salesai.classify as positive, neutral, negative or mixed';
+
+create function salesai.sentiment(
+    documents text[], model text default null, adapter text default null, on_error text default 'null',
+    timeout_ms integer default null, max_error_ratio double precision default 0.5) returns text[]
+language sql volatile parallel unsafe cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.classify(documents, array['positive', 'neutral', 'negative', 'mixed'], model, adapter, on_error, timeout_ms,
+        max_error_ratio)
+$$;
+comment on function salesai.sentiment(text[], text, text, text, integer, double precision) is
+    'The same for many documents, in order, in one call to the sidecar';
+
+create function salesai.is_true(
+    statement text, document text, model text default null, adapter text default null, on_error text default 'null',
+    timeout_ms integer default null) returns boolean
+language sql volatile parallel unsafe cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.operator_value('is_true', document, jsonb_build_object('statement', statement),
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, '')))::boolean
+$$;
+comment on function salesai.is_true(text, text, text, text, text, integer) is
+    'Whether a statement holds for a document, by the language model; NULL where the document does not say, or for an error (salesai.operator_options)';
+
+create function salesai.is_true(
+    statement text, documents text[], model text default null, adapter text default null, on_error text default 'null',
+    timeout_ms integer default null, max_error_ratio double precision default 0.5) returns boolean[]
+language sql volatile parallel unsafe cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when documents is not null then coalesce(array_agg(a.value::boolean order by a.number), '{}') end
+    from salesai.apply_operator('is_true', documents, jsonb_build_object('statement', statement),
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''), max_error_ratio)) a
+$$;
+comment on function salesai.is_true(text, text[], text, text, text, integer, double precision) is
+    'The same for many documents, in order, in one call to the sidecar';
+
+create function salesai.extract(
+    document text, fields text[], model text default null, adapter text default null, on_error text default 'null',
+    timeout_ms integer default null) returns jsonb
+language sql volatile parallel unsafe cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.operator_value('extract', document, jsonb_build_object('fields', fields),
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, '')))
+$$;
+comment on function salesai.extract(text, text[], text, text, text, integer) is
+    'Fields of a document as JSON, by the language model, each null where the document does not say. A field is "name", "name: type" or "name: type - description"; types: text, number, integer, boolean, date, or a list of one, as text[]. NULL for an error (salesai.operator_options)';
+
+create function salesai.extract(
+    documents text[], fields text[], model text default null, adapter text default null, on_error text default 'null',
+    timeout_ms integer default null, max_error_ratio double precision default 0.5) returns jsonb[]
+language sql volatile parallel unsafe cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when documents is not null then coalesce(array_agg(a.value order by a.number), '{}') end
+    from salesai.apply_operator('extract', documents, jsonb_build_object('fields', fields),
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''), max_error_ratio)) a
+$$;
+comment on function salesai.extract(text[], text[], text, text, text, integer, double precision) is
+    'The same for many documents, in order, in one call to the sidecar';
+
+create function salesai.summarize(
+    document text, model text default null, adapter text default null, on_error text default 'null',
+    timeout_ms integer default null) returns text
+language sql volatile parallel unsafe cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.operator_value('summarize', document, '{}',
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''))) #>> '{}'
+$$;
+comment on function salesai.summarize(text, text, text, text, integer) is
+    'A document in at most about three sentences, by the language model. One that is longer than the model''s window is summarised a piece at a time, and the summaries once more. NULL for an error (salesai.operator_options)';
+
+create function salesai.summarize(
+    documents text[], model text default null, adapter text default null, on_error text default 'null',
+    timeout_ms integer default null, max_error_ratio double precision default 0.5) returns text[]
+language sql volatile parallel unsafe cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when documents is not null then coalesce(array_agg(a.value #>> '{}' order by a.number), '{}') end
+    from salesai.apply_operator('summarize', documents, '{}',
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''), max_error_ratio)) a
+$$;
+comment on function salesai.summarize(text[], text, text, text, integer, double precision) is
+    'The same for many documents, in order, in one call to the sidecar for each round of pieces';
+
+create function salesai.summarize_texts(contents text[]) returns text
+language sql volatile parallel unsafe cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$ select salesai.summarize(array_to_string(contents, e'\n\n'), on_error => 'error') $$;
+comment on function salesai.summarize_texts(text[]) is 'Ends salesai.summarize_agg';
+
+create aggregate salesai.summarize_agg(content text) (
+    sfunc = pg_catalog.array_append, stype = text[], finalfunc = salesai.summarize_texts);
+comment on aggregate salesai.summarize_agg(text) is
+    'One summary of many texts, in their order (order by), by the language model; not bound by its window. Fails where the model does';
+
+create function salesai.append_text(state text[], content text, instruction text) returns text[]
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$ select array_append(coalesce(state, array[instruction]), content) $$;
+comment on function salesai.append_text(text[], text, text) is 'A step of salesai.agg: the instruction, then the texts';
+
+create function salesai.agg_texts(state text[]) returns text
+language sql volatile parallel unsafe cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.operator_value('agg', array_to_string(state[2:], e'\n\n'), jsonb_build_object('instruction', state[1]),
+        salesai.operator_options(on_error => 'error')) #>> '{}'
+    where state is not null
+$$;
+comment on function salesai.agg_texts(text[]) is 'Ends salesai.agg';
+
+create aggregate salesai.agg(content text, instruction text) (
+    sfunc = salesai.append_text, stype = text[], finalfunc = salesai.agg_texts);
+comment on aggregate salesai.agg(text, text) is
+    'What an instruction (that of the first row) makes of many texts, in their order (order by), by the language model; not bound by its window: what does not fit is worked on a piece at a time, and the results once more. Fails where the model does';
+
+create function salesai.similarity(a text, b text) returns real
+language sql stable strict parallel restricted cost 100000
+set search_path = pg_catalog, pg_temp
+as $$
+    with e as materialized (select salesai.embed(array[a, b]) as v)
+    select (1 - (e.v[1] operator(@extschema:vector@.<=>) e.v[2]))::real from e
+$$;
+comment on function salesai.similarity(text, text) is 'Cosine of the embeddings of two texts, by the default embedding model';
+
+create function salesai.similarity(query text, documents text[]) returns real[]
+language sql stable strict parallel restricted cost 100000
+set search_path = pg_catalog, pg_temp
+as $$
+    with e as materialized (select salesai.embed(query || documents) as v)
+    select array(select (1 - (e.v[1] operator(@extschema:vector@.<=>) d.v))::real
+                 from unnest(e.v[2:]) with ordinality d (v, place) order by d.place)
+    from e
+$$;
+comment on function salesai.similarity(text, text[]) is 'The same for many documents, in order, in one call to the sidecar';
+
+create function salesai.rank(
+    query text, documents text[], ids bigint[] default null, model text default null, timeout_ms integer default null)
+returns table (id bigint, rank bigint, score real)
+language plpgsql stable parallel restricted cost 100000 rows 20
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    scores real[];
+begin
+    if ids is not null and (cardinality(ids) is distinct from cardinality(documents) or array_position(ids, null) is not null) then
+        raise exception 'ids must be as many as documents, and not NULL' using errcode = '22023';
+    end if;
+    if model is not null or exists (
+        select from jsonb_array_elements(salesai.sidecar_state() -> 'models') m where m ->> 'kind' = 'reranking')
+    then
+        scores := salesai.rerank(query, documents, model, timeout_ms);
+    else
+        with e as materialized (
+            select v::@extschema:vector@.vector as v, place
+            from salesai.embedding_values(query || documents, timeout_ms) with ordinality e (v, place))
+        select array_agg((1 - (q.v operator(@extschema:vector@.<=>) d.v))::real order by d.place) into scores
+        from e q join e d on d.place > 1 where q.place = 1;
+    end if;
+    return query
+        select coalesce(i.id, s.place), row_number() over (order by s.score desc, s.place), s.score
+        from unnest(scores) with ordinality s (score, place)
+        left join unnest(ids) with ordinality i (id, place) on i.place = s.place
+        order by 2;
+end
+$$;
+comment on function salesai.rank(text, text[], bigint[], text, integer) is
+    'Documents in the order in which they fit a query, best first, by their ids (NULL: their places from 1). score: a logit of the reranking model, or where the sidecar serves none the cosine of embeddings';
+
+drop function salesai.insight(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint);
+drop function salesai.keep_insight(text, salesai.insight_result, text, bigint, jsonb);
+alter table salesai.insight add column evidence bigint[], add column evidence_sha256 bytea, add column options jsonb;
+alter type salesai.insight_result add attribute details jsonb;
+comment on type salesai.insight_result is 'method: generated (the model wrote it), extractive (sentences of the evidence) or abstained, then reason says why: no_match, unsupported, model_unavailable. details: with explain, what was retrieved and how long each step took';
+
+create function salesai.evidence_digest(evidence jsonb) returns bytea
+language sql immutable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select sha256(convert_to(coalesce(jsonb_agg(jsonb_build_array(e.item -> 'title', e.item -> 'occurred_on', s.said ->> 'speaker', s.said ->> 'content')
+        order by e.place, s.place), '[]')::text, 'UTF8'))
+    from jsonb_array_elements(evidence) with ordinality e (item, place)
+    cross join jsonb_array_elements(nullif(e.item -> 'segments', 'null')) with ordinality s (said, place)
+$$;
+comment on function salesai.evidence_digest(jsonb) is 'SHA-256 of what evidence says, and who and when; where it stands in the original does not count';
+
+create function salesai.insight(
+    question text, account text default null, opportunity text default null, kinds text[] default null,
+    since timestamptz default null, until timestamptz default null, speaker_side text default null,
+    evidence_count integer default 4, model text default null, adapter text default null,
+    timeout_ms integer default null, max_tokens integer default 64, seed bigint default 0,
+    method text default null, explain boolean default false)
+returns salesai.insight_result
+language plpgsql volatile cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    started constant timestamptz := clock_timestamp();
+    filters constant jsonb := jsonb_strip_nulls(jsonb_build_object('account', account, 'opportunity', opportunity, 'kinds', kinds,
+        'since', since, 'until', until, 'speaker_side', speaker_side, 'seed', seed));
+    options constant jsonb := jsonb_strip_nulls(jsonb_build_object('model', model, 'adapter', adapter, 'timeout_ms', timeout_ms,
+        'max_tokens', max_tokens, 'seed', seed, 'method', method, 'evidence_count', evidence_count));
+    chunk_ids bigint[];
+    retrieved jsonb;
+    evidence jsonb;
+    searched timestamptz;
+    answered jsonb;
+    result salesai.insight_result;
+begin
+    if question is null or question !~ '\S' then
+        raise exception 'question must not be empty' using errcode = '22023';
+    end if;
+    if evidence_count is null or evidence_count not between 1 and 50 then
+        raise exception 'evidence_count must be between 1 and 50' using errcode = '22023';
+    end if;
+    if method not in ('generated', 'extractive') then
+        raise exception 'method "%" is unknown', method using errcode = '22023', hint = 'Use generated or extractive, or NULL for either.';
+    end if;
+    select array_agg(h.chunk_id order by h.score desc, h.chunk_id),
+        jsonb_agg(jsonb_build_object('chunk_id', h.chunk_id, 'interaction_id', h.interaction_id, 'dense_rank', h.dense_rank,
+            'lexical_rank', h.lexical_rank, 'score', h.score) order by h.score desc, h.chunk_id)
+    into chunk_ids, retrieved
+    from salesai.search(question, evidence_count, account, opportunity, kinds, since, until, speaker_side) h;
+    evidence := salesai.evidence(chunk_ids);
+    searched := clock_timestamp();
+    answered := salesai.answer_question(question, evidence, options);
+    result := jsonb_populate_record(null::salesai.insight_result, answered);
+    result.abstained := result.method = 'abstained';
+    result.elapsed_ms := 1000 * extract(epoch from clock_timestamp() - started);
+    if explain then
+        result.details := jsonb_build_object('retrieved', coalesce(retrieved, '[]'), 'evidence_characters', (
+                select coalesce(sum(length(s ->> 'content')), 0)
+                from jsonb_array_elements(evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
+            'search_ms', round(1000 * extract(epoch from searched - started), 1)) || coalesce(answered -> 'timings', '{}');
+    end if;
+    if not current_setting('transaction_read_only')::boolean then
+        result.insight_id := salesai.keep_insight(question, result, answered, filters, options, chunk_ids, evidence);
+    end if;
+    return result;
+end
+$$;
+comment on function salesai.insight(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, boolean) is
+    'Answers a question from the interactions that the caller may see. Every claim has a citation whose quote was found in the stored text; without support it abstains and says why. method: generated (the model writes, or it abstains), extractive (sentences of the evidence, which needs no language model), NULL for the first of them that has something to say. explain: result.details says what was retrieved and what took how long. timeout_ms: for the answer, default salesai.timeout_ms, which also bounds the search. The answer is kept in salesai.insight, unless the transaction is read-only';
+
+create function salesai.keep_insight(
+    question text, result salesai.insight_result, answered jsonb, filters jsonb, options jsonb, chunk_ids bigint[], evidence jsonb)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    insight_id bigint;
+begin
+    insert into salesai.insight (created_by, question, filters, answer, method, reason, confidence, model,
+        model_sha256, adapter, prompt_tokens, completion_tokens, elapsed_ms, adapter_generation, evidence, evidence_sha256, options)
+    values (salesai.current_role_name(), question, filters, result.answer, result.method, result.reason,
+        result.confidence, result.model, answered ->> 'model_sha256', result.adapter, result.prompt_tokens,
+        result.completion_tokens, result.elapsed_ms, (answered ->> 'adapter_generation')::bigint,
+        chunk_ids, salesai.evidence_digest(evidence), options)
+    returning id into insight_id;
+    insert into salesai.citation (insight_id, number, claim, interaction_id, segment_id, speaker, start_ms,
+        end_ms, start_char, end_char, quote, similarity)
+    select insight_id, c.number, c.claim, c.interaction_id, c.segment_id, c.speaker, c.start_ms, c.end_ms,
+        c.start_char, c.end_char, c.quote, c.similarity
+    from unnest(result.citations) c;
+    return insight_id;
+end
+$$;
+comment on function salesai.keep_insight(text, salesai.insight_result, jsonb, jsonb, jsonb, bigint[], jsonb) is
+    'Stores an answer with its citations, and what it was made from; returns its id';
+
+create type salesai.insight_replay_result as (
+    reproduced boolean, evidence text, model text, kept_answer text, kept_method text, answer text, method text,
+    answer_today text, method_today text, evidence_gone bigint[], evidence_new bigint[]);
+comment on type salesai.insight_replay_result is
+    'reproduced: the same answer, method, reason and quotes; evidence: unchanged, changed (some of it is gone, hidden or edited) or gone; model: same or other, by the digest of its weights and the generation of the adapter, NULL where it did not write then or now. answer: from the evidence of then; answer_today: from what search finds now, NULL where it cannot be asked any more; evidence_gone, evidence_new: chunks that it no longer finds, or did not find then';
+
+create function salesai.insight_replay(insight_id bigint, timeout_ms integer default null) returns salesai.insight_replay_result
+language plpgsql volatile cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    kept salesai.insight;
+    options jsonb;
+    evidence jsonb;
+    answered jsonb;
+    today bigint[];
+    answered_today jsonb;
+    replay salesai.insight_replay_result;
+begin
+    select * into kept from salesai.insight i where i.id = insight_id;
+    if kept.id is null then
+        raise exception 'insight % does not exist', insight_id using errcode = 'P0002',
+            hint = 'salesai.insight has those that you asked for.';
+    end if;
+    if kept.options is null then
+        raise exception 'insight % cannot be replayed', insight_id using errcode = '55000',
+            detail = 'It is of before version 0.3.0, which kept no evidence.';
+    end if;
+    options := kept.options || jsonb_strip_nulls(jsonb_build_object('timeout_ms', timeout_ms));
+    evidence := salesai.evidence(kept.evidence);
+    answered := salesai.answer_question(kept.question, evidence, options);
+    begin
+        select coalesce(array_agg(h.chunk_id order by h.score desc, h.chunk_id), '{}') into today
+        from salesai.search(kept.question, (options ->> 'evidence_count')::integer, kept.filters ->> 'account', kept.filters ->> 'opportunity',
+            case when kept.filters ? 'kinds' then array(select jsonb_array_elements_text(kept.filters -> 'kinds')) end,
+            (kept.filters ->> 'since')::timestamptz, (kept.filters ->> 'until')::timestamptz, kept.filters ->> 'speaker_side') h;
+        answered_today := case when today = coalesce(kept.evidence, '{}') then answered
+            else salesai.answer_question(kept.question, salesai.evidence(today), options) end;
+        replay.answer_today := answered_today ->> 'answer';
+        replay.method_today := answered_today ->> 'method';
+        replay.evidence_gone := array(select unnest(kept.evidence) except select unnest(today));
+        replay.evidence_new := array(select unnest(today) except select unnest(kept.evidence));
+    -- An account or opportunity that is gone, hidden or no longer the only one of its name.
+    exception when no_data_found or invalid_parameter_value then
+        null;
+    end;
+    replay.evidence := case
+        when kept.evidence_sha256 = salesai.evidence_digest(evidence) then 'unchanged'
+        when evidence = '[]' then 'gone'
+        else 'changed' end;
+    replay.model := case
+        when kept.model_sha256 is null or not answered ? 'model_sha256' then null
+        when kept.model_sha256 = answered ->> 'model_sha256'
+            and kept.adapter_generation is not distinct from (answered ->> 'adapter_generation')::bigint then 'same'
+        else 'other' end;
+    replay.kept_answer := kept.answer;
+    replay.kept_method := kept.method;
+    replay.answer := answered ->> 'answer';
+    replay.method := answered ->> 'method';
+    replay.reproduced := (kept.answer, kept.method, kept.reason) is not distinct from (replay.answer, replay.method, answered ->> 'reason')
+        and array(select c.quote from salesai.citation c where c.insight_id = kept.id order by c.number)
+            = array(select c ->> 'quote' from jsonb_array_elements(coalesce(nullif(answered -> 'citations', 'null'), '[]')) with ordinality c (c, place)
+                    order by place);
+    return replay;
+end
+$$;
+comment on function salesai.insight_replay(bigint, integer) is
+    'Answers a kept question again: from the evidence of then with its options and seed, which gives the same answer as long as evidence and weights are the same, and from what search finds today. Under the caller''s rights; nothing is kept. timeout_ms (NULL: as then) is for each of the two answers';
+
+drop function salesai.lexical_query(text);
 
 -- What an operator looks at.
 
@@ -2080,7 +3237,7 @@ begin
          'Add pg_salesai to shared_preload_libraries and restart; without it call salesai.process() yourself.'),
         ('worker', exists (select from salesai.live_backends() b where b.is_worker),
          (select coalesce(string_agg('pid ' || b.pid, ', '), 'not running') from salesai.live_backends() b where b.is_worker),
-         'Name this database in salesai.worker_databases and restart the server.'),
+         'Name this database in salesai.worker_databases and reload the configuration: select pg_reload_conf().'),
         ('statement_log', current_setting('log_statement') = 'none' and current_setting('log_min_duration_statement') = '-1'
             and current_setting('log_min_error_statement') in ('fatal', 'panic'),
          format('log_statement %s, log_min_duration_statement %s, log_min_error_statement %s', current_setting('log_statement'),
@@ -2124,6 +3281,14 @@ end
 $$;
 comment on function salesai.doctor() is 'Each piece that the system needs, whether it works, and how to mend it when it does not';
 
+-- Words of customers, which nobody reads row by row.
+alter table salesai.posting_list enable row level security, force row level security;
+create policy worker on salesai.posting_list to salesai_worker using (true);
+alter table salesai.lexical_delta enable row level security, force row level security;
+create policy worker on salesai.lexical_delta to salesai_worker using (true);
+
+alter function salesai.process(integer, integer) set search_path = pg_catalog, pg_temp;
+
 -- Rights of what is new; an operator's own grants on the rest stay as they are.
 
 do $do$
@@ -2145,7 +3310,7 @@ end
 $do$;
 
 -- Triggers need no right of who fires them, and nobody else's tables may have this one: it runs with the owner's rights.
-revoke execute on function salesai.count_jobs()
+revoke execute on function salesai.count_jobs(), salesai.note_new_chunks()
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- What the worker does to embedding sets, and what only an administrator decides.
 revoke execute on function
@@ -2154,15 +3319,32 @@ revoke execute on function
     salesai.lock_embedding_sets(boolean)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function
-    salesai.reembed(text, text, boolean), salesai.activate_embedding_set(bigint), salesai.drop_embedding_set(bigint),
+    salesai.reembed(text, text, boolean), salesai.activate_embedding_set(bigint, boolean), salesai.drop_embedding_set(bigint),
     salesai.missing_embeddings(bigint), salesai.locked_embedding_set(bigint), salesai.pause(text), salesai.resume(text), salesai.recount_jobs()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments()
+    from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
+revoke execute on function salesai.rebuild_lexical_index(real, real)
+    from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+revoke execute on function salesai.backfill(text, timestamptz, timestamptz, boolean)
+    from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+revoke execute on function salesai.process(integer, integer)
+    from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function salesai.apply_redaction(text, integer)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
-revoke all on salesai.inbox, salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets from public;
+revoke all on salesai.lexical_index, salesai.lexical_segment, salesai.posting_list, salesai.lexical_delta, salesai.lexical_language from public;
+grant select on salesai.lexical_language
+    to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+-- Which words there are, and where, is nobody else's to read.
+grant select, insert, update, delete on salesai.lexical_segment, salesai.posting_list, salesai.lexical_delta to salesai_worker;
+grant select, update on salesai.lexical_index to salesai_worker;
+revoke all on salesai.inbox, salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.product from public;
 grant select on salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 grant insert, update, delete on salesai.redaction_policy, salesai.queue_pause to salesai_admin;
+grant select (id, source, external_id, name, code, source_updated_at, updated_at, deleted_at, name_key) on salesai.product
+    to salesai_manager, salesai_rep, salesai_analyst, salesai_worker;
+grant select, insert, update on salesai.product to salesai_admin, salesai_gateway;
 grant insert on salesai.inbox to salesai_admin, salesai_manager, salesai_rep, salesai_gateway;
 grant select, update on salesai.raw_payload to salesai_worker;
 grant select on salesai.data_key to salesai_worker;
@@ -2171,5 +3353,13 @@ grant insert, update on salesai.participant to salesai_worker;
 
 select pg_catalog.pg_extension_config_dump('salesai.redaction_policy'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.redaction_policy_id_seq'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.product'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.product_id_seq'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.job_count'::regclass, 'where false');
 select pg_catalog.pg_extension_config_dump('salesai.queue_pause'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.lexical_index'::regclass, 'where false');
+select pg_catalog.pg_extension_config_dump('salesai.lexical_segment'::regclass, 'where false');
+select pg_catalog.pg_extension_config_dump('salesai.posting_list'::regclass, 'where false');
+select pg_catalog.pg_extension_config_dump('salesai.lexical_delta'::regclass, 'where false');
+select pg_catalog.pg_extension_config_dump('salesai.lexical_language'::regclass, 'where false');
+select pg_catalog.pg_extension_config_dump('salesai.lexical_segment_id_seq'::regclass, '');

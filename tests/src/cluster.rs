@@ -69,6 +69,36 @@ impl Cluster {
         cluster
     }
 
+    /// A standby that follows this one by streaming replication.
+    pub fn standby(&self) -> Self {
+        let standby = Self {
+            dir: process::new_dir("c"),
+            server: Mutex::new(None),
+        };
+        process::run(
+            self.client_program("pg_basebackup")
+                .args([
+                    "--checkpoint=fast",
+                    "--no-sync",
+                    "--write-recovery-conf",
+                    "-D",
+                ])
+                .arg(standby.data()),
+        );
+        let key = fs::read_to_string(self.master_key_file()).expect("read the master key");
+        process::write_file(&standby.master_key_file(), &key, 0o600);
+        let path = standby.data().join("postgresql.conf");
+        let mut text = fs::read_to_string(&path).expect("read the settings");
+        text.push_str(&format!(
+            "unix_socket_directories = '{}'\nsalesai.master_key_file = '{}'\n",
+            standby.dir.display(),
+            standby.master_key_file().display()
+        ));
+        process::write_file(&path, &text, 0o600);
+        standby.launch();
+        standby
+    }
+
     /// Starts the server and waits until it takes connections.
     pub fn launch(&self) {
         let log = File::options()

@@ -1,6 +1,6 @@
 //! A connection whose failures name the statement.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use postgres::error::DbError;
 use postgres::types::{FromSqlOwned, ToSql};
@@ -117,11 +117,22 @@ impl From<&DbError> for Refusal {
     }
 }
 
+/// The connection ended: the server closed it, or was killed and the system reset it.
+fn is_lost(error: &postgres::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    let kind = source.map(std::io::Error::kind);
+    error.is_closed()
+        || matches!(
+            kind,
+            Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+        )
+}
+
 impl Refusal {
     fn of(sql: &str, error: &postgres::Error) -> Self {
         match error.as_db_error() {
             Some(refused) => Self::from(refused),
-            None if error.is_closed() => Self {
+            None if is_lost(error) => Self {
                 sqlstate: CLOSED.to_owned(),
                 message: error.to_string(),
                 hint: None,

@@ -9,14 +9,16 @@ use std::time::Duration;
 use crate::config::config;
 use crate::measure::wait_until;
 use crate::process;
+use crate::small_bert;
 
 const READY_LIMIT: Duration = Duration::from_secs(120);
 
 /// A sidecar that can be stopped, killed and stalled; dropping it stops it.
 pub struct Sidecar {
     dir: PathBuf,
-    /// Embedding models besides the default one, by name.
-    more_models: Vec<(String, PathBuf)>,
+    has_language_model: bool,
+    /// Flags besides those that all have, with their values.
+    arguments: Vec<[String; 2]>,
     child: Mutex<Option<Child>>,
 }
 
@@ -30,28 +32,50 @@ impl Sidecar {
 
     /// A sidecar that does not run yet.
     pub fn stopped() -> Self {
-        Self::with_models(Vec::new())
+        Self::with_arguments(Vec::new())
     }
 
     /// Starts one with another embedding model as well.
     pub fn start_with_model(name: &str, model: PathBuf) -> Self {
-        let sidecar = Self::with_models(vec![(name.to_owned(), model)]);
+        let sidecar =
+            Self::with_arguments(vec![["--embedding-model".to_owned(), named(name, &model)]]);
         sidecar.launch();
         sidecar
     }
 
-    fn with_models(more_models: Vec<(String, PathBuf)>) -> Self {
+    /// Starts one with a setting of its command line.
+    pub fn start_with(flag: &str, value: &str) -> Self {
+        let sidecar = Self::with_arguments(vec![[flag.to_owned(), value.to_owned()]]);
+        sidecar.launch();
+        sidecar
+    }
+
+    /// Starts one that only embeds.
+    pub fn start_without_language_model() -> Self {
+        let mut sidecar = Self::stopped();
+        sidecar.has_language_model = false;
+        sidecar.launch();
+        sidecar
+    }
+
+    fn with_arguments(arguments: Vec<[String; 2]>) -> Self {
         Self {
             dir: process::new_dir("s"),
-            more_models,
+            has_language_model: true,
+            arguments,
             child: Mutex::new(None),
         }
     }
 
-    /// The one that tests share which never stop it.
+    /// The one that tests share which never stop it; it has a cross-encoder as well.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Sidecar> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| {
+            let model = named("small-cross-encoder", &small_bert::write_cross_encoder());
+            let sidecar = Self::with_arguments(vec![["--reranking-model".to_owned(), model]]);
+            sidecar.launch();
+            sidecar
+        })
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -62,17 +86,19 @@ impl Sidecar {
     pub fn launch(&self) {
         let config = config();
         let log = File::create(self.dir.join("log")).expect("create the sidecar's log");
-        let more_models = self.more_models.iter();
-        let more_models = more_models
-            .flat_map(|(name, model)| ["--embedding-model".to_owned(), named(name, model)]);
-        let child = process::command(&config.sidecar, &self.dir)
+        let mut command = process::command(&config.sidecar, &self.dir);
+        command
             .arg("--socket")
             .arg(self.socket())
             .arg("--embedding-model")
             .arg(named("all-MiniLM-L6-v2", &config.embedding_model))
-            .args(more_models)
-            .arg("--language-model")
-            .arg(named("smollm2-135m-instruct", &config.language_model))
+            .args(self.arguments.iter().flatten());
+        if self.has_language_model {
+            command
+                .arg("--language-model")
+                .arg(named("smollm2-135m-instruct", &config.language_model));
+        }
+        let child = command
             .stdout(log.try_clone().expect("share the log"))
             .stderr(log)
             .spawn()

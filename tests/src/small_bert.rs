@@ -1,5 +1,6 @@
-//! A second embedding model of other dimensions: BERT with the vocabulary of all-MiniLM-L6-v2, one layer, and
-//! random weights. Averages of random word vectors still say which texts share words, so that it can be searched.
+//! A second embedding model of other dimensions, and a cross-encoder: BERT with the vocabulary of all-MiniLM-L6-v2, one
+//! layer, and random weights. Averages of random word vectors still say which texts share words, so that it can be
+//! searched; what the cross-encoder says means nothing, and is the same each time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,16 +14,11 @@ pub const DIMENSIONS: usize = 96;
 const VOCABULARY: usize = 30_522;
 const POSITIONS: usize = 512;
 
-/// Writes the model into a new directory.
+/// Writes the embedding model into a new directory.
 pub fn write() -> PathBuf {
-    let dir = process::new_dir("m");
-    for name in [
-        "tokenizer.json",
-        "modules.json",
-        "sentence_bert_config.json",
-    ] {
-        let text = fs::read_to_string(config().embedding_model.join(name)).expect("read the model");
-        process::write_file(&dir.join(name), &text, 0o600);
+    let dir = write_bert(tensors());
+    for name in ["modules.json", "sentence_bert_config.json"] {
+        copy(&dir, name);
     }
     let pooling = dir.join("1_Pooling");
     fs::create_dir(&pooling).expect("create a directory");
@@ -33,6 +29,26 @@ pub fn write() -> PathBuf {
             "pooling_mode_cls_token": false, "pooling_mode_max_tokens": false,
             "pooling_mode_mean_sqrt_len_tokens": false}),
     );
+    dir
+}
+
+/// Writes the cross-encoder into a new directory.
+pub fn write_cross_encoder() -> PathBuf {
+    let in_model = tensors().into_iter();
+    let mut all: Vec<Tensor> = in_model
+        .map(|(name, shape, center, spread)| (format!("bert.{name}"), shape, center, spread))
+        .collect();
+    for (name, rows) in [("bert.pooler.dense", DIMENSIONS), ("classifier", 1)] {
+        all.push((format!("{name}.weight"), vec![rows, DIMENSIONS], 0.0, 1.0));
+        all.push((format!("{name}.bias"), vec![rows], 0.0, 0.1));
+    }
+    write_bert(all)
+}
+
+/// What every model of this shape has.
+fn write_bert(tensors: Vec<Tensor>) -> PathBuf {
+    let dir = process::new_dir("m");
+    copy(&dir, "tokenizer.json");
     write_json(
         &dir.join("config.json"),
         &json!({"model_type": "bert", "architectures": ["BertModel"], "hidden_act": "gelu",
@@ -43,9 +59,14 @@ pub fn write() -> PathBuf {
             "initializer_range": 0.02, "position_embedding_type": "absolute", "use_cache": true}),
     );
     let weights = dir.join("model.safetensors");
-    fs::write(&weights, safetensors()).expect("write the weights");
+    fs::write(&weights, safetensors(tensors)).expect("write the weights");
     process::give_to_run_user(&weights, 0o600);
     dir
+}
+
+fn copy(dir: &Path, name: &str) {
+    let text = fs::read_to_string(config().embedding_model.join(name)).expect("read the model");
+    process::write_file(&dir.join(name), &text, 0o600);
 }
 
 fn write_json(path: &Path, value: &Value) {
@@ -53,11 +74,11 @@ fn write_json(path: &Path, value: &Value) {
 }
 
 /// Length of the header, header, values (huggingface/safetensors, "Format").
-fn safetensors() -> Vec<u8> {
+fn safetensors(tensors: Vec<Tensor>) -> Vec<u8> {
     let mut header = Map::new();
     let mut values: Vec<u8> = Vec::new();
     let mut state = 1_u64;
-    for (name, shape, center, spread) in tensors() {
+    for (name, shape, center, spread) in tensors {
         let start = values.len();
         for _ in 0..shape.iter().product() {
             state = state
@@ -75,7 +96,9 @@ fn safetensors() -> Vec<u8> {
 }
 
 /// Name, shape, and the middle and width of the values.
-fn tensors() -> Vec<(String, Vec<usize>, f32, f32)> {
+type Tensor = (String, Vec<usize>, f32, f32);
+
+fn tensors() -> Vec<Tensor> {
     let embedding = |name: &str| format!("embeddings.{name}_embeddings.weight");
     let mut tensors = vec![
         (embedding("word"), vec![VOCABULARY, DIMENSIONS], 0.0, 1.0),

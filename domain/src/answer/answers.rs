@@ -41,6 +41,8 @@ pub enum Abstention {
     NoMatch,
     /// Nothing that could be said is borne out by the evidence.
     Unsupported,
+    /// Only a language model may answer, and none is served.
+    ModelUnavailable,
 }
 
 impl AnswerMethod {
@@ -59,6 +61,7 @@ impl Abstention {
         match self {
             Self::NoMatch => "no_match",
             Self::Unsupported => "unsupported",
+            Self::ModelUnavailable => "model_unavailable",
         }
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    Config, ConfigError, DeviceConfig, EmbeddingModelConfig, KvCacheDtype, LanguageModelConfig,
+    BertModelConfig, Config, ConfigError, DeviceConfig, KvCacheDtype, LanguageModelConfig,
     Quantization, bounds,
 };
 use crate::bench::BenchArguments;
@@ -68,6 +68,11 @@ struct ServeArguments {
     /// May be repeated; the first one is the default.
     #[arg(long = "embedding-model", value_name = "NAME=DIR")]
     embedding_models: Vec<Named<PathBuf>>,
+
+    /// Cross-encoder as NAME=DIR, a directory of the BERT family with safetensors weights and a head of one label.
+    /// May be repeated; the first one is the default.
+    #[arg(long = "reranking-model", value_name = "NAME=DIR")]
+    reranking_models: Vec<Named<PathBuf>>,
 
     /// Language model as NAME=PATH, a GGUF file or a safetensors directory of the Llama family.
     /// May be repeated; the first one is the default.
@@ -208,6 +213,9 @@ impl ServeArguments {
             .embedding_models
             .extend(self.embedding_models.into_iter().map(Into::into));
         config
+            .reranking_models
+            .extend(self.reranking_models.into_iter().map(Into::into));
+        config
             .language_models
             .extend(self.language_models.into_iter().map(Into::into));
         for expected in self.expected_sha256 {
@@ -225,22 +233,22 @@ fn replace<T>(setting: &mut T, flag: Option<T>) {
 
 fn expect_sha256(config: &mut Config, expected: Named<Sha256>) -> Result<(), ConfigError> {
     let name = expected.name;
-    let embedding = config
-        .embedding_models
-        .iter_mut()
+    let bert = config.embedding_models.iter_mut();
+    let bert = bert
+        .chain(&mut config.reranking_models)
         .map(|model| (&model.name, &mut model.sha256));
     let language = config
         .language_models
         .iter_mut()
         .map(|model| (&model.name, &mut model.sha256));
-    match embedding.chain(language).find(|(found, _)| **found == name) {
+    match bert.chain(language).find(|(found, _)| **found == name) {
         Some((_, sha256)) => *sha256 = Some(expected.value.0),
         None => return Err(ConfigError::UnknownModel { name }),
     }
     Ok(())
 }
 
-impl From<Named<PathBuf>> for EmbeddingModelConfig {
+impl From<Named<PathBuf>> for BertModelConfig {
     fn from(model: Named<PathBuf>) -> Self {
         Self {
             name: model.name,

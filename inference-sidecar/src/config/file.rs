@@ -9,7 +9,7 @@ use crate::router::config::{RouteConfig, RouterConfig};
 use crate::router::tls::ServerTlsFiles;
 
 use super::{
-    ConfigError, CpuList, DeviceConfig, EmbeddingModelConfig, KvCacheDtype, LanguageModelConfig,
+    BertModelConfig, ConfigError, CpuList, DeviceConfig, KvCacheDtype, LanguageModelConfig,
     MetricsAddress, bounds::within,
 };
 
@@ -31,7 +31,10 @@ pub struct Config {
     pub cpus: Option<CpuList>,
     /// Models for Embed, default first.
     #[serde(rename = "embedding_model")]
-    pub embedding_models: Vec<EmbeddingModelConfig>,
+    pub embedding_models: Vec<BertModelConfig>,
+    /// Models for Rerank, default first.
+    #[serde(rename = "reranking_model")]
+    pub reranking_models: Vec<BertModelConfig>,
     /// Models for Generate, default first.
     #[serde(rename = "language_model")]
     pub language_models: Vec<LanguageModelConfig>,
@@ -124,10 +127,11 @@ impl Config {
 
     /// The names of all models, embedding models first.
     pub fn model_names(&self) -> impl Iterator<Item = &str> {
-        let embedding = self.embedding_models.iter().map(|model| &model.name);
+        let bert = self.embedding_models.iter().chain(&self.reranking_models);
+        let bert = bert.map(|model| &model.name);
         let language = self.language_models.iter().map(|model| &model.name);
         let routed = self.routes.iter().map(|route| &route.model);
-        embedding.chain(language).chain(routed).map(String::as_str)
+        bert.chain(language).chain(routed).map(String::as_str)
     }
 
     /// What concerns other servers.
@@ -241,6 +245,7 @@ impl Default for Config {
             threads: 0,
             cpus: None,
             embedding_models: Vec::new(),
+            reranking_models: Vec::new(),
             language_models: Vec::new(),
             queue_size: 256,
             context_tokens: 8192,

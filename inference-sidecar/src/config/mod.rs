@@ -25,7 +25,7 @@ pub use error::ConfigError;
 pub use file::{Config, DEFAULT_FILE};
 pub use kv_cache::KvCacheDtype;
 pub use memory::check_memory;
-pub use models::{EmbeddingModelConfig, LanguageModelConfig};
+pub use models::{BertModelConfig, LanguageModelConfig};
 pub use quantization::Quantization;
 pub use review::{Review, review};
 

@@ -6,14 +6,14 @@ use serde::Deserialize;
 
 use super::{DeviceConfig, Quantization, bounds};
 
-/// A BERT model.
+/// A model of the BERT family: for embeddings, or a cross-encoder.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct EmbeddingModelConfig {
+pub struct BertModelConfig {
     /// Name in requests.
     #[serde(deserialize_with = "bounds::name")]
     pub name: String,
-    /// A sentence-transformers directory with safetensors weights.
+    /// A directory of sentence-transformers, or of transformers for a cross-encoder, with safetensors weights.
     pub path: PathBuf,
     /// 64 lower-case hex digits that the weight file must have.
     #[serde(default, deserialize_with = "bounds::sha256")]

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use crate::router::{Router, tls};
 use crate::threads;
 
-use super::{Config, EmbeddingModelConfig, LanguageModelConfig, MetricsAddress, check_memory};
+use super::{BertModelConfig, Config, LanguageModelConfig, MetricsAddress, check_memory};
 
 /// What would run, and all that stands against it.
 #[derive(Debug, Default)]
@@ -24,7 +24,10 @@ pub fn review(config: &Config) -> Review {
     let mut review = Review::default();
     review.sockets(config);
     for model in &config.embedding_models {
-        review.embedding_model(model);
+        review.bert_model("embedding", model);
+    }
+    for model in &config.reranking_models {
+        review.bert_model("reranking", model);
     }
     for model in &config.language_models {
         review.language_model(config, model);
@@ -94,10 +97,11 @@ impl Review {
         }
     }
 
-    fn embedding_model(&mut self, model: &EmbeddingModelConfig) {
+    /// `kind`: what it is for.
+    fn bert_model(&mut self, kind: &str, model: &BertModelConfig) {
         let name = &model.name;
         self.plan.push(format!(
-            "embedding model \"{name}\" from {:?} in {}",
+            "{kind} model \"{name}\" from {:?} in {}",
             model.path, model.quantization
         ));
         for file in ["config.json", "tokenizer.json", "model.safetensors"] {

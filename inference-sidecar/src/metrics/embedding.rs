@@ -1,4 +1,4 @@
-//! What the worker of an embedding model records.
+//! What the worker of an embedding or reranking model records.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use super::families::{self, Counters};
 use super::requests::{RequestFamilies, RequestMetrics};
 
-/// The numbers of one embedding model.
+/// The numbers of one such model.
 #[derive(Debug, Clone)]
 pub struct EmbeddingMetrics {
     handles: Arc<Handles>,
@@ -32,7 +32,7 @@ impl EmbeddingMetrics {
         &self.handles.requests
     }
 
-    /// `texts` of `tokens` together, special tokens included, have become vectors.
+    /// `texts` of `tokens` together, special tokens included, have become vectors or scores.
     pub fn embedded(&self, texts: usize, tokens: usize) {
         self.handles.texts.inc_by(texts as u64);
         self.handles.tokens.inc_by(tokens as u64);
@@ -42,7 +42,11 @@ impl EmbeddingMetrics {
 impl EmbeddingFamilies {
     pub(super) fn register(registry: &mut Registry) -> Self {
         Self {
-            texts: families::counters(registry, "embedding_texts", "Texts that became vectors"),
+            texts: families::counters(
+                registry,
+                "embedding_texts",
+                "Texts that became vectors or scores",
+            ),
             tokens: families::counters(
                 registry,
                 "embedding_tokens",

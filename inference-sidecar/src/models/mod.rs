@@ -9,7 +9,7 @@ mod llama;
 mod matrix;
 
 pub use adapter::{Adapter, AdapterBase, LowRank, Module, PeftAdapter};
-pub use bert::{BertEmbedder, BertPrecision};
+pub use bert::{BertEmbedder, BertPrecision, BertReranker, weights_path};
 pub use embedding_model::EmbeddingModel;
 pub(crate) use fingerprint::hex;
 pub use fingerprint::{Fingerprint, fingerprint};

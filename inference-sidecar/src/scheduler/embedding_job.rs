@@ -236,6 +236,10 @@ mod tests {
             GROUP_TOKENS_MAX
         }
 
+        fn vocabulary_size(&self) -> usize {
+            8
+        }
+
         fn embed(&mut self, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
             let vectors = batch.iter().map(|tokens| {
                 self.0 += 1.0;

@@ -8,7 +8,7 @@ use tonic::Request;
 
 use crate::catalog::EmbeddingEntry;
 use crate::error::Error;
-use crate::scheduler::{EmbeddingJob, EmbeddingOutcome};
+use crate::scheduler::{Call, EmbeddingJob, EmbeddingOutcome, JobQueue};
 use crate::service::{Service, request};
 use crate::text::TextTokenizer;
 
@@ -37,15 +37,26 @@ impl Service {
             .iter_mut()
             .filter_map(PreparedText::take_tokens)
             .collect();
+        let outcome = self.run_sequences(&entry.queue, call, sequences).await?;
+        Ok(response(entry, prepared, outcome))
+    }
+
+    /// Waits for the worker behind `queue`, and counts what it did.
+    pub(super) async fn run_sequences(
+        &self,
+        queue: &JobQueue<EmbeddingJob>,
+        call: Call,
+        sequences: Vec<Vec<u32>>,
+    ) -> Result<EmbeddingOutcome, Error> {
+        let metrics = self.shared.metrics.embedding(&call.model);
         let text_count = sequences.len();
         let token_count = sequences.iter().map(Vec::len).sum();
         let (job, outcome) = EmbeddingJob::new(call, sequences);
-        entry.queue.push(job)?;
-        entry.queue.metrics().set_waiting(entry.queue.len());
+        queue.push(job)?;
+        queue.metrics().set_waiting(queue.len());
         let outcome = outcome.await.map_err(|_| Error::WorkerPanicked)??;
-        let metrics = self.shared.metrics.embedding(&entry.card.name);
         metrics.embedded(text_count, token_count);
-        Ok(response(entry, prepared, outcome))
+        Ok(outcome)
     }
 
     async fn prepare(

@@ -70,7 +70,7 @@ impl Service {
     fn routed_model(&self, choice: &ModelChoice, catalog: &Catalog) -> Option<String> {
         match choice.name() {
             Some(name) => self.router().serves(name).then(|| name.to_owned()),
-            None if catalog.language_models().is_empty() => {
+            None if catalog.language.is_empty() => {
                 self.router().models().next().map(|model| model.name)
             }
             None => None,

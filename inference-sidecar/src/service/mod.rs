@@ -6,6 +6,7 @@ mod embed;
 mod generate;
 mod parts;
 mod request;
+mod rerank;
 mod status;
 mod texts;
 mod warm_up;
@@ -160,6 +161,13 @@ impl InferenceService for Service {
         request: Request<wire::EmbedRequest>,
     ) -> Result<Response<wire::EmbedResponse>, Status> {
         self.answer(self.embed_texts(request).await)
+    }
+
+    async fn rerank(
+        &self,
+        request: Request<wire::RerankRequest>,
+    ) -> Result<Response<wire::RerankResponse>, Status> {
+        self.answer(self.rerank_passages(request).await)
     }
 
     type GenerateStream = generate::Events;

@@ -32,7 +32,7 @@ impl Service {
     pub(super) fn models(&self) -> Result<wire::ListModelsResponse, Error> {
         let catalog = self.open_catalog()?;
         let embedding = catalog
-            .embedding_models()
+            .embedding
             .iter()
             .enumerate()
             .map(|(index, entry)| wire::Model {
@@ -41,8 +41,17 @@ impl Service {
                 is_default: index == 0,
                 ..card(&entry.card)
             });
+        let reranking = catalog
+            .reranking
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| wire::Model {
+                kind: wire::ModelKind::Reranking.into(),
+                is_default: index == 0,
+                ..card(&entry.card)
+            });
         let language = catalog
-            .language_models()
+            .language
             .iter()
             .enumerate()
             .map(|(index, entry)| wire::Model {
@@ -50,7 +59,7 @@ impl Service {
                 is_default: index == 0,
                 ..card(&entry.card)
             });
-        let has_language = !catalog.language_models().is_empty();
+        let has_language = !catalog.language.is_empty();
         let routed = self
             .router()
             .models()
@@ -64,7 +73,11 @@ impl Service {
                 ..wire::Model::default()
             });
         Ok(wire::ListModelsResponse {
-            models: embedding.chain(language).chain(routed).collect(),
+            models: embedding
+                .chain(reranking)
+                .chain(language)
+                .chain(routed)
+                .collect(),
         })
     }
 }

@@ -11,20 +11,25 @@ use crate::service::Service;
 const TEXT: &str = "warm up";
 
 impl Service {
-    /// Makes a vector with each embedding model and a token with each language model of this server;
-    /// fails with the first that does not answer. Done once, after the catalog is published.
+    /// Makes a vector with each embedding model, a score with each reranking model and a token with each language model
+    /// of this server; fails with the first that does not answer. Done once, after the catalog is published.
     pub async fn warm_up(&self) -> Result<(), Error> {
         let inside = Self {
             is_warm_up: true,
             ..self.clone()
         };
         let catalog = self.catalog().ok_or(Error::Starting)?;
-        for entry in catalog.embedding_models() {
+        for entry in &catalog.embedding {
             let name = &entry.card.name;
             let made = inside.make_vector(name).await;
             made.map_err(|status| unanswered(name, &status))?;
         }
-        for entry in catalog.language_models() {
+        for entry in &catalog.reranking {
+            let name = &entry.card.name;
+            let made = inside.make_score(name).await;
+            made.map_err(|status| unanswered(name, &status))?;
+        }
+        for entry in &catalog.language {
             let name = &entry.card.name;
             let made = inside.make_token(name).await;
             made.map_err(|status| unanswered(name, &status))?;
@@ -44,6 +49,18 @@ impl Service {
             Some(embedding) if embedding.values.iter().all(|value| value.is_finite()) => Ok(()),
             _ => Err(Error::NotANumber.into()),
         }
+    }
+
+    async fn make_score(&self, model: &str) -> Result<(), Status> {
+        let request = wire::RerankRequest {
+            model: model.to_owned(),
+            query: TEXT.to_owned(),
+            passages: vec![TEXT.to_owned()],
+            priority: wire::Priority::Interactive.into(),
+            ..Default::default()
+        };
+        self.rerank_passages(Request::new(request)).await?;
+        Ok(())
     }
 
     async fn make_token(&self, model: &str) -> Result<(), Status> {

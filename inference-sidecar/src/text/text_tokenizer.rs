@@ -74,6 +74,25 @@ impl TextTokenizer {
         }
     }
 
+    /// Reads `tokenizer.json` of a model that reads two texts together, which must frame them as BERT does: the second
+    /// follows the first, and what ends the first ends it too.
+    pub fn for_pairs(directory: &Path) -> Result<Self, Error> {
+        let path = directory.join("tokenizer.json");
+        let tokenizer = Self::from_file(&path)?;
+        if let Encoder::Library(library) = &tokenizer.encoder {
+            let text = tokenizer.encode("a")?;
+            let framed = library.encode_fast(("a", "a"), true);
+            let framed = framed.map_err(Error::Tokenizer)?;
+            if framed.get_ids() == tokenizer.with_special_tokens_of_pair(&text, &text) {
+                return Ok(tokenizer);
+            }
+        }
+        Err(Error::model_file(
+            path,
+            "it frames no pairs of texts as BERT does",
+        ))
+    }
+
     /// The tokens of `text` alone.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
         self.encoder.encode(text)
@@ -99,6 +118,27 @@ impl TextTokenizer {
     /// `tokens` as the model wants to see them.
     pub fn with_special_tokens(&self, tokens: &[u32]) -> Vec<u32> {
         [&self.prefix, tokens, &self.suffix].concat()
+    }
+
+    /// Two texts as a cross-encoder wants to see them. Neither may have tokens of the frame: see [`Self::without_frame`].
+    pub fn with_special_tokens_of_pair(&self, first: &[u32], second: &[u32]) -> Vec<u32> {
+        [&self.prefix, first, &self.suffix, second, &self.suffix].concat()
+    }
+
+    /// `tokens` without those of the frame, which a text may spell.
+    pub fn without_frame(&self, mut tokens: Vec<u32>) -> Vec<u32> {
+        tokens.retain(|token| !self.prefix.contains(token) && !self.suffix.contains(token));
+        tokens
+    }
+
+    /// The last token of each text's frame; None where there is none.
+    pub fn separator(&self) -> Option<u32> {
+        self.suffix.last().copied()
+    }
+
+    /// Special tokens that a pair of texts gets.
+    pub fn special_token_count_of_pair(&self) -> usize {
+        self.special_token_count() + self.suffix.len()
     }
 
     /// Special tokens that a text gets.

@@ -37,6 +37,8 @@ pub struct Shape {
     pub positions: usize,
     /// `sentence_bert_config.json`
     pub sentence: Option<Value>,
+    /// Labels of a head behind the pooler, as a cross-encoder has one; 0: no head.
+    pub labels: usize,
     pub seed: u64,
 }
 
@@ -54,7 +56,19 @@ impl Shape {
             name_prefix: "",
             positions: 40,
             sentence: Some(json!({"max_seq_length": 24, "do_lower_case": false})),
+            labels: 0,
             seed: 1,
+        }
+    }
+
+    /// As ms-marco-MiniLM-L6-v2 is, in small.
+    pub fn cross_encoder() -> Self {
+        Self {
+            name_prefix: "bert.",
+            sentence: None,
+            labels: 1,
+            seed: 5,
+            ..Self::mini()
         }
     }
 }
@@ -78,7 +92,12 @@ impl TinyBert {
             let values: Vec<f32> = (0..count).map(|_| center + random.next() * 0.3).collect();
             let (bytes, values) = pack(shape.dtype, &values);
             weights.insert(name.clone(), values);
-            packed.push((format!("{}{name}", shape.name_prefix), dimensions, bytes));
+            // The head of labels stands beside the model.
+            let prefix = match name.starts_with("classifier") {
+                true => "",
+                false => shape.name_prefix,
+            };
+            packed.push((format!("{prefix}{name}"), dimensions, bytes));
         }
         let entries: Vec<_> = packed
             .iter()
@@ -149,11 +168,8 @@ impl TinyBert {
 
     /// The vector of a text whose words are all in `WORDS`.
     pub fn vector(&self, text: &str) -> Vec<f64> {
-        let word = |word| SPECIAL.len() + WORDS.iter().position(|w| *w == word).unwrap();
-        let mut ids = vec![CLS];
-        ids.extend(text.split_whitespace().map(word));
-        ids.push(SEP);
-        let hidden = self.forward(&ids);
+        let ids = [vec![CLS], ids(text), vec![SEP]].concat();
+        let hidden = self.forward(&ids, ids.len());
         let pooled = match self.shape.pooling {
             "cls_token" => hidden[0].clone(),
             _ => {
@@ -168,8 +184,18 @@ impl TinyBert {
         pooled.iter().map(|x| x / length).collect()
     }
 
-    /// One vector per token.
-    fn forward(&self, ids: &[usize]) -> Vec<Vec<f64>> {
+    /// The logit of the first label for a query and a passage whose words are all in `WORDS`.
+    pub fn score(&self, query: &str, passage: &str) -> f64 {
+        let first = [vec![CLS], ids(query), vec![SEP]].concat();
+        let all = [first.clone(), ids(passage), vec![SEP]].concat();
+        let hidden = self.forward(&all, first.len());
+        let pooled = self.linear("pooler.dense", &hidden[0]);
+        let pooled: Vec<f64> = pooled.iter().map(|x| x.tanh()).collect();
+        self.linear("classifier", &pooled)[0]
+    }
+
+    /// One vector per token; those from `second` on are of a second text.
+    fn forward(&self, ids: &[usize], second: usize) -> Vec<Vec<f64>> {
         let row = |name: &str, index: usize| {
             let width = self.shape.hidden;
             self.weights[name][index * width..][..width].to_vec()
@@ -177,9 +203,10 @@ impl TinyBert {
         let embed = |(position, id): (usize, &usize)| {
             let word = row("embeddings.word_embeddings.weight", *id);
             let place = row("embeddings.position_embeddings.weight", position);
+            let kind = usize::from(position >= second);
             let sum = add(
                 &add(&word, &place),
-                &row("embeddings.token_type_embeddings.weight", 0),
+                &row("embeddings.token_type_embeddings.weight", kind),
             );
             self.layer_norm("embeddings.LayerNorm", &sum)
         };
@@ -277,6 +304,12 @@ fn tensors(shape: &Shape) -> Vec<(String, Vec<usize>, f32)> {
         }
         norms.extend(["attention.output.LayerNorm", "output.LayerNorm"].map(name));
     }
+    if shape.labels > 0 {
+        for (name, rows) in [("pooler.dense", hidden), ("classifier", shape.labels)] {
+            tensors.push((format!("{name}.weight"), vec![rows, hidden], 0.0));
+            tensors.push((format!("{name}.bias"), vec![rows], 0.0));
+        }
+    }
     for norm in norms {
         tensors.push((format!("{norm}.weight"), vec![hidden], 1.0));
         tensors.push((format!("{norm}.bias"), vec![hidden], 0.0));
@@ -284,10 +317,17 @@ fn tensors(shape: &Shape) -> Vec<(String, Vec<usize>, f32)> {
     tensors
 }
 
+/// The words of a text.
+fn ids(text: &str) -> Vec<usize> {
+    let word = |word| SPECIAL.len() + WORDS.iter().position(|w| *w == word).unwrap();
+    text.split_whitespace().map(word).collect()
+}
+
 fn tokenizer_json() -> Value {
     let words: BTreeMap<&str, usize> = SPECIAL.into_iter().chain(WORDS).zip(0..).collect();
-    let special = |content: &str| json!({"SpecialToken": {"id": content, "type_id": 0}});
-    let sequence = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
+    let special =
+        |content: &str, kind: u32| json!({"SpecialToken": {"id": content, "type_id": kind}});
+    let sequence = |id: &str, kind: u32| json!({"Sequence": {"id": id, "type_id": kind}});
     let frame = |id: usize| json!({"id": SPECIAL[id], "ids": [id], "tokens": [SPECIAL[id]]});
     json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
@@ -295,8 +335,9 @@ fn tokenizer_json() -> Value {
             "handle_chinese_chars": true, "strip_accents": null, "lowercase": true},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": {"type": "TemplateProcessing",
-            "single": [special("[CLS]"), sequence("A"), special("[SEP]")],
-            "pair": [special("[CLS]"), sequence("A"), special("[SEP]"), sequence("B")],
+            "single": [special("[CLS]", 0), sequence("A", 0), special("[SEP]", 0)],
+            "pair": [special("[CLS]", 0), sequence("A", 0), special("[SEP]", 0),
+                sequence("B", 1), special("[SEP]", 1)],
             "special_tokens": {"[CLS]": frame(CLS), "[SEP]": frame(SEP)}},
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",

@@ -91,7 +91,7 @@ async fn broken_requests_get_their_code() {
     ] {
         let refused = client.generate(too_long, PATIENCE).await.err();
         assert!(
-            matches!(refused, Some(ClientError::InvalidRequest(_))),
+            matches!(refused, Some(ClientError::ContextExceeded(_))),
             "{refused:?}"
         );
     }

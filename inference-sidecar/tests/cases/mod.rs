@@ -24,6 +24,7 @@ mod operating;
 mod overload;
 mod peft_fixture;
 mod prompts;
+mod reranking;
 mod router;
 mod routing_loops;
 mod safetensors_builder;

@@ -1,18 +1,19 @@
 //! An answer from given evidence: one model call, then every claim is checked against the evidence.
 
+use std::time::Instant;
+
 use domain::answer::{self, Abstention, Answer, Evidence, EvidenceSegment};
 use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use proto::model::{
-    AdapterChoice, Caller, ChatMessage, GenerationRequest, ModelChoice, Priority, Role, Sampling,
-};
+use proto::client::ClientError;
+use proto::model::{GenerationRequest, ModelChoice, Priority, Sampling};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::error::Error;
-use crate::generation::{self, Draft};
-use crate::pipeline::embedding;
+use crate::generation::{self, Draft, Prompted};
+use crate::pipeline::embedding::{self, Text};
 use crate::sidecar::Deadline;
 
 /// Options of one answer, as `salesai.insight` gives them.
@@ -24,6 +25,15 @@ struct Options {
     max_tokens: Option<i32>,
     #[serde(default)]
     seed: i64,
+    method: Option<Method>,
+}
+
+/// The only way in which the answer may come about.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Method {
+    Generated,
+    Extractive,
 }
 
 /// Evidence as `salesai.evidence` writes it.
@@ -65,27 +75,74 @@ fn answered(question: &str, evidence: Value, options: Value) -> Result<Value, Er
             &Draft::default(),
         ));
     }
-    let adapter = options.adapter.clone();
     let deadline = Deadline::from_argument(options.timeout_ms)?;
-    let similarities = similarities(question, &evidence, deadline)?;
+    let mut timings = Timings::default();
+    let similarities = timings.take("similarity_ms", || {
+        similarities(question, &evidence, deadline)
+    })?;
     if !answer::is_related(question, &evidence, &similarities) {
-        return Ok(outcome_json(
-            Err(Abstention::NoMatch),
-            &evidence,
-            &Draft::default(),
-        ));
+        let mut json = outcome_json(Err(Abstention::NoMatch), &evidence, &Draft::default());
+        json["timings"] = Value::Object(timings.0);
+        return Ok(json);
     }
-    let request = generation_request(question, &evidence, options)?;
-    let draft = generation::generate(&request, deadline)?;
-    let outcome = answer::judge_answer(&draft.text, question, &evidence)
-        .or_else(|_| answer::extract_answer(question, &evidence, &similarities));
+    let draft = timings.take("generation_ms", || {
+        draft(question, &evidence, &options, deadline)
+    })?;
+    let outcome = timings.take("check_ms", || {
+        let extracted = || answer::extract_answer(question, &evidence, &similarities);
+        match (&draft, options.method) {
+            (Some(draft), Some(Method::Generated)) => {
+                answer::judge_answer(&draft.text, question, &evidence)
+            }
+            (Some(draft), _) => {
+                answer::judge_answer(&draft.text, question, &evidence).or_else(|_| extracted())
+            }
+            (None, Some(Method::Generated)) => Err(Abstention::ModelUnavailable),
+            (None, _) => extracted(),
+        }
+    });
+    let adapter = options.adapter.filter(|_| draft.is_some());
+    let draft = draft.unwrap_or_default();
     let mut json = outcome_json(outcome, &evidence, &draft);
+    json["timings"] = Value::Object(timings.0);
     json["adapter"] = adapter.into();
     json["adapter_generation"] = match draft.started.adapter_generation {
         0 => Value::Null,
         generation => generation.into(),
     };
     Ok(json)
+}
+
+/// Milliseconds of each step.
+#[derive(Default)]
+struct Timings(Map<String, Value>);
+
+impl Timings {
+    fn take<T>(&mut self, name: &str, step: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = step();
+        let ms = (start.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
+        self.0.insert(name.to_owned(), ms.into());
+        result
+    }
+}
+
+/// What the model writes; None when it is not to be asked, or when the sidecar serves none by default.
+fn draft(
+    question: &str,
+    evidence: &[Evidence],
+    options: &Options,
+    deadline: Deadline,
+) -> Result<Option<Draft>, Error> {
+    if options.method == Some(Method::Extractive) {
+        return Ok(None);
+    }
+    let request = generation_request(question, evidence, options)?;
+    let is_default = options.model.is_none() && options.adapter.is_none();
+    match generation::generate(&request, deadline) {
+        Err(Error::Sidecar(ClientError::NotFound(_))) if is_default => Ok(None),
+        draft => draft.map(Some),
+    }
 }
 
 /// Cosine of the question with each sentence of the evidence; vectors have length 1.
@@ -96,7 +153,8 @@ fn similarities(
 ) -> Result<Vec<f32>, Error> {
     let mut texts = vec![question.to_owned()];
     texts.extend(answer::evidence_sentences(evidence));
-    let vectors = embedding::embed(&ModelChoice::Default, &texts, Priority::Interactive, || {
+    let texts = texts.into_iter().map(Text::from).collect();
+    let vectors = embedding::embed(&ModelChoice::Default, texts, Priority::Interactive, || {
         deadline
     })?
     .into_vectors()?;
@@ -110,41 +168,27 @@ fn similarities(
 fn generation_request(
     question: &str,
     evidence: &[Evidence],
-    options: Options,
+    options: &Options,
 ) -> Result<GenerationRequest, Error> {
     let tokens_max = options.max_tokens.unwrap_or(96);
     let tokens_max = u32::try_from(tokens_max).ok().filter(|&tokens| tokens > 0);
     let prompt = answer::build_prompt(question, evidence);
     Ok(GenerationRequest {
-        model: options
-            .model
-            .map_or(ModelChoice::Default, ModelChoice::Named),
-        adapter: options.adapter.map(|name| AdapterChoice {
-            name,
-            generation: None,
-        }),
-        messages: vec![
-            ChatMessage {
-                role: Role::System,
-                content: prompt.system,
-            },
-            ChatMessage {
-                role: Role::User,
-                content: prompt.user,
-            },
-        ],
-        tokens_max: tokens_max.ok_or_else(|| Error::argument("max_tokens must be at least 1"))?,
         // Facts are asked for, not ideas: the likeliest text, reproducible. The seed is kept with the
         // answer for models that sample.
         sampling: match options.seed {
             0 => Sampling::GREEDY,
             seed => Sampling::nucleus(0.7, 0.9, seed.unsigned_abs()),
         },
-        stop: Vec::new(),
-        constraint: None,
-        top_logprobs: 0,
-        priority: Priority::Interactive,
-        caller: Caller::default(),
+        ..Prompted {
+            model: options.model.clone(),
+            adapter: options.adapter.clone(),
+            system: prompt.system,
+            user: prompt.user,
+            tokens_max: tokens_max
+                .ok_or_else(|| Error::argument("max_tokens must be at least 1"))?,
+        }
+        .into()
     })
 }
 

@@ -8,6 +8,8 @@ mod generate;
 mod insight;
 mod models;
 mod operations;
+mod operators;
 mod parsing;
 mod redaction;
+mod search;
 mod vault;

@@ -10,7 +10,7 @@ use proto::wire::{Adapter, GetStatusResponse, Model, ModelKind, ServerState};
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::pipeline::embedding::{self, Embedded};
+use crate::pipeline::embedding::{self, Embedded, Text};
 use crate::sidecar::{self, Deadline};
 
 type ChunkRow = (i32, i32, i32, i32, String);
@@ -101,11 +101,12 @@ fn embedded(
     timeout_ms: Option<i32>,
 ) -> Result<Embedded, Error> {
     let texts = not_null(texts.unwrap_or_default())?;
+    let texts = texts.into_iter().map(Text::from).collect();
     let deadline = Deadline::from_argument(timeout_ms)?;
-    embedding::embed(&model, &texts, Priority::Interactive, || deadline)
+    embedding::embed(&model, texts, Priority::Interactive, || deadline)
 }
 
-fn not_null(texts: Vec<Option<String>>) -> Result<Vec<String>, Error> {
+pub(super) fn not_null(texts: Vec<Option<String>>) -> Result<Vec<String>, Error> {
     texts
         .into_iter()
         .collect::<Option<Vec<String>>>()
@@ -177,6 +178,7 @@ fn model_json(model: &Model) -> Value {
         "kind": match model.kind() {
             ModelKind::Embedding => "embedding",
             ModelKind::Language => "language",
+            ModelKind::Reranking => "reranking",
             ModelKind::Unspecified => "unknown",
         },
         "dimensions": model.dimensions,

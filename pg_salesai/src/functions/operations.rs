@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 
 use crate::error::Error;
 use crate::pipeline::{self, CallersTransaction};
+use crate::rights::WorkerRights;
 use crate::sidecar::Deadline;
 use crate::worker;
 
@@ -15,6 +16,8 @@ fn process(max_jobs: Option<i32>, timeout_ms: Option<i32>) -> Result<i32, ErrorR
         Err(Error::argument("max_jobs must be at least 1"))?;
     }
     Deadline::from_argument(timeout_ms)?;
+    // Whoever may call this need not have the rights to write chunks and vectors.
+    let _rights = WorkerRights::assume();
     Ok(pipeline::process_here(
         &CallersTransaction,
         max_jobs,

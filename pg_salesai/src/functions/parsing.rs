@@ -1,8 +1,8 @@
 //! Parsers of what arrives, as JSON for the SQL that stores it.
 
 use domain::email::{self, Headers, Mailbox};
-use domain::paragraphs;
 use domain::transcript::{self, FormatChoice};
+use domain::{paragraphs, table};
 use pgrx::JsonB;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -82,6 +82,13 @@ fn email_attachments(
         (number, file_name, media_type, content)
     });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+/// Records of a CSV file.
+#[pg_extern(sql = "")]
+fn csv_records(content: &str) -> Result<JsonB, ErrorReport> {
+    let records = table::parse_records(content).map_err(Error::from)?;
+    Ok(JsonB(json!(records)))
 }
 
 fn transcript_json(transcript: &str, format: &str) -> Result<Value, Error> {

@@ -18,8 +18,8 @@ use crate::config;
 use crate::error::Error;
 use crate::sidecar::Deadline;
 
-/// Characters that go through the model together, about 16,000 tokens: enough to fill its batches, few enough that
-/// the first of them are stored soon. One interaction may have more.
+/// Characters that are worked on together, about 16,000 tokens: enough to fill the model's batches, which are cut by
+/// tokens once those are counted, few enough that the first of them are stored soon. One interaction may have more.
 const GROUP_CHARS: usize = 64 << 10;
 
 /// How a batch ended.

@@ -9,7 +9,7 @@ use domain::chunking::{
     section_titles,
 };
 use domain::cleaning::clean;
-use proto::limits;
+use proto::limits::{self, BatchSize};
 use proto::model::{ChunkingRequest, ModelChoice, TextBatch};
 use proto::wire::{ChunkRequest, Model, ModelKind};
 
@@ -137,7 +137,17 @@ impl Tokenizer {
 
     fn count(&self, texts: &[String], deadline: &impl Fn() -> Deadline) -> Result<Vec<u32>, Error> {
         let mut counts = Vec::with_capacity(texts.len());
-        for range in limits::batches(texts, limits::COUNT_TEXTS_MAX) {
+        let sizes = texts.iter().map(|text| BatchSize {
+            texts: 1,
+            bytes: text.len(),
+            tokens: 0,
+        });
+        let most = BatchSize {
+            texts: limits::COUNT_TEXTS_MAX,
+            bytes: limits::TEXT_BYTES_MAX,
+            tokens: 0,
+        };
+        for range in limits::batches(sizes, most) {
             let texts = TextBatch::new(texts[range].to_vec(), limits::COUNT_TEXTS_MAX)?;
             let deadline = deadline();
             counts.extend(sidecar::call(deadline, async |client| {

@@ -1,7 +1,7 @@
 //! Embedding any number of texts, in requests that keep the contract's limits.
 
 use proto::client::ClientError;
-use proto::limits;
+use proto::limits::{self, BatchSize};
 use proto::model::{EmbeddingRequest, ModelChoice, Priority, TextBatch, TextPurpose};
 use proto::wire::ServerState;
 
@@ -9,8 +9,14 @@ use crate::adapters::registry;
 use crate::error::Error;
 use crate::sidecar::{self, Deadline};
 
-/// Texts of one request: enough to fill the model's batches, few enough to be done in seconds.
-const TEXTS_PER_REQUEST: usize = 64;
+/// One request: enough to fill the model's batches, little enough to be done in seconds.
+const REQUEST_SIZE: BatchSize = BatchSize {
+    texts: limits::EMBED_TEXTS_MAX,
+    bytes: limits::TEXT_BYTES_MAX,
+    tokens: 8_192,
+};
+/// What a text counts for that nobody counted.
+const TOKENS_UNCOUNTED: usize = 128;
 
 /// Embeddings in the order of the texts, and what made them.
 #[derive(Debug, Default)]
@@ -37,10 +43,38 @@ impl Embedded {
     }
 }
 
+/// A text, and how many tokens it has as far as that is known.
+pub struct Text {
+    pub text: String,
+    pub token_count: Option<u32>,
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self {
+            text,
+            token_count: None,
+        }
+    }
+}
+
+impl Text {
+    fn size(&self) -> BatchSize {
+        let tokens = self
+            .token_count
+            .and_then(|count| usize::try_from(count).ok());
+        BatchSize {
+            texts: 1,
+            bytes: self.text.len(),
+            tokens: tokens.unwrap_or(TOKENS_UNCOUNTED),
+        }
+    }
+}
+
 /// Embeds all texts; each request gets its own deadline.
 pub fn embed(
     model: &ModelChoice,
-    texts: &[String],
+    texts: Vec<Text>,
     priority: Priority,
     deadline: impl Fn() -> Deadline,
 ) -> Result<Embedded, Error> {
@@ -50,8 +84,11 @@ pub fn embed(
         Priority::Interactive => registry::caller()?,
         Priority::Background => String::new(),
     };
-    for range in limits::batches(texts, TEXTS_PER_REQUEST) {
-        let texts = TextBatch::new(texts[range].to_vec(), limits::EMBED_TEXTS_MAX)?;
+    let ranges = limits::batches(texts.iter().map(Text::size), REQUEST_SIZE);
+    let mut texts = texts.into_iter().map(|text| text.text);
+    for range in ranges {
+        let batch = texts.by_ref().take(range.len()).collect();
+        let texts = TextBatch::new(batch, limits::EMBED_TEXTS_MAX)?;
         let request = EmbeddingRequest {
             model: model.clone(),
             texts,

@@ -4,7 +4,7 @@ use domain::chunking::{ChunkFields, render};
 use proto::model::{ModelChoice, Priority};
 
 use super::Transactions;
-use super::embedding;
+use super::embedding::{self, Text};
 use super::indexing::SetVectors;
 use super::job_queue::{self, Job};
 use super::outcome::{Class, Outcome, load, of_database};
@@ -23,7 +23,7 @@ pub fn embed_range(
         Ok(None) => return Outcome::NotFilled,
         Err(outcome) => return outcome,
     };
-    let texts: Vec<String> = chunks
+    let texts: Vec<Text> = chunks
         .iter()
         .map(|chunk| {
             let fields = ChunkFields {
@@ -32,11 +32,14 @@ pub fn embed_range(
                 kind: &chunk.kind,
                 content: &chunk.content,
             };
-            render(&target.template, fields)
+            Text {
+                text: render(&target.template, fields),
+                token_count: Some(chunk.token_count),
+            }
         })
         .collect();
     let model = ModelChoice::from(target.model);
-    let embedded = match embedding::embed(&model, &texts, priority, deadline) {
+    let embedded = match embedding::embed(&model, texts, priority, deadline) {
         Ok(embedded) => embedded,
         Err(error) => return Outcome::of_call("embed", &error),
     };

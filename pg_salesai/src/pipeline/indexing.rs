@@ -5,7 +5,7 @@ use proto::model::{ModelChoice, Priority};
 use serde_json::{Value, json};
 
 use super::chunks::{Chunk, Material, Tokenizer};
-use super::embedding::{self, Embedded};
+use super::embedding::{self, Embedded, Text};
 use crate::error::Error;
 use crate::sidecar::Deadline;
 
@@ -138,14 +138,15 @@ impl TargetSet {
         let mut texts = Vec::new();
         for (material, chunks) in materials.iter().zip(chunks) {
             let new = chunks.as_ref().iter().filter(|chunk| !chunk.is_kept);
-            texts.extend(new.map(|chunk| {
-                render(
+            texts.extend(new.map(|chunk| Text {
+                text: render(
                     &self.template,
                     material.fields(&chunk.heading, &chunk.content),
-                )
+                ),
+                token_count: Some(chunk.token_count),
             }));
         }
-        embedding::embed(&self.model_choice(), &texts, priority, deadline)
+        embedding::embed(&self.model_choice(), texts, priority, deadline)
     }
 
     fn vectors(&self, embedded: &Embedded, vectors: Vec<Vec<f32>>) -> SetVectors {

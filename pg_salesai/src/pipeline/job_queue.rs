@@ -89,6 +89,8 @@ pub struct RangeChunk {
     pub content: String,
     pub kind: String,
     pub occurred_on: String,
+    /// Of its content, by the model that was active when it was made.
+    pub token_count: u32,
 }
 
 /// Whether the schema has what came with 0.3.0; the library also serves older ones, until they are upgraded.
@@ -291,6 +293,7 @@ pub fn range_chunks(job: &Job) -> Result<Option<(TargetSet, Vec<RangeChunk>)>, E
                 content: row.get(3)?.unwrap_or_default(),
                 kind: row.get(4)?.unwrap_or_default(),
                 occurred_on: row.get(5)?.unwrap_or_default(),
+                token_count: row.get::<i32>(6)?.unwrap_or_default().unsigned_abs(),
             });
         }
         Ok(Some((target, chunks)))

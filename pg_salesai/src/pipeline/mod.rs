@@ -18,6 +18,7 @@ use proto::model::Priority;
 
 use crate::config;
 use crate::error::Error;
+use crate::search::merging;
 use crate::sidecar::Deadline;
 pub use batch::run_batch;
 pub use job_queue::{Lanes, add_up_counts, is_schema_current};
@@ -98,6 +99,8 @@ pub fn process_here(
     // Where no worker runs, nobody else does it.
     if job_queue::is_schema_current()? {
         add_up_counts()?;
+        while merging::merge_delta(merging::CHUNKS_MIN)? {}
+        while merging::merge_segments()? {}
     }
     Ok(finished)
 }

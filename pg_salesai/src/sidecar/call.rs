@@ -58,7 +58,13 @@ pub fn call<T>(
     let socket = config::sidecar_socket();
     let connect_timeout = config::connect_timeout().min(deadline.remaining());
     wait(async {
-        let mut client = SidecarClient::connect(&socket, connect_timeout).await?;
+        let mut client = match SidecarClient::connect(&socket, connect_timeout).await {
+            // Not for want of a server: there was no time left to ask.
+            Err(ClientError::Unavailable { .. }) if deadline.remaining().is_zero() => {
+                return Err(ClientError::DeadlineExceeded);
+            }
+            client => client?,
+        };
         match tokio::time::timeout(deadline.remaining(), ask(&mut client)).await {
             Ok(answer) => answer,
             Err(_) => Err(ClientError::DeadlineExceeded),

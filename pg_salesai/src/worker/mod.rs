@@ -1,71 +1,83 @@
-//! Background workers: for each database named in `salesai.worker_databases` some that lease jobs, call the
-//! sidecar with no transaction open and write each result in one short transaction, and one that builds indexes.
+//! Background processes: a launcher, and for each database named in `salesai.worker_databases` some workers that lease
+//! jobs, call the sidecar with no transaction open and write each result in one short transaction, and one that builds
+//! indexes.
 
+mod launcher;
+mod posts;
+mod process;
 mod top_level;
 mod transactions;
-mod wakeup;
 
 use std::time::{Duration, Instant};
 
-use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime};
+use pgrx::bgworkers::BackgroundWorker;
 use pgrx::prelude::*;
-use pgrx::{FromDatum, IntoDatum, check_for_interrupts};
+use pgrx::{FromDatum, check_for_interrupts};
 use proto::model::Priority;
 
 use crate::config;
 use crate::pipeline::{self, Lanes, embedding};
 use crate::sidecar::Deadline;
+use crate::wait_events::WaitEvent;
+use posts::Task;
+pub use posts::wake_at_commit;
 use transactions::OwnTransactions;
-pub use wakeup::wake_at_commit;
 
-/// Kinds of process, as pg_stat_activity.backend_type shows them.
-const WORKER: &str = "pg_salesai worker";
-const BUILDER: &str = "pg_salesai index builder";
-/// Databases that are served.
-const DATABASES_MAX: usize = 8;
 /// How often the changes of the queue's counts are added up.
 const COUNTS_PAUSE: Duration = Duration::from_secs(5);
-/// Pause before a crashed worker, or one whose database is missing, is started again.
-const RESTART_PAUSE: Duration = Duration::from_secs(10);
 /// Pause while the sidecar is away.
 const SIDECAR_PAUSE: Duration = Duration::from_secs(1);
 /// Longest wait for an answer about the sidecar's state.
 const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Registers the workers when the postmaster loads the library; does nothing in a backend.
+/// Registers the launcher when the postmaster loads the library; does nothing in a backend.
 pub fn register() {
     // SAFETY: a flag that only the postmaster's start-up sets.
     #[allow(unsafe_code)]
     let is_preloading = unsafe { pg_sys::process_shared_preload_libraries_in_progress };
-    if !is_preloading {
-        return;
+    if is_preloading {
+        posts::register();
+        launcher::register();
     }
-    wakeup::register();
-    let databases = config::worker_databases();
-    if databases.len() > DATABASES_MAX {
-        warning!("salesai.worker_databases names more than {DATABASES_MAX} databases");
+}
+
+impl Task {
+    /// Kind of process, as pg_stat_activity.backend_type shows it.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Work(_) => "pg_salesai worker",
+            Self::BuildIndexes => "pg_salesai index builder",
+        }
     }
-    let workers = config::workers_per_database();
-    let slots = databases
-        .iter()
-        .take(DATABASES_MAX)
-        .flat_map(|database| (0..=workers).map(move |number| (database, number)));
-    for (slot, (database, number)) in (0_i32..).zip(slots) {
-        // The last one of each database.
-        let is_builder = number == workers;
-        let kind = if is_builder { BUILDER } else { WORKER };
-        // The sign says which: the argument is all that a new process gets besides its database.
-        let argument = if is_builder { -1 - slot } else { slot };
-        BackgroundWorkerBuilder::new(&format!("{kind} for {database}"))
-            .set_type(kind)
-            .set_library("pg_salesai")
-            .set_function("salesai_worker_main")
-            .set_argument(argument.into_datum())
-            .set_extra(database)
-            .enable_spi_access()
-            .set_start_time(BgWorkerStartTime::RecoveryFinished)
-            .set_restart_time(Some(RESTART_PAUSE))
-            .load();
+
+    fn lanes(self) -> Lanes {
+        match self {
+            Self::Work(_) => Lanes::Models,
+            Self::BuildIndexes => Lanes::Maintenance,
+        }
+    }
+
+    /// All that a new process gets besides its database.
+    fn number(self) -> i32 {
+        match self {
+            Self::Work(number) => number,
+            Self::BuildIndexes => -1,
+        }
+    }
+
+    fn from_number(number: i32) -> Self {
+        match number {
+            0.. => Self::Work(number),
+            _ => Self::BuildIndexes,
+        }
+    }
+
+    /// Whether the settings still name this task for the database.
+    fn is_wanted(self, database: &str) -> bool {
+        let is_served = config::worker_databases()
+            .iter()
+            .any(|name| name == database);
+        is_served && self.number() < config::workers_per_database()
     }
 }
 
@@ -74,26 +86,29 @@ pub fn register() {
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn salesai_worker_main(argument: pg_sys::Datum) {
-    // SAFETY: `register` passed an i32.
-    let argument = unsafe { i32::from_datum(argument, false) }.unwrap_or(0);
-    let (slot, lanes) = match argument {
-        0.. => (argument, Lanes::Models),
-        _ => (-1 - argument, Lanes::Maintenance),
-    };
-    transactions::prepare_process(BackgroundWorker::get_extra());
-    wakeup::announce(slot.unsigned_abs() as usize);
-    let transactions = OwnTransactions::new();
+    // SAFETY: the launcher passed an i32.
+    let number = unsafe { i32::from_datum(argument, false) }.unwrap_or(0);
+    let task = Task::from_number(number);
+    let database = BackgroundWorker::get_extra().to_owned();
+    process::handle_signals();
+    if !posts::take(&database, task) {
+        // A launcher that was started anew did not see the one who has it.
+        process::leave();
+    }
+    BackgroundWorker::connect_worker_to_spi(Some(&database), None);
+    let transactions = OwnTransactions::new(database.clone());
     let mut counts_added_up = Instant::now();
-    loop {
-        let pause = work(&transactions, lanes);
-        wakeup::wait(pause);
+    while task.is_wanted(&database) {
+        let pause = work(&transactions, task.lanes());
+        process::wait(pause, WaitEvent::Queue);
         check_for_interrupts!();
-        transactions::reload_settings();
-        if lanes == Lanes::Models && counts_added_up.elapsed() > COUNTS_PAUSE {
+        process::reload_settings();
+        if task == Task::Work(0) && counts_added_up.elapsed() > COUNTS_PAUSE {
             transactions.add_up_counts();
             counts_added_up = Instant::now();
         }
     }
+    process::leave();
 }
 
 /// One round; returns how long to rest.
@@ -101,8 +116,10 @@ fn work(transactions: &OwnTransactions, lanes: Lanes) -> Duration {
     if transactions.is_database_wanted() {
         // DROP DATABASE and ALTER DATABASE ... RENAME wait for us at most 5 s.
         log!("pg_salesai worker leaves its database to a command that needs it");
-        transactions::leave();
+        transactions.cancel_index_build();
+        process::leave();
     }
+    transactions.merge_lexical_index(lanes);
     if !transactions.has_due_jobs(lanes) {
         return config::worker_poll();
     }

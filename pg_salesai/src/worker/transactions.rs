@@ -1,75 +1,30 @@
-//! The worker as a PostgreSQL process: signals, connection, and transactions of its own.
+//! Transactions of a worker's own.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use pgrx::bgworkers::BackgroundWorker;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use pgrx::{PgTryBuilder, Spi};
 
-use super::top_level;
+use super::{posts, top_level};
 use crate::error::Error;
 use crate::pipeline::{DatabaseError, Lanes, Transactions, add_up_counts, is_schema_current};
+use crate::search::merging;
 
 /// Transactions of the worker: committed when the body returns, rolled back when PostgreSQL raises an error.
-pub struct OwnTransactions(());
-
-// PostgreSQL's own signal handlers, as plain C functions: pgrx's wrappers have another calling convention.
-// SAFETY: signatures as in tcop/tcopprot.h and postmaster/interrupt.h.
-#[allow(unsafe_code)]
-unsafe extern "C-unwind" {
-    fn die(signal: std::ffi::c_int);
-    fn SignalHandlerForConfigReload(signal: std::ffi::c_int);
-}
-
-/// Installs signal handlers and connects to `database` as `salesai_worker`.
-pub fn prepare_process(database: &str) {
-    // `die` sets the flags that CHECK_FOR_INTERRUPTS reads, so that a worker that waits for the sidecar
-    // leaves at once; the default handler would end the process in the middle of anything.
-    // SAFETY: before signals are unblocked, in a process of our own.
-    #[allow(unsafe_code)]
-    unsafe {
-        #[cfg(not(feature = "pg18"))]
-        use pg_sys::pqsignal;
-        #[cfg(feature = "pg18")]
-        use pg_sys::pqsignal_be as pqsignal;
-        pqsignal(pg_sys::SIGTERM as i32, Some(die));
-        pqsignal(pg_sys::SIGHUP as i32, Some(SignalHandlerForConfigReload));
-        pg_sys::BackgroundWorkerUnblockSignals();
-    }
-    BackgroundWorker::connect_worker_to_spi(Some(database), None);
-}
-
-/// Reads the configuration files again after SIGHUP.
-pub fn reload_settings() {
-    // SAFETY: the flag is set by a signal handler of this thread; outside any transaction, as
-    // ProcessConfigFile requires.
-    #[allow(unsafe_code)]
-    unsafe {
-        let pending = std::ptr::addr_of_mut!(pg_sys::ConfigReloadPending);
-        if pending.read_volatile() != 0 {
-            pending.write_volatile(0);
-            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
-        }
-    }
-}
-
-/// Ends the process; the postmaster starts it again after the restart pause.
-// The bindings of PostgreSQL 16 know that proc_exit does not return, those of 18 do not.
-#[allow(unreachable_code)]
-pub fn leave() -> ! {
-    // SAFETY: the regular way out of a background worker; exit code 1 asks for a restart.
-    #[allow(unsafe_code)]
-    unsafe {
-        pg_sys::proc_exit(1);
-    }
-    unreachable!("proc_exit does not return")
+pub struct OwnTransactions {
+    database: String,
 }
 
 impl OwnTransactions {
-    /// Nothing is open yet.
-    pub fn new() -> Self {
-        Self(())
+    /// Nothing is open yet. `database`: the one that this process is connected to.
+    pub fn new(database: String) -> Self {
+        Self { database }
+    }
+
+    /// Cancels the build of an index here, for a command that waits for it.
+    pub fn cancel_index_build(&self) {
+        posts::cancel_index_build(&self.database);
     }
 
     /// True when the extension is installed here and a job of these lanes is due.
@@ -105,6 +60,20 @@ impl OwnTransactions {
         }
     }
 
+    /// Brings the lexical index on: new chunks become a segment, or, as maintenance, several segments one.
+    pub fn merge_lexical_index(&self, lanes: Lanes) {
+        let merge = || match (is_schema_current()?, lanes) {
+            (false, _) => Ok(false),
+            (true, Lanes::Maintenance) => merging::merge_segments(),
+            (true, _) => merging::merge_delta(merging::CHUNKS_MIN),
+        };
+        // An error takes all of it back.
+        let merged = self.run(|| merge().unwrap_or_else(|error: Error| error!("{error}")));
+        if let Err(error) = merged {
+            warning!("could not bring the lexical index on: {}", error.message);
+        }
+    }
+
     /// True when a command waits for this database to have no other connection.
     pub fn is_database_wanted(&self) -> bool {
         self.ask(
@@ -115,6 +84,24 @@ impl OwnTransactions {
                    and l.mode in ('AccessExclusiveLock', 'ExclusiveLock')
                    and d.datname = pg_catalog.current_database())",
         )
+    }
+
+    /// DROP EXTENSION locks the extension before its tables: who waits for it here holds nothing yet, so that the two
+    /// cannot wait for each other; and a build of an index, which may hold a table for hours, makes room.
+    fn lock_extension(&self) {
+        // SAFETY: in a transaction; the lock ends with it.
+        #[allow(unsafe_code)]
+        unsafe {
+            let class = pg_sys::ExtensionRelationId;
+            let extension = pg_sys::get_extension_oid(c"pg_salesai".as_ptr(), true);
+            let share = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+            if extension != pg_sys::InvalidOid
+                && !pg_sys::ConditionalLockDatabaseObject(class, extension, 0, share)
+            {
+                self.cancel_index_build();
+                pg_sys::LockDatabaseObject(class, extension, 0, share);
+            }
+        }
     }
 
     fn ask(&self, question: &'static str) -> bool {
@@ -130,7 +117,7 @@ impl Transactions for OwnTransactions {
     ) -> Result<R, DatabaseError> {
         begin();
         let result = PgTryBuilder::new(|| {
-            lock_extension();
+            self.lock_extension();
             // Rights end where the worker's role ends, not at the superuser that connected.
             if Spi::run("set local role salesai_worker").is_err() {
                 warning!("could not become salesai_worker");
@@ -144,7 +131,8 @@ impl Transactions for OwnTransactions {
     }
 
     fn build_index(&self, _: i64, steps: &[String]) -> Result<(), DatabaseError> {
-        steps.iter().try_for_each(|step| {
+        posts::set_building(true);
+        let built = steps.iter().try_for_each(|step| {
             let result = PgTryBuilder::new(|| {
                 top_level::run(step);
                 Ok(())
@@ -155,7 +143,9 @@ impl Transactions for OwnTransactions {
                 end(false);
             }
             result
-        })
+        });
+        posts::set_building(false);
+        built
     }
 }
 
@@ -172,20 +162,6 @@ fn begin() {
             pg_sys::BackendState::STATE_RUNNING,
             c"pg_salesai worker: queue".as_ptr(),
         );
-    }
-}
-
-/// DROP EXTENSION locks the extension before its tables: who waits for it here holds nothing yet, so that the two
-/// cannot wait for each other.
-fn lock_extension() {
-    // SAFETY: in a transaction; the lock ends with it.
-    #[allow(unsafe_code)]
-    unsafe {
-        let extension = pg_sys::get_extension_oid(c"pg_salesai".as_ptr(), true);
-        if extension != pg_sys::InvalidOid {
-            let share = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-            pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, extension, 0, share);
-        }
     }
 }
 

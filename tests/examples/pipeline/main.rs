@@ -45,14 +45,3 @@ fn world() -> World {
         sidecar,
     }
 }
-
-/// A number from the environment, which is how a bench is told its size.
-#[allow(clippy::disallowed_methods)]
-fn setting(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|error| panic!("{name}: {error}")),
-        Err(_) => default,
-    }
-}

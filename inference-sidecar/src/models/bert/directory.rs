@@ -12,16 +12,6 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::json_file::{read_json, read_json_if_present};
 
-/// How vectors are made from what the layers return.
-pub(super) struct BertSettings {
-    pub config: Config,
-    pub pooling: Pooling,
-    /// Vectors are scaled to length 1.
-    pub normalizes: bool,
-    /// Most tokens of a text, special tokens included.
-    pub tokens_max: usize,
-}
-
 /// The sizes and constants of `config.json`, by their names there.
 #[derive(Deserialize)]
 pub(super) struct Config {
@@ -91,19 +81,12 @@ impl From<HiddenAct> for Activation {
     }
 }
 
-impl BertSettings {
+impl Config {
     pub(super) fn read(directory: &Path) -> Result<Self, Error> {
         let path = directory.join("config.json");
-        let config: Config = read_json(&path)?;
+        let config: Self = read_json(&path)?;
         check_config(&config).map_err(|reason| Error::model_file(&path, reason))?;
-        let tokens_max = read_tokens_max(directory, config.max_position_embeddings)?;
-        let (pooling, normalizes) = read_modules(directory)?;
-        Ok(Self {
-            config,
-            pooling,
-            normalizes,
-            tokens_max,
-        })
+        Ok(config)
     }
 }
 
@@ -133,8 +116,9 @@ fn check_config(config: &Config) -> Result<(), String> {
     }
 }
 
-/// The limit of `sentence_bert_config.json`, else of the tokenizer; never more than `positions`.
-fn read_tokens_max(directory: &Path, positions: usize) -> Result<usize, Error> {
+/// Most tokens of a sequence, special tokens included: the limit of `sentence_bert_config.json`, else of the tokenizer;
+/// never more than `positions`.
+pub(super) fn read_tokens_max(directory: &Path, positions: usize) -> Result<usize, Error> {
     let path = directory.join("sentence_bert_config.json");
     let sentence: SentenceConfig = read_json_if_present(&path)?.unwrap_or_default();
     if sentence.do_lower_case {
@@ -156,7 +140,7 @@ fn read_tokens_max(directory: &Path, positions: usize) -> Result<usize, Error> {
 }
 
 /// Pooling, and whether the vectors are scaled to length 1.
-fn read_modules(directory: &Path) -> Result<(Pooling, bool), Error> {
+pub(super) fn read_modules(directory: &Path) -> Result<(Pooling, bool), Error> {
     let path = directory.join("modules.json");
     let Some(modules) = read_json_if_present::<Vec<ModuleConfig>>(&path)? else {
         // What sentence-transformers does with such a directory.

@@ -1,14 +1,17 @@
-//! BERT embeddings from a sentence-transformers directory, computed in f32 but for the linear layers, which are in
+//! Models of the BERT family from directories of Hugging Face, computed in f32 but for the linear layers, which are in
 //! bf16 or, where that is asked for, in 8 bits.
 //!
 //! - `directory`: what the files beside the weights ask for
 //! - `linear`: linear layers in either precision
 //! - `weights`: the tensors, packed
 //! - `forward`: one step over a batch
+//! - `embedder`, `reranker`: what they make of its results
 
 mod directory;
+mod embedder;
 mod forward;
 mod linear;
+mod reranker;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -16,80 +19,76 @@ use std::path::{Path, PathBuf};
 use kernels::{Level, Pool};
 
 use crate::error::Error;
-use crate::models::EmbeddingModel;
-use directory::BertSettings;
+use directory::{Config, read_tokens_max};
+pub use embedder::BertEmbedder;
 use forward::{Buffers, Step};
 pub use linear::BertPrecision;
+pub use reranker::BertReranker;
 use weights::Weights;
 
-/// A BERT model with the pooling and normalisation that its directory asks for.
-pub struct BertEmbedder {
-    settings: BertSettings,
+/// The weight file of the model in `directory`.
+pub fn weights_path(directory: &Path) -> PathBuf {
+    directory.join("model.safetensors")
+}
+
+/// The layers, with the memory that they work in.
+struct Encoder {
+    config: Config,
     weights: Weights,
+    tokens_max: usize,
+    /// As in [`Step`].
+    separator: Option<u32>,
     buffers: Buffers,
     level: Level,
     pool: &'static Pool,
 }
 
-impl BertEmbedder {
-    /// Loads the model in `directory`, refusing what it would compute differently from its authors.
-    pub fn load(directory: &Path, precision: BertPrecision) -> Result<Self, Error> {
-        let settings = BertSettings::read(directory)?;
+impl Encoder {
+    fn load(
+        directory: &Path,
+        precision: BertPrecision,
+        separator: Option<u32>,
+    ) -> Result<Self, Error> {
+        let config = Config::read(directory)?;
         Ok(Self {
-            weights: Weights::read(&weights_path(directory), &settings.config, precision)?,
-            settings,
+            tokens_max: read_tokens_max(directory, config.max_position_embeddings)?,
+            weights: Weights::read(&weights_path(directory), &config, precision)?,
+            config,
+            separator,
             buffers: Buffers::default(),
             level: Level::best(),
             pool: Pool::global(),
         })
     }
 
-    /// Number of token ids; all ids are below it.
-    pub fn vocabulary_size(&self) -> usize {
-        self.settings.config.vocab_size
-    }
-
-    /// The weight file of the model in `directory`.
-    pub fn weights_path(directory: &Path) -> PathBuf {
-        weights_path(directory)
-    }
-}
-
-impl EmbeddingModel for BertEmbedder {
-    fn dimensions(&self) -> usize {
-        self.settings.config.hidden_size
-    }
-
-    fn tokens_max(&self) -> usize {
-        self.settings.tokens_max
-    }
-
-    fn embed(&mut self, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
+    /// What `read` makes of each sequence's vectors, as in [`Step::run`].
+    fn run(
+        &mut self,
+        batch: &[&[u32]],
+        read: impl Fn(&[f32]) -> Vec<f32>,
+    ) -> Result<Vec<Vec<f32>>, Error> {
         assert!(
             batch
                 .iter()
-                .all(|tokens| (1..=self.tokens_max()).contains(&tokens.len()))
+                .all(|tokens| (1..=self.tokens_max).contains(&tokens.len()))
         );
         assert!(
             batch
                 .iter()
                 .flat_map(|t| t.iter())
-                .all(|&id| (id as usize) < self.vocabulary_size())
+                .all(|&id| (id as usize) < self.config.vocab_size)
         );
         let step = Step {
-            settings: &self.settings,
+            config: &self.config,
             weights: &self.weights,
+            separator: self.separator,
             level: self.level,
             pool: self.pool,
         };
-        let vectors = step.run(batch, &mut self.buffers);
+        let vectors = step.run(batch, &mut self.buffers, read);
         if vectors.iter().flatten().any(|value| !value.is_finite()) {
             return Err(Error::NotANumber);
         }
         Ok(vectors)
     }
-}
-
-fn weights_path(directory: &Path) -> PathBuf {
-    directory.join("model.safetensors")
 }

@@ -13,8 +13,10 @@ use crate::safetensors_model::WeightFile;
 pub(super) struct Weights {
     /// The vector of each token id.
     pub words: Matrix,
-    /// What is added at each position; the type of all tokens is in it.
+    /// What is added at each position, with what is added to tokens of a first text.
     pub places: Vec<f32>,
+    /// What is added to tokens of a second text besides; nothing where a model knows single texts only.
+    pub second_text: Vec<f32>,
     pub norm: LayerNorm,
     pub layers: Vec<Layer>,
 }
@@ -75,16 +77,20 @@ impl Tensors<'_> {
         let table = |name: &str, rows| self.matrix(name, rows, hidden_size);
         let places = "embeddings.position_embeddings.weight";
         let mut places = table(places, max_position_embeddings)?.to_f32();
-        let mut kind = vec![0.0; hidden_size];
-        let kinds = table("embeddings.token_type_embeddings.weight", type_vocab_size)?;
-        kinds.read_row(0, &mut kind);
+        let kinds = table("embeddings.token_type_embeddings.weight", type_vocab_size)?.to_f32();
+        let (first, others) = kinds.split_at(hidden_size);
         for place in places.chunks_exact_mut(hidden_size) {
-            place.iter_mut().zip(&kind).for_each(|(x, kind)| *x += kind);
+            place.iter_mut().zip(first).for_each(|(x, kind)| *x += kind);
         }
+        let second_text = others
+            .iter()
+            .zip(first)
+            .map(|(second, first)| second - first);
         let mut arena = Arena::default();
         Ok(Weights {
             words: table("embeddings.word_embeddings.weight", vocab_size)?,
             places,
+            second_text: second_text.collect(),
             norm: self.norm("embeddings.LayerNorm")?,
             layers: (0..self.config.num_hidden_layers)
                 .map(|index| self.layer(&mut arena, index))

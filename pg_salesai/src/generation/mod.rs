@@ -1,0 +1,10 @@
+//! Texts from the model, on behalf of the session's role.
+
+mod address;
+mod batch;
+mod prompted;
+mod streams;
+
+pub use address::checked_context;
+pub use batch::{Batch, Draft, Overload, generate, generate_all};
+pub use prompted::Prompted;

@@ -1,0 +1,85 @@
+//! One question about each of many texts.
+
+use domain::operators::{Form, Operator, Question};
+use proto::limits::MESSAGE_BYTES_MAX;
+use proto::model::{Constraint, GenerationRequest};
+use serde_json::Value;
+
+use super::application::Application;
+use super::document_error::DocumentError;
+use super::statistics::count;
+use crate::error::Error;
+use crate::generation::{Batch, Overload, Prompted, generate_all};
+use crate::sidecar::Deadline;
+
+/// Bytes of a text; the rules beside it have room.
+const TEXT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (128 << 10);
+
+/// An operator, and how it is applied.
+pub struct Asking<'a> {
+    pub name: &'a str,
+    pub operator: &'a Operator,
+    pub application: &'a Application,
+    pub deadline: Deadline,
+}
+
+impl Asking<'_> {
+    /// What the model says of each text.
+    pub fn values(&self, texts: &[&str]) -> Result<Vec<Result<Value, DocumentError>>, Error> {
+        let is_sent: Vec<bool> = texts.iter().map(|text| self.fits(text)).collect();
+        let sent: Vec<&str> = texts
+            .iter()
+            .zip(&is_sent)
+            .filter_map(|(text, is_sent)| is_sent.then_some(*text))
+            .collect();
+        let drafts = generate_all(&Batch {
+            size: sent.len(),
+            request: &|place| self.request(self.operator.question(sent[place])),
+            deadline: self.deadline,
+            overload: Overload::Wait,
+        })?;
+        count(self.name, |sums| {
+            for draft in drafts.iter().flatten() {
+                sums.generations += 1;
+                sums.shortened += i64::from(draft.is_cut());
+                sums.prompt_tokens += i64::from(draft.started.prompt_tokens);
+                sums.completion_tokens += i64::from(draft.finished.completion_tokens);
+            }
+        });
+        let mut drafts = drafts.into_iter();
+        let values = texts.iter().zip(is_sent).map(|(text, is_sent)| {
+            if !is_sent {
+                return Err(DocumentError::TooLong(TEXT_BYTES_MAX));
+            }
+            let draft = drafts.next().ok_or(DocumentError::NoAnswer)??;
+            let value = self.operator.value(&draft.text, draft.is_cut(), text);
+            value.ok_or(DocumentError::NoAnswer)
+        });
+        Ok(values.collect())
+    }
+
+    /// Whether it can be sent. A bracket of a mark takes three bytes once it is replaced.
+    fn fits(&self, text: &str) -> bool {
+        text.len() <= TEXT_BYTES_MAX / 3
+            || (text.len() <= TEXT_BYTES_MAX
+                && self.operator.question(text).user.len() <= TEXT_BYTES_MAX)
+    }
+
+    fn request(&self, question: Question) -> GenerationRequest {
+        GenerationRequest {
+            constraint: match question.form {
+                Form::Text => None,
+                Form::Choices(choices) => Some(Constraint::Choices(choices)),
+                Form::JsonSchema(schema) => Some(Constraint::JsonSchema(schema)),
+            },
+            ..Prompted {
+                model: self.application.model.clone(),
+                adapter: self.application.adapter.clone(),
+                system: question.system,
+                user: question.user,
+                tokens_max: question.tokens_max,
+            }
+            .into()
+        }
+    }
+}

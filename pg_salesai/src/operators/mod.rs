@@ -1,0 +1,11 @@
+//! Semantic operators over documents: one batch of questions for all of them, a value or an error for each.
+
+mod application;
+mod asking;
+mod condensing;
+mod document_error;
+mod statistics;
+
+pub use application::{Application, Outcome, apply};
+pub use document_error::DocumentError;
+pub use statistics::statistics;

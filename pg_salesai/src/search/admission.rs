@@ -1,0 +1,48 @@
+//! What the caller may see, of what was found without asking.
+
+use std::collections::HashSet;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::{JsonB, Spi};
+
+use crate::error::Error;
+
+/// An SQL condition on `salesai.chunk c`. It is never the caller's own text: that would see what is not the caller's.
+pub struct Condition(String);
+
+impl Condition {
+    /// Of filters as `salesai.chunk_condition` takes them.
+    pub fn new(filters: JsonB) -> Result<Self, Error> {
+        // Nothing to put into words; row-level security binds each look-up anyway.
+        if filters.0.as_object().is_some_and(serde_json::Map::is_empty) {
+            return Ok(Self("true".to_owned()));
+        }
+        let condition = text("select salesai.chunk_condition($1)", &[filters.into()])?;
+        Ok(Self(condition.unwrap_or_else(|| "true".to_owned())))
+    }
+}
+
+/// The text that a query returns. `Spi::get_one` would assign a transaction id, which a standby has none of.
+pub fn text(query: &str, arguments: &[DatumWithOid<'_>]) -> Result<Option<String>, Error> {
+    Spi::connect(|client| {
+        let mut text = None;
+        for row in client.select(query, Some(1), arguments)? {
+            text = row.get(1)?;
+        }
+        Ok(text)
+    })
+}
+
+/// Which of these chunks the caller may see and wants.
+pub fn admitted(chunk_ids: Vec<i64>, condition: &Condition) -> Result<HashSet<i64>, Error> {
+    if chunk_ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let condition = &condition.0;
+    let query = format!("select c.id from salesai.chunk c where c.id = any ($1) and ({condition})");
+    Spi::connect(|client| {
+        let rows = client.select(query.as_str(), None, &[chunk_ids.into()])?;
+        rows.map(|row| Ok(row.get::<i64>(1)?.unwrap_or_default()))
+            .collect()
+    })
+}
