@@ -2,12 +2,15 @@
 //! Run by `make test`; each test takes turns (`--test-threads=1`), because some count what a server does.
 
 mod adapters;
+mod attacks;
 mod bad_input;
 mod cancel;
+mod cascades;
 mod crash;
 mod doctor;
 mod document_ingestion;
 mod documents;
+mod drivers;
 mod dump_restore;
 mod embedding_sets;
 mod end_to_end;
@@ -24,7 +27,9 @@ mod operators;
 mod queue;
 mod real_input;
 mod redaction;
+mod result_cache;
 mod rights;
 mod search;
 mod sidecar_down;
+mod streams;
 mod upgrade;

@@ -21,9 +21,11 @@
 //! - [`answer`]: evidence, prompt, citations, and the rules that decide what may be said.
 //!
 //! Asking a model about documents:
-//! - [`operators`]: classify, is_true, extract, summarize, agg.
+//! - [`operators`]: classify, is_true, extract, summarize, agg;
+//! - [`cascade`]: which of them a cheap classifier may answer.
 
 pub mod answer;
+pub mod cascade;
 pub mod chunking;
 pub mod cleaning;
 pub mod diversity;
@@ -41,6 +43,7 @@ pub mod table;
 pub mod transcript;
 
 mod char_offsets;
+mod fence;
 mod html_text;
 mod mail_parts;
 mod markup;

@@ -24,6 +24,7 @@ language_model=smollm2-135m-instruct
 language_file=$state/models/$language_model/SmolLM2-135M-Instruct.Q4_1.gguf
 llama_tokenizer_dir=$state/models/llama-3.1-tokenizer
 sidecar_bin=$state/bin/inference-sidecar
+drivers=$state/drivers
 
 data=$state/data18
 master_key=$state/master.key
@@ -141,5 +142,5 @@ on_system() { # installation of PostgreSQL, command
     shift
     [ "$(id -u)" -ne 0 ] || export SALESAI_RUN_USER=$run_user
     SALESAI_PG=$pg SALESAI_SIDECAR=$sidecar_bin SALESAI_EMBEDDING_MODEL=$embedding_dir \
-        SALESAI_LANGUAGE_MODEL=$language_file SALESAI_RUN_USER=${SALESAI_RUN_USER:-} "$@"
+        SALESAI_LANGUAGE_MODEL=$language_file SALESAI_DRIVERS=$drivers SALESAI_RUN_USER=${SALESAI_RUN_USER:-} "$@"
 }

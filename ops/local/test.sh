@@ -17,7 +17,7 @@ main() {
     [ "$failed" -eq 0 ]
 }
 
-build() { "$here/packages.sh" && "$here/fetch.sh" && "$here/build.sh" sidecar 16 18; }
+build() { "$here/packages.sh" && "$here/fetch.sh" && "$here/drivers.sh" && "$here/build.sh" sidecar 16 18; }
 
 unit_tests() { cargo test --no-fail-fast -p domain -p documents -p proto -p kernels -p inference-sidecar -p connectors; }
 

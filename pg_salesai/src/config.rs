@@ -36,6 +36,9 @@ static HNSW_M: GucSetting<i32> = GucSetting::<i32>::new(16);
 /// Candidates that are looked at when a vector is added to it.
 static HNSW_EF_CONSTRUCTION: GucSetting<i32> = GucSetting::<i32>::new(64);
 
+/// Whether what models made is kept and used again.
+static RESULT_CACHE: GucSetting<bool> = GucSetting::<bool>::new(true);
+
 /// How fast the repetition of a word is saturated.
 static BM25_K1: GucSetting<f64> = GucSetting::<f64>::new(1.2);
 /// How much long chunks are held back.
@@ -62,6 +65,7 @@ pub fn register() {
     register_queue();
     register_embedding_sets();
     register_search();
+    register_result_cache();
     // SAFETY: called once while the library loads, with a literal that outlives the server.
     #[allow(unsafe_code)]
     unsafe {
@@ -230,6 +234,17 @@ fn register_search() {
     );
 }
 
+fn register_result_cache() {
+    GucRegistry::define_bool_guc(
+        c"salesai.result_cache",
+        c"Keeps what models make, and uses it again.",
+        c"For the same weights, prompt and rights; a week at most.",
+        &RESULT_CACHE,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+}
+
 /// Path of the sidecar's socket; empty when unset.
 pub fn sidecar_socket() -> PathBuf {
     path(&SIDECAR_SOCKET).unwrap_or_default()
@@ -288,6 +303,10 @@ pub fn bm25_k1() -> f32 {
 
 pub fn bm25_b() -> f32 {
     BM25_B.get() as f32
+}
+
+pub fn result_cache() -> bool {
+    RESULT_CACHE.get()
 }
 
 fn milliseconds(setting: &GucSetting<i32>) -> Duration {

@@ -4,9 +4,12 @@
 //! - [`error`]: what went wrong, as SQLSTATE, detail and hint
 //! - [`functions`]: one thin function per C function that `sql/schema` declares
 //! - [`generation`]: texts from the model, on behalf of the caller
+//! - [`answering`]: answers from evidence, whole or as a stream
 //! - [`operators`]: classify, is_true, extract, summarize, agg over documents
 //! - [`search`]: the legs of search, and the lexical index
 //! - [`adapters`]: LoRA adapters and their way to the sidecar
+//! - [`client_output`]: rows on their way to the client
+//! - [`result_cache`]: what models made, to be used again
 //! - [`rights`]: work that the caller has no rights for
 //! - [`segments`]: what was said, as SQL stores it
 //! - [`sidecar`]: the only place that opens a socket or runs async code
@@ -20,12 +23,15 @@
 use pgrx::prelude::*;
 
 mod adapters;
+mod answering;
+mod client_output;
 mod config;
 mod error;
 mod functions;
 mod generation;
 mod operators;
 mod pipeline;
+mod result_cache;
 mod rights;
 mod search;
 mod segments;

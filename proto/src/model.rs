@@ -572,6 +572,13 @@ impl TryFrom<wire::GenerateRequest> for GenerationRequest {
     }
 }
 
+impl GenerationRequest {
+    /// The bytes of its message: the same for equal requests.
+    pub fn encoded(self) -> Vec<u8> {
+        prost::Message::encode_to_vec(&wire::GenerateRequest::from(self))
+    }
+}
+
 impl From<GenerationRequest> for wire::GenerateRequest {
     fn from(request: GenerationRequest) -> Self {
         let (mut json_schema, mut regex, mut choices) = Default::default();

@@ -29,6 +29,10 @@ create function salesai.generate_text(prompt text, options jsonb) returns text
 language c volatile strict parallel unsafe cost 1000000 as 'MODULE_PATHNAME', 'generate_text_wrapper';
 comment on function salesai.generate_text(text, jsonb) is 'One generation with the options as JSON; used by salesai.generate';
 
+create function salesai.generate_text_stream(prompt text, options jsonb) returns setof text
+language c volatile strict parallel unsafe cost 1000000 rows 100 as 'MODULE_PATHNAME', 'generate_text_stream_wrapper';
+comment on function salesai.generate_text_stream(text, jsonb) is 'The same in pieces; used by salesai.generate_stream';
+
 create function salesai.generate(
     prompt text, json_schema jsonb default null, system text default null, model text default null,
     adapter text default null, temperature real default 0, top_p real default 1, seed bigint default 0,
@@ -43,3 +47,18 @@ as $$
 $$;
 comment on function salesai.generate(text, jsonb, text, text, text, real, real, bigint, integer, integer, text, text[]) is
     'Text that a language model writes on a prompt. json_schema, regex or choices (one of them): the text obeys it, or the call fails with 54000 when max_tokens are too few; properties of a schema stand in the order that jsonb gives them. adapter: a name in salesai.adapters. temperature 0: the likeliest text; above it, seed makes it reproducible. The prompt leaves the database only for the server that runs the model; nothing is kept. NULL for a NULL prompt';
+
+create function salesai.generate_stream(
+    prompt text, json_schema jsonb default null, system text default null, model text default null,
+    adapter text default null, temperature real default 0, top_p real default 1, seed bigint default 0,
+    max_tokens integer default 256, timeout_ms integer default null, regex text default null,
+    choices text[] default null) returns setof text
+language sql volatile cost 1000000 rows 100
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.generate_text_stream(prompt, jsonb_build_object(
+        'json_schema', json_schema::text, 'system', system, 'model', model, 'adapter', adapter, 'temperature', temperature,
+        'top_p', top_p, 'seed', seed, 'max_tokens', max_tokens, 'timeout_ms', timeout_ms, 'regex', regex, 'choices', choices))
+$$;
+comment on function salesai.generate_stream(text, jsonb, text, text, text, real, real, bigint, integer, integer, text, text[]) is
+    'salesai.generate in pieces as the model writes them, a row each; together they are its text. In the select list a driver that reads row by row, or a cursor, has each piece before the next is written; a FROM clause collects all first. timeout_ms is for the whole, with the time that the reader takes';

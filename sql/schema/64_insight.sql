@@ -46,6 +46,59 @@ as $$
 $$;
 comment on function salesai.evidence_digest(jsonb) is 'SHA-256 of what evidence says, and who and when; where it stands in the original does not count';
 
+create function salesai.insight_filters(
+    account text, opportunity text, kinds text[], since timestamptz, until timestamptz, speaker_side text, seed bigint) returns jsonb
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_strip_nulls(jsonb_build_object('account', account, 'opportunity', opportunity, 'kinds', kinds, 'since', since,
+        'until', until, 'speaker_side', speaker_side, 'seed', seed))
+$$;
+comment on function salesai.insight_filters(text, text, text[], timestamptz, timestamptz, text, bigint) is
+    'What salesai.insight keeps of where it looked';
+
+create function salesai.insight_options(
+    evidence_count integer, model text, adapter text, timeout_ms integer, max_tokens integer, seed bigint, method text) returns jsonb
+language plpgsql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if evidence_count is null or evidence_count not between 1 and 50 then
+        raise exception 'evidence_count must be between 1 and 50' using errcode = '22023';
+    end if;
+    if method not in ('generated', 'extractive') then
+        raise exception 'method "%" is unknown', method using errcode = '22023', hint = 'Use generated or extractive, or NULL for either.';
+    end if;
+    return jsonb_strip_nulls(jsonb_build_object('model', model, 'adapter', adapter, 'timeout_ms', timeout_ms,
+        'max_tokens', max_tokens, 'seed', seed, 'method', method, 'evidence_count', evidence_count));
+end
+$$;
+comment on function salesai.insight_options(integer, text, text, integer, integer, bigint, text) is
+    'What salesai.insight keeps of how an answer was made; refuses what makes no sense';
+
+create function salesai.retrieve_evidence(question text, filters jsonb, evidence_count integer)
+returns table (chunk_ids bigint[], retrieved jsonb, evidence jsonb)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if question is null or question !~ '\S' then
+        raise exception 'question must not be empty' using errcode = '22023';
+    end if;
+    select array_agg(h.chunk_id order by h.score desc, h.chunk_id),
+        jsonb_agg(jsonb_build_object('chunk_id', h.chunk_id, 'interaction_id', h.interaction_id, 'dense_rank', h.dense_rank,
+            'lexical_rank', h.lexical_rank, 'score', h.score) order by h.score desc, h.chunk_id)
+    into chunk_ids, retrieved
+    from salesai.search(question, evidence_count, filters ->> 'account', filters ->> 'opportunity',
+        case when filters ? 'kinds' then array(select jsonb_array_elements_text(filters -> 'kinds')) end,
+        (filters ->> 'since')::timestamptz, (filters ->> 'until')::timestamptz, filters ->> 'speaker_side') h;
+    evidence := salesai.evidence(chunk_ids);
+    return next;
+end
+$$;
+comment on function salesai.retrieve_evidence(text, jsonb, integer) is
+    'One row: the chunks that answer a question, best first, how search ranked them, and what they say (salesai.evidence)';
+
 create function salesai.insight(
     question text, account text default null, opportunity text default null, kinds text[] default null,
     since timestamptz default null, until timestamptz default null, speaker_side text default null,
@@ -58,51 +111,57 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     started constant timestamptz := clock_timestamp();
-    filters constant jsonb := jsonb_strip_nulls(jsonb_build_object('account', account, 'opportunity', opportunity, 'kinds', kinds,
-        'since', since, 'until', until, 'speaker_side', speaker_side, 'seed', seed));
-    options constant jsonb := jsonb_strip_nulls(jsonb_build_object('model', model, 'adapter', adapter, 'timeout_ms', timeout_ms,
-        'max_tokens', max_tokens, 'seed', seed, 'method', method, 'evidence_count', evidence_count));
-    chunk_ids bigint[];
-    retrieved jsonb;
-    evidence jsonb;
+    options constant jsonb := salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method);
+    filters constant jsonb := salesai.insight_filters(account, opportunity, kinds, since, until, speaker_side, seed);
+    found record;
     searched timestamptz;
     answered jsonb;
     result salesai.insight_result;
 begin
-    if question is null or question !~ '\S' then
-        raise exception 'question must not be empty' using errcode = '22023';
-    end if;
-    if evidence_count is null or evidence_count not between 1 and 50 then
-        raise exception 'evidence_count must be between 1 and 50' using errcode = '22023';
-    end if;
-    if method not in ('generated', 'extractive') then
-        raise exception 'method "%" is unknown', method using errcode = '22023', hint = 'Use generated or extractive, or NULL for either.';
-    end if;
-    select array_agg(h.chunk_id order by h.score desc, h.chunk_id),
-        jsonb_agg(jsonb_build_object('chunk_id', h.chunk_id, 'interaction_id', h.interaction_id, 'dense_rank', h.dense_rank,
-            'lexical_rank', h.lexical_rank, 'score', h.score) order by h.score desc, h.chunk_id)
-    into chunk_ids, retrieved
-    from salesai.search(question, evidence_count, account, opportunity, kinds, since, until, speaker_side) h;
-    evidence := salesai.evidence(chunk_ids);
+    select * into found from salesai.retrieve_evidence(question, filters, evidence_count);
     searched := clock_timestamp();
-    answered := salesai.answer_question(question, evidence, options);
+    answered := salesai.answer_question(question, found.evidence, options);
     result := jsonb_populate_record(null::salesai.insight_result, answered);
     result.abstained := result.method = 'abstained';
     result.elapsed_ms := 1000 * extract(epoch from clock_timestamp() - started);
     if explain then
-        result.details := jsonb_build_object('retrieved', coalesce(retrieved, '[]'), 'evidence_characters', (
+        result.details := jsonb_build_object('retrieved', coalesce(found.retrieved, '[]'), 'evidence_characters', (
                 select coalesce(sum(length(s ->> 'content')), 0)
-                from jsonb_array_elements(evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
+                from jsonb_array_elements(found.evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
             'search_ms', round(1000 * extract(epoch from searched - started), 1)) || coalesce(answered -> 'timings', '{}');
     end if;
     if not current_setting('transaction_read_only')::boolean then
-        result.insight_id := salesai.keep_insight(question, result, answered, filters, options, chunk_ids, evidence);
+        result.insight_id := salesai.keep_insight(question, result, answered, filters, options, found.chunk_ids, found.evidence);
     end if;
     return result;
 end
 $$;
 comment on function salesai.insight(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, boolean) is
     'Answers a question from the interactions that the caller may see. Every claim has a citation whose quote was found in the stored text; without support it abstains and says why. method: generated (the model writes, or it abstains), extractive (sentences of the evidence, which needs no language model), NULL for the first of them that has something to say. explain: result.details says what was retrieved and what took how long. timeout_ms: for the answer, default salesai.timeout_ms, which also bounds the search. The answer is kept in salesai.insight, unless the transaction is read-only';
+
+create function salesai.answer_stream(question text, evidence jsonb, options jsonb, kept jsonb) returns setof text
+language c volatile strict parallel unsafe cost 1000000 rows 3 as 'MODULE_PATHNAME', 'answer_stream_wrapper';
+comment on function salesai.answer_stream(text, jsonb, jsonb, jsonb) is
+    'salesai.answer_question a sentence at a time; hands kept to salesai.keep_stream at the end';
+
+create function salesai.insight_stream(
+    question text, account text default null, opportunity text default null, kinds text[] default null,
+    since timestamptz default null, until timestamptz default null, speaker_side text default null,
+    evidence_count integer default 4, model text default null, adapter text default null,
+    timeout_ms integer default null, max_tokens integer default 64, seed bigint default 0,
+    method text default null)
+returns setof text
+language sql volatile cost 1000000 rows 3
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.answer_stream(question, f.evidence, o.options, jsonb_build_object('question', question, 'filters', o.filters,
+        'options', o.options, 'chunk_ids', f.chunk_ids, 'evidence', f.evidence, 'started', clock_timestamp()))
+    from (select salesai.insight_filters(account, opportunity, kinds, since, until, speaker_side, seed) as filters,
+            salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method) as options) o
+    cross join lateral salesai.retrieve_evidence(question, o.filters, evidence_count) f
+$$;
+comment on function salesai.insight_stream(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text) is
+    'salesai.insight a sentence at a time, each with the numbers of its citations, as soon as it is written and borne out by the evidence. In the select list (select salesai.insight_stream(...)) a driver that reads row by row, or a cursor, has each row before the next is written; a FROM clause collects all first. No row: there is no answer, and a notice says why. The answer is kept when it was read to its end';
 
 create function salesai.keep_insight(
     question text, result salesai.insight_result, answered jsonb, filters jsonb, options jsonb, chunk_ids bigint[], evidence jsonb)
@@ -131,6 +190,24 @@ $$;
 comment on function salesai.keep_insight(text, salesai.insight_result, jsonb, jsonb, jsonb, bigint[], jsonb) is
     'Stores an answer with its citations, and what it was made from; returns its id';
 
+create function salesai.keep_stream(answered jsonb, kept jsonb) returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    result salesai.insight_result := jsonb_populate_record(null::salesai.insight_result, answered);
+begin
+    if current_setting('transaction_read_only')::boolean then
+        return null;
+    end if;
+    result.elapsed_ms := 1000 * extract(epoch from clock_timestamp() - (kept ->> 'started')::timestamptz);
+    return salesai.keep_insight(kept ->> 'question', result, answered, kept -> 'filters', kept -> 'options',
+        case when jsonb_typeof(kept -> 'chunk_ids') = 'array' then array(select jsonb_array_elements_text(kept -> 'chunk_ids')::bigint) end,
+        kept -> 'evidence');
+end
+$$;
+comment on function salesai.keep_stream(jsonb, jsonb) is 'Stores the answer of a stream that was read to its end';
+
 create type salesai.insight_replay_result as (
     reproduced boolean, evidence text, model text, kept_answer text, kept_method text, answer text, method text,
     answer_today text, method_today text, evidence_gone bigint[], evidence_new bigint[]);
@@ -147,6 +224,7 @@ declare
     evidence jsonb;
     answered jsonb;
     today bigint[];
+    evidence_today jsonb;
     answered_today jsonb;
     replay salesai.insight_replay_result;
 begin
@@ -163,12 +241,10 @@ begin
     evidence := salesai.evidence(kept.evidence);
     answered := salesai.answer_question(kept.question, evidence, options);
     begin
-        select coalesce(array_agg(h.chunk_id order by h.score desc, h.chunk_id), '{}') into today
-        from salesai.search(kept.question, (options ->> 'evidence_count')::integer, kept.filters ->> 'account', kept.filters ->> 'opportunity',
-            case when kept.filters ? 'kinds' then array(select jsonb_array_elements_text(kept.filters -> 'kinds')) end,
-            (kept.filters ->> 'since')::timestamptz, (kept.filters ->> 'until')::timestamptz, kept.filters ->> 'speaker_side') h;
+        select coalesce(r.chunk_ids, '{}'), r.evidence into today, evidence_today
+        from salesai.retrieve_evidence(kept.question, kept.filters, (options ->> 'evidence_count')::integer) r;
         answered_today := case when today = coalesce(kept.evidence, '{}') then answered
-            else salesai.answer_question(kept.question, salesai.evidence(today), options) end;
+            else salesai.answer_question(kept.question, evidence_today, options) end;
         replay.answer_today := answered_today ->> 'answer';
         replay.method_today := answered_today ->> 'method';
         replay.evidence_gone := array(select unnest(kept.evidence) except select unnest(today));

@@ -22,11 +22,11 @@ comment on function salesai.apply_operator(text, text[], jsonb, jsonb) is
     'Applies classify {labels}, is_true {statement}, extract {fields}, summarize or agg {instruction} to documents: a row for each, numbered from 1, with a value or an error. All are asked about together, equal ones once; NULL and blank ones have NULL. options: salesai.operator_options';
 
 create function salesai.operator_statistics()
-returns table (operator text, calls bigint, documents bigint, failures bigint, generations bigint, shortened bigint,
+returns table (operator text, calls bigint, documents bigint, failures bigint, generations bigint, remembered bigint, shortened bigint,
     prompt_tokens bigint, completion_tokens bigint, last_error text)
 language c volatile parallel restricted rows 5 as 'MODULE_PATHNAME', 'operator_statistics_wrapper';
 comment on function salesai.operator_statistics() is
-    'What semantic operators did in this session: calls, documents, those that failed, and what the model generated for them (shortened: texts that reached the most tokens and were cut back to a whole sentence)';
+    'What semantic operators did in this session: calls, documents, those that failed, and what the model generated for them (remembered: results of earlier calls that were used again; shortened: texts that reached the most tokens and were cut back to a whole sentence)';
 
 create function salesai.operator_value(operator text, document text, arguments jsonb, options jsonb) returns jsonb
 language sql volatile parallel unsafe cost 1000000
@@ -185,6 +185,54 @@ create aggregate salesai.agg(content text, instruction text) (
     sfunc = salesai.append_text, stype = text[], finalfunc = salesai.agg_texts);
 comment on aggregate salesai.agg(text, text) is
     'What an instruction (that of the first row) makes of many texts, in their order (order by), by the language model; not bound by its window: what does not fit is worked on a piece at a time, and the results once more. Fails where the model does';
+
+create function salesai.apply_cascade(
+    operator text, documents text[], arguments jsonb, precision_min double precision default 0.95,
+    recall_min double precision default 0.95, confidence double precision default 0.95, seed bigint default 0,
+    options jsonb default '{}')
+returns table (number integer, value jsonb, error text, decided_by text, model_share real, precision_estimate real,
+    precision_bound real, recall_estimate real, recall_bound real)
+language c volatile parallel unsafe cost 1000000 rows 1000 as 'MODULE_PATHNAME', 'apply_cascade_wrapper';
+comment on function salesai.apply_cascade(text, text[], jsonb, double precision, double precision, double precision, bigint, jsonb) is
+    'salesai.apply_operator for classify and is_true over many documents: the model (the oracle) judges a random sample, a classifier over embeddings learns from it and decides where another sample says that it may, the model judges the rest. With the confidence, over samples, precision and recall relative to the model''s own answers are at least precision_min and recall_min: of true for is_true; for classify of all labels together (micro-averaged), so both are the share of documents that have the model''s label. Where that needs it, or below 500 documents, the model judges all. decided_by: model or head; the columns after it are the same in all rows: the share that the model judged, and what was reached, as an estimate and as the bound that holds with the confidence. seed: of the samples';
+
+create function salesai.classify_cascade(
+    documents text[], labels text[], precision_min double precision default 0.95, recall_min double precision default 0.95,
+    confidence double precision default 0.95, people text[] default null, seed bigint default 0, model text default null,
+    adapter text default null, on_error text default 'null', timeout_ms integer default null,
+    max_error_ratio double precision default 0.5)
+returns table (number integer, label text, error text, decided_by text, model_share real, precision_estimate real,
+    precision_bound real, recall_estimate real, recall_bound real, people_agreement real)
+language sql volatile parallel unsafe cost 1000000 rows 1000
+set search_path = pg_catalog, pg_temp
+as $$
+    select c.number, c.value #>> '{}', c.error, c.decided_by, c.model_share, c.precision_estimate, c.precision_bound,
+        c.recall_estimate, c.recall_bound,
+        (avg(case when people[c.number] is not null then (people[c.number] = c.value #>> '{}' is true)::integer end) over ())::real
+    from salesai.apply_cascade('classify', documents, jsonb_build_object('labels', labels), precision_min, recall_min, confidence, seed,
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''), max_error_ratio)) c
+$$;
+comment on function salesai.classify_cascade(text[], text[], double precision, double precision, double precision, text[], bigint, text, text, text, integer, double precision) is
+    'salesai.classify for many documents, most of which a classifier over embeddings decides, at a precision and recall relative to the model (salesai.apply_cascade). people: labels that people gave, NULL where nobody did; people_agreement: the share of those that the result has too';
+
+create function salesai.is_true_cascade(
+    statement text, documents text[], precision_min double precision default 0.95, recall_min double precision default 0.95,
+    confidence double precision default 0.95, people boolean[] default null, seed bigint default 0, model text default null,
+    adapter text default null, on_error text default 'null', timeout_ms integer default null,
+    max_error_ratio double precision default 0.5)
+returns table (number integer, is_true boolean, error text, decided_by text, model_share real, precision_estimate real,
+    precision_bound real, recall_estimate real, recall_bound real, people_agreement real)
+language sql volatile parallel unsafe cost 1000000 rows 1000
+set search_path = pg_catalog, pg_temp
+as $$
+    select c.number, c.value::boolean, c.error, c.decided_by, c.model_share, c.precision_estimate, c.precision_bound,
+        c.recall_estimate, c.recall_bound,
+        (avg(case when people[c.number] is not null then (people[c.number] = (c.value::boolean is true))::integer end) over ())::real
+    from salesai.apply_cascade('is_true', documents, jsonb_build_object('statement', statement), precision_min, recall_min, confidence, seed,
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''), max_error_ratio)) c
+$$;
+comment on function salesai.is_true_cascade(text, text[], double precision, double precision, double precision, boolean[], bigint, text, text, text, integer, double precision) is
+    'salesai.is_true for many documents, most of which a classifier over embeddings decides, at a precision and recall of true relative to the model (salesai.apply_cascade). people: what people said, NULL where nobody did; people_agreement: the share of those that the result has too, NULL in the result counted as not true';
 
 create function salesai.similarity(a text, b text) returns real
 language sql stable strict parallel restricted cost 100000

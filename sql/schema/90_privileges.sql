@@ -7,7 +7,7 @@ grant usage on schema salesai to
 grant execute on all functions in schema salesai to
     salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- Triggers need no right of who fires them, and nobody else's tables may have this one: it runs with the owner's rights.
-revoke execute on function salesai.count_jobs(), salesai.note_new_chunks()
+revoke execute on function salesai.count_jobs(), salesai.note_new_chunks(), salesai.forget_results()
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- What the worker does to embedding sets, and what only an administrator decides.
 revoke execute on function
@@ -21,6 +21,8 @@ revoke execute on function
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
+revoke execute on function salesai.purge_results(interval)
+    from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function salesai.rebuild_lexical_index(real, real)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.backfill(text, timestamptz, timestamptz, boolean)
@@ -72,6 +74,7 @@ grant select, insert, update, delete on salesai.job, salesai.chunk to salesai_wo
 -- Which words there are, and where, is nobody else's to read.
 grant select, insert, update, delete on salesai.lexical_segment, salesai.posting_list, salesai.lexical_delta to salesai_worker;
 grant select, update on salesai.lexical_index to salesai_worker;
+grant select, insert, delete on salesai.result_cache to salesai_worker;
 grant select, update on salesai.raw_payload to salesai_worker;
 grant select on salesai.data_key to salesai_worker;
 grant insert on salesai.segment to salesai_worker;

@@ -1,13 +1,13 @@
 -- pg_dump skips the rows of an extension's tables unless they are registered. Identity sequences are
 -- registered as well, so that keys go on where they were. Rows that this script itself inserts are left out, and
--- the counts of jobs and the lexical index, which a restore makes anew.
+-- the counts of jobs and the lexical index, which a restore makes anew, and results that can be made again.
 
 do $do$
 declare
     item record;
 begin
     for item in
-        select c.oid::regclass as name, c.relkind = 'r' and c.relname ~ '^(lexical|posting)_' as is_derived
+        select c.oid::regclass as name, c.relkind = 'r' and c.relname ~ '^(lexical|posting|result)_' as is_derived
         from pg_catalog.pg_class c
         where c.relnamespace = 'salesai'::regnamespace and c.relkind in ('r', 'S')
         order by c.oid

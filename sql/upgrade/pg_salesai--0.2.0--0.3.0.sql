@@ -2737,6 +2737,64 @@ comment on function salesai.search_explain(text, integer, text, text, text[], ti
     text, text, text[], text, text, text, jsonpath, boolean, interval, real, real, boolean) is
     'As salesai.search: how each chunk came by its rank. words: stems of the query that it has, and where; fused: of both legs, before what the chunks around it add in conversations (around_part), boost (named accounts, opportunities, products and times) and recency_factor; rerank_score: the cross-encoder''s logit, which then takes the place of fused and around_part; scan: whether all chunks that qualify were compared, or indexes followed';
 
+-- What models made, so that the same is not computed twice for the same rights. Not logged: a crash empties it.
+
+create unlogged table salesai.result_cache (
+    -- SHA-256 over all that the value depends on: weights, adapter generation, prompt or text, rights of the caller.
+    key bytea not null,
+    value bytea not null,
+    made_at timestamptz not null default now()
+);
+comment on table salesai.result_cache is
+    'Texts and vectors of models by the digest of all that they depend on; off with salesai.result_cache. Two sessions that make the same at once leave two rows: an index that refused one would let one wait for the other''s transaction';
+create index result_cache_key_idx on salesai.result_cache (key);
+create index result_cache_made_at_idx on salesai.result_cache (made_at);
+
+-- Owner rights: whoever deletes or redacts leaves nothing behind that was made of it.
+create function salesai.forget_results() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from salesai.result_cache;
+    return null;
+end
+$$;
+comment on function salesai.forget_results() is 'Trigger: empties the cache of results';
+
+create trigger forget_results after delete on salesai.interaction
+    for each statement execute function salesai.forget_results();
+create trigger forget_results after update of content on salesai.segment
+    for each statement execute function salesai.forget_results();
+
+create function salesai.purge_results(older_than interval default '7 days') returns bigint
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    with gone as (delete from salesai.result_cache c where c.made_at < now() - older_than returning 1)
+    select count(*) from gone
+$$;
+comment on function salesai.purge_results(interval) is 'Deletes cached results that are older; how many. A worker does it by itself';
+
+create function salesai.generate_text_stream(prompt text, options jsonb) returns setof text
+language c volatile strict parallel unsafe cost 1000000 rows 100 as 'MODULE_PATHNAME', 'generate_text_stream_wrapper';
+comment on function salesai.generate_text_stream(text, jsonb) is 'The same in pieces; used by salesai.generate_stream';
+
+create function salesai.generate_stream(
+    prompt text, json_schema jsonb default null, system text default null, model text default null,
+    adapter text default null, temperature real default 0, top_p real default 1, seed bigint default 0,
+    max_tokens integer default 256, timeout_ms integer default null, regex text default null,
+    choices text[] default null) returns setof text
+language sql volatile cost 1000000 rows 100
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.generate_text_stream(prompt, jsonb_build_object(
+        'json_schema', json_schema::text, 'system', system, 'model', model, 'adapter', adapter, 'temperature', temperature,
+        'top_p', top_p, 'seed', seed, 'max_tokens', max_tokens, 'timeout_ms', timeout_ms, 'regex', regex, 'choices', choices))
+$$;
+comment on function salesai.generate_stream(text, jsonb, text, text, text, real, real, bigint, integer, integer, text, text[]) is
+    'salesai.generate in pieces as the model writes them, a row each; together they are its text. In the select list a driver that reads row by row, or a cursor, has each piece before the next is written; a FROM clause collects all first. timeout_ms is for the whole, with the time that the reader takes';
+
 -- Semantic operators: what a model says of documents, as values. Scalar forms ask once for each call; array forms, and
 -- salesai.apply_operator as a set, ask about all documents together. Volatile, because a stable function with constant
 -- arguments is also evaluated to plan a query, and one below a subquery once for each time that its column is named.
@@ -2761,11 +2819,11 @@ comment on function salesai.apply_operator(text, text[], jsonb, jsonb) is
     'Applies classify {labels}, is_true {statement}, extract {fields}, summarize or agg {instruction} to documents: a row for each, numbered from 1, with a value or an error. All are asked about together, equal ones once; NULL and blank ones have NULL. options: salesai.operator_options';
 
 create function salesai.operator_statistics()
-returns table (operator text, calls bigint, documents bigint, failures bigint, generations bigint, shortened bigint,
+returns table (operator text, calls bigint, documents bigint, failures bigint, generations bigint, remembered bigint, shortened bigint,
     prompt_tokens bigint, completion_tokens bigint, last_error text)
 language c volatile parallel restricted rows 5 as 'MODULE_PATHNAME', 'operator_statistics_wrapper';
 comment on function salesai.operator_statistics() is
-    'What semantic operators did in this session: calls, documents, those that failed, and what the model generated for them (shortened: texts that reached the most tokens and were cut back to a whole sentence)';
+    'What semantic operators did in this session: calls, documents, those that failed, and what the model generated for them (remembered: results of earlier calls that were used again; shortened: texts that reached the most tokens and were cut back to a whole sentence)';
 
 create function salesai.operator_value(operator text, document text, arguments jsonb, options jsonb) returns jsonb
 language sql volatile parallel unsafe cost 1000000
@@ -2925,6 +2983,54 @@ create aggregate salesai.agg(content text, instruction text) (
 comment on aggregate salesai.agg(text, text) is
     'What an instruction (that of the first row) makes of many texts, in their order (order by), by the language model; not bound by its window: what does not fit is worked on a piece at a time, and the results once more. Fails where the model does';
 
+create function salesai.apply_cascade(
+    operator text, documents text[], arguments jsonb, precision_min double precision default 0.95,
+    recall_min double precision default 0.95, confidence double precision default 0.95, seed bigint default 0,
+    options jsonb default '{}')
+returns table (number integer, value jsonb, error text, decided_by text, model_share real, precision_estimate real,
+    precision_bound real, recall_estimate real, recall_bound real)
+language c volatile parallel unsafe cost 1000000 rows 1000 as 'MODULE_PATHNAME', 'apply_cascade_wrapper';
+comment on function salesai.apply_cascade(text, text[], jsonb, double precision, double precision, double precision, bigint, jsonb) is
+    'salesai.apply_operator for classify and is_true over many documents: the model (the oracle) judges a random sample, a classifier over embeddings learns from it and decides where another sample says that it may, the model judges the rest. With the confidence, over samples, precision and recall relative to the model''s own answers are at least precision_min and recall_min: of true for is_true; for classify of all labels together (micro-averaged), so both are the share of documents that have the model''s label. Where that needs it, or below 500 documents, the model judges all. decided_by: model or head; the columns after it are the same in all rows: the share that the model judged, and what was reached, as an estimate and as the bound that holds with the confidence. seed: of the samples';
+
+create function salesai.classify_cascade(
+    documents text[], labels text[], precision_min double precision default 0.95, recall_min double precision default 0.95,
+    confidence double precision default 0.95, people text[] default null, seed bigint default 0, model text default null,
+    adapter text default null, on_error text default 'null', timeout_ms integer default null,
+    max_error_ratio double precision default 0.5)
+returns table (number integer, label text, error text, decided_by text, model_share real, precision_estimate real,
+    precision_bound real, recall_estimate real, recall_bound real, people_agreement real)
+language sql volatile parallel unsafe cost 1000000 rows 1000
+set search_path = pg_catalog, pg_temp
+as $$
+    select c.number, c.value #>> '{}', c.error, c.decided_by, c.model_share, c.precision_estimate, c.precision_bound,
+        c.recall_estimate, c.recall_bound,
+        (avg(case when people[c.number] is not null then (people[c.number] = c.value #>> '{}' is true)::integer end) over ())::real
+    from salesai.apply_cascade('classify', documents, jsonb_build_object('labels', labels), precision_min, recall_min, confidence, seed,
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''), max_error_ratio)) c
+$$;
+comment on function salesai.classify_cascade(text[], text[], double precision, double precision, double precision, text[], bigint, text, text, text, integer, double precision) is
+    'salesai.classify for many documents, most of which a classifier over embeddings decides, at a precision and recall relative to the model (salesai.apply_cascade). people: labels that people gave, NULL where nobody did; people_agreement: the share of those that the result has too';
+
+create function salesai.is_true_cascade(
+    statement text, documents text[], precision_min double precision default 0.95, recall_min double precision default 0.95,
+    confidence double precision default 0.95, people boolean[] default null, seed bigint default 0, model text default null,
+    adapter text default null, on_error text default 'null', timeout_ms integer default null,
+    max_error_ratio double precision default 0.5)
+returns table (number integer, is_true boolean, error text, decided_by text, model_share real, precision_estimate real,
+    precision_bound real, recall_estimate real, recall_bound real, people_agreement real)
+language sql volatile parallel unsafe cost 1000000 rows 1000
+set search_path = pg_catalog, pg_temp
+as $$
+    select c.number, c.value::boolean, c.error, c.decided_by, c.model_share, c.precision_estimate, c.precision_bound,
+        c.recall_estimate, c.recall_bound,
+        (avg(case when people[c.number] is not null then (people[c.number] = (c.value::boolean is true))::integer end) over ())::real
+    from salesai.apply_cascade('is_true', documents, jsonb_build_object('statement', statement), precision_min, recall_min, confidence, seed,
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''), max_error_ratio)) c
+$$;
+comment on function salesai.is_true_cascade(text, text[], double precision, double precision, double precision, boolean[], bigint, text, text, text, integer, double precision) is
+    'salesai.is_true for many documents, most of which a classifier over embeddings decides, at a precision and recall of true relative to the model (salesai.apply_cascade). people: what people said, NULL where nobody did; people_agreement: the share of those that the result has too, NULL in the result counted as not true';
+
 create function salesai.similarity(a text, b text) returns real
 language sql stable strict parallel restricted cost 100000
 set search_path = pg_catalog, pg_temp
@@ -2995,6 +3101,59 @@ as $$
 $$;
 comment on function salesai.evidence_digest(jsonb) is 'SHA-256 of what evidence says, and who and when; where it stands in the original does not count';
 
+create function salesai.insight_filters(
+    account text, opportunity text, kinds text[], since timestamptz, until timestamptz, speaker_side text, seed bigint) returns jsonb
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_strip_nulls(jsonb_build_object('account', account, 'opportunity', opportunity, 'kinds', kinds, 'since', since,
+        'until', until, 'speaker_side', speaker_side, 'seed', seed))
+$$;
+comment on function salesai.insight_filters(text, text, text[], timestamptz, timestamptz, text, bigint) is
+    'What salesai.insight keeps of where it looked';
+
+create function salesai.insight_options(
+    evidence_count integer, model text, adapter text, timeout_ms integer, max_tokens integer, seed bigint, method text) returns jsonb
+language plpgsql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if evidence_count is null or evidence_count not between 1 and 50 then
+        raise exception 'evidence_count must be between 1 and 50' using errcode = '22023';
+    end if;
+    if method not in ('generated', 'extractive') then
+        raise exception 'method "%" is unknown', method using errcode = '22023', hint = 'Use generated or extractive, or NULL for either.';
+    end if;
+    return jsonb_strip_nulls(jsonb_build_object('model', model, 'adapter', adapter, 'timeout_ms', timeout_ms,
+        'max_tokens', max_tokens, 'seed', seed, 'method', method, 'evidence_count', evidence_count));
+end
+$$;
+comment on function salesai.insight_options(integer, text, text, integer, integer, bigint, text) is
+    'What salesai.insight keeps of how an answer was made; refuses what makes no sense';
+
+create function salesai.retrieve_evidence(question text, filters jsonb, evidence_count integer)
+returns table (chunk_ids bigint[], retrieved jsonb, evidence jsonb)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if question is null or question !~ '\S' then
+        raise exception 'question must not be empty' using errcode = '22023';
+    end if;
+    select array_agg(h.chunk_id order by h.score desc, h.chunk_id),
+        jsonb_agg(jsonb_build_object('chunk_id', h.chunk_id, 'interaction_id', h.interaction_id, 'dense_rank', h.dense_rank,
+            'lexical_rank', h.lexical_rank, 'score', h.score) order by h.score desc, h.chunk_id)
+    into chunk_ids, retrieved
+    from salesai.search(question, evidence_count, filters ->> 'account', filters ->> 'opportunity',
+        case when filters ? 'kinds' then array(select jsonb_array_elements_text(filters -> 'kinds')) end,
+        (filters ->> 'since')::timestamptz, (filters ->> 'until')::timestamptz, filters ->> 'speaker_side') h;
+    evidence := salesai.evidence(chunk_ids);
+    return next;
+end
+$$;
+comment on function salesai.retrieve_evidence(text, jsonb, integer) is
+    'One row: the chunks that answer a question, best first, how search ranked them, and what they say (salesai.evidence)';
+
 create function salesai.insight(
     question text, account text default null, opportunity text default null, kinds text[] default null,
     since timestamptz default null, until timestamptz default null, speaker_side text default null,
@@ -3007,51 +3166,57 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     started constant timestamptz := clock_timestamp();
-    filters constant jsonb := jsonb_strip_nulls(jsonb_build_object('account', account, 'opportunity', opportunity, 'kinds', kinds,
-        'since', since, 'until', until, 'speaker_side', speaker_side, 'seed', seed));
-    options constant jsonb := jsonb_strip_nulls(jsonb_build_object('model', model, 'adapter', adapter, 'timeout_ms', timeout_ms,
-        'max_tokens', max_tokens, 'seed', seed, 'method', method, 'evidence_count', evidence_count));
-    chunk_ids bigint[];
-    retrieved jsonb;
-    evidence jsonb;
+    options constant jsonb := salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method);
+    filters constant jsonb := salesai.insight_filters(account, opportunity, kinds, since, until, speaker_side, seed);
+    found record;
     searched timestamptz;
     answered jsonb;
     result salesai.insight_result;
 begin
-    if question is null or question !~ '\S' then
-        raise exception 'question must not be empty' using errcode = '22023';
-    end if;
-    if evidence_count is null or evidence_count not between 1 and 50 then
-        raise exception 'evidence_count must be between 1 and 50' using errcode = '22023';
-    end if;
-    if method not in ('generated', 'extractive') then
-        raise exception 'method "%" is unknown', method using errcode = '22023', hint = 'Use generated or extractive, or NULL for either.';
-    end if;
-    select array_agg(h.chunk_id order by h.score desc, h.chunk_id),
-        jsonb_agg(jsonb_build_object('chunk_id', h.chunk_id, 'interaction_id', h.interaction_id, 'dense_rank', h.dense_rank,
-            'lexical_rank', h.lexical_rank, 'score', h.score) order by h.score desc, h.chunk_id)
-    into chunk_ids, retrieved
-    from salesai.search(question, evidence_count, account, opportunity, kinds, since, until, speaker_side) h;
-    evidence := salesai.evidence(chunk_ids);
+    select * into found from salesai.retrieve_evidence(question, filters, evidence_count);
     searched := clock_timestamp();
-    answered := salesai.answer_question(question, evidence, options);
+    answered := salesai.answer_question(question, found.evidence, options);
     result := jsonb_populate_record(null::salesai.insight_result, answered);
     result.abstained := result.method = 'abstained';
     result.elapsed_ms := 1000 * extract(epoch from clock_timestamp() - started);
     if explain then
-        result.details := jsonb_build_object('retrieved', coalesce(retrieved, '[]'), 'evidence_characters', (
+        result.details := jsonb_build_object('retrieved', coalesce(found.retrieved, '[]'), 'evidence_characters', (
                 select coalesce(sum(length(s ->> 'content')), 0)
-                from jsonb_array_elements(evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
+                from jsonb_array_elements(found.evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
             'search_ms', round(1000 * extract(epoch from searched - started), 1)) || coalesce(answered -> 'timings', '{}');
     end if;
     if not current_setting('transaction_read_only')::boolean then
-        result.insight_id := salesai.keep_insight(question, result, answered, filters, options, chunk_ids, evidence);
+        result.insight_id := salesai.keep_insight(question, result, answered, filters, options, found.chunk_ids, found.evidence);
     end if;
     return result;
 end
 $$;
 comment on function salesai.insight(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, boolean) is
     'Answers a question from the interactions that the caller may see. Every claim has a citation whose quote was found in the stored text; without support it abstains and says why. method: generated (the model writes, or it abstains), extractive (sentences of the evidence, which needs no language model), NULL for the first of them that has something to say. explain: result.details says what was retrieved and what took how long. timeout_ms: for the answer, default salesai.timeout_ms, which also bounds the search. The answer is kept in salesai.insight, unless the transaction is read-only';
+
+create function salesai.answer_stream(question text, evidence jsonb, options jsonb, kept jsonb) returns setof text
+language c volatile strict parallel unsafe cost 1000000 rows 3 as 'MODULE_PATHNAME', 'answer_stream_wrapper';
+comment on function salesai.answer_stream(text, jsonb, jsonb, jsonb) is
+    'salesai.answer_question a sentence at a time; hands kept to salesai.keep_stream at the end';
+
+create function salesai.insight_stream(
+    question text, account text default null, opportunity text default null, kinds text[] default null,
+    since timestamptz default null, until timestamptz default null, speaker_side text default null,
+    evidence_count integer default 4, model text default null, adapter text default null,
+    timeout_ms integer default null, max_tokens integer default 64, seed bigint default 0,
+    method text default null)
+returns setof text
+language sql volatile cost 1000000 rows 3
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.answer_stream(question, f.evidence, o.options, jsonb_build_object('question', question, 'filters', o.filters,
+        'options', o.options, 'chunk_ids', f.chunk_ids, 'evidence', f.evidence, 'started', clock_timestamp()))
+    from (select salesai.insight_filters(account, opportunity, kinds, since, until, speaker_side, seed) as filters,
+            salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method) as options) o
+    cross join lateral salesai.retrieve_evidence(question, o.filters, evidence_count) f
+$$;
+comment on function salesai.insight_stream(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text) is
+    'salesai.insight a sentence at a time, each with the numbers of its citations, as soon as it is written and borne out by the evidence. In the select list (select salesai.insight_stream(...)) a driver that reads row by row, or a cursor, has each row before the next is written; a FROM clause collects all first. No row: there is no answer, and a notice says why. The answer is kept when it was read to its end';
 
 create function salesai.keep_insight(
     question text, result salesai.insight_result, answered jsonb, filters jsonb, options jsonb, chunk_ids bigint[], evidence jsonb)
@@ -3080,6 +3245,24 @@ $$;
 comment on function salesai.keep_insight(text, salesai.insight_result, jsonb, jsonb, jsonb, bigint[], jsonb) is
     'Stores an answer with its citations, and what it was made from; returns its id';
 
+create function salesai.keep_stream(answered jsonb, kept jsonb) returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    result salesai.insight_result := jsonb_populate_record(null::salesai.insight_result, answered);
+begin
+    if current_setting('transaction_read_only')::boolean then
+        return null;
+    end if;
+    result.elapsed_ms := 1000 * extract(epoch from clock_timestamp() - (kept ->> 'started')::timestamptz);
+    return salesai.keep_insight(kept ->> 'question', result, answered, kept -> 'filters', kept -> 'options',
+        case when jsonb_typeof(kept -> 'chunk_ids') = 'array' then array(select jsonb_array_elements_text(kept -> 'chunk_ids')::bigint) end,
+        kept -> 'evidence');
+end
+$$;
+comment on function salesai.keep_stream(jsonb, jsonb) is 'Stores the answer of a stream that was read to its end';
+
 create type salesai.insight_replay_result as (
     reproduced boolean, evidence text, model text, kept_answer text, kept_method text, answer text, method text,
     answer_today text, method_today text, evidence_gone bigint[], evidence_new bigint[]);
@@ -3096,6 +3279,7 @@ declare
     evidence jsonb;
     answered jsonb;
     today bigint[];
+    evidence_today jsonb;
     answered_today jsonb;
     replay salesai.insight_replay_result;
 begin
@@ -3112,12 +3296,10 @@ begin
     evidence := salesai.evidence(kept.evidence);
     answered := salesai.answer_question(kept.question, evidence, options);
     begin
-        select coalesce(array_agg(h.chunk_id order by h.score desc, h.chunk_id), '{}') into today
-        from salesai.search(kept.question, (options ->> 'evidence_count')::integer, kept.filters ->> 'account', kept.filters ->> 'opportunity',
-            case when kept.filters ? 'kinds' then array(select jsonb_array_elements_text(kept.filters -> 'kinds')) end,
-            (kept.filters ->> 'since')::timestamptz, (kept.filters ->> 'until')::timestamptz, kept.filters ->> 'speaker_side') h;
+        select coalesce(r.chunk_ids, '{}'), r.evidence into today, evidence_today
+        from salesai.retrieve_evidence(kept.question, kept.filters, (options ->> 'evidence_count')::integer) r;
         answered_today := case when today = coalesce(kept.evidence, '{}') then answered
-            else salesai.answer_question(kept.question, salesai.evidence(today), options) end;
+            else salesai.answer_question(kept.question, evidence_today, options) end;
         replay.answer_today := answered_today ->> 'answer';
         replay.method_today := answered_today ->> 'method';
         replay.evidence_gone := array(select unnest(kept.evidence) except select unnest(today));
@@ -3286,6 +3468,8 @@ alter table salesai.posting_list enable row level security, force row level secu
 create policy worker on salesai.posting_list to salesai_worker using (true);
 alter table salesai.lexical_delta enable row level security, force row level security;
 create policy worker on salesai.lexical_delta to salesai_worker using (true);
+alter table salesai.result_cache enable row level security, force row level security;
+create policy worker on salesai.result_cache to salesai_worker using (true);
 
 alter function salesai.process(integer, integer) set search_path = pg_catalog, pg_temp;
 
@@ -3310,7 +3494,7 @@ end
 $do$;
 
 -- Triggers need no right of who fires them, and nobody else's tables may have this one: it runs with the owner's rights.
-revoke execute on function salesai.count_jobs(), salesai.note_new_chunks()
+revoke execute on function salesai.count_jobs(), salesai.note_new_chunks(), salesai.forget_results()
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- What the worker does to embedding sets, and what only an administrator decides.
 revoke execute on function
@@ -3324,6 +3508,8 @@ revoke execute on function
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
+revoke execute on function salesai.purge_results(interval)
+    from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function salesai.rebuild_lexical_index(real, real)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.backfill(text, timestamptz, timestamptz, boolean)
@@ -3332,12 +3518,14 @@ revoke execute on function salesai.process(integer, integer)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function salesai.apply_redaction(text, integer)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
-revoke all on salesai.lexical_index, salesai.lexical_segment, salesai.posting_list, salesai.lexical_delta, salesai.lexical_language from public;
+revoke all on salesai.lexical_index, salesai.lexical_segment, salesai.posting_list, salesai.lexical_delta, salesai.lexical_language,
+    salesai.result_cache from public;
 grant select on salesai.lexical_language
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- Which words there are, and where, is nobody else's to read.
 grant select, insert, update, delete on salesai.lexical_segment, salesai.posting_list, salesai.lexical_delta to salesai_worker;
 grant select, update on salesai.lexical_index to salesai_worker;
+grant select, insert, delete on salesai.result_cache to salesai_worker;
 revoke all on salesai.inbox, salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.product from public;
 grant select on salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
@@ -3363,3 +3551,4 @@ select pg_catalog.pg_extension_config_dump('salesai.posting_list'::regclass, 'wh
 select pg_catalog.pg_extension_config_dump('salesai.lexical_delta'::regclass, 'where false');
 select pg_catalog.pg_extension_config_dump('salesai.lexical_language'::regclass, 'where false');
 select pg_catalog.pg_extension_config_dump('salesai.lexical_segment_id_seq'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.result_cache'::regclass, 'where false');

@@ -227,6 +227,7 @@ salesai.sidecar_socket = '{socket}'
 salesai.master_key_file = '{key}'
 salesai.worker_databases = '{databases}'
 salesai.timeout_ms = '{timeout_s}s'
+salesai.result_cache = off
 ",
             dir = self.dir.display(),
             socket = settings.sidecar_socket.display(),

@@ -12,6 +12,8 @@ pub struct Config {
     pub sidecar: PathBuf,
     pub embedding_model: PathBuf,
     pub language_model: PathBuf,
+    /// The drivers of other languages and PgBouncer, as ops/local/drivers.sh installs them; tests say what is missing.
+    pub drivers: Option<PathBuf>,
     /// Whom to run servers as; `None`: ourselves.
     pub run_user: Option<RunUser>,
     /// How long the sidecar stands still in `no_snapshot`.
@@ -35,6 +37,7 @@ pub fn config() -> &'static Config {
         sidecar: required("SALESAI_SIDECAR").into(),
         embedding_model: required("SALESAI_EMBEDDING_MODEL").into(),
         language_model: required("SALESAI_LANGUAGE_MODEL").into(),
+        drivers: variable("SALESAI_DRIVERS").map(PathBuf::from),
         run_user: variable("SALESAI_RUN_USER").map(|name| RunUser {
             uid: id("-u", &name),
             gid: id("-g", &name),

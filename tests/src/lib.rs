@@ -4,6 +4,7 @@
 //! - [`process`]: the directory of this run, its processes, and who clears them away
 //! - [`cluster`]: a PostgreSQL cluster with the extension
 //! - [`sidecar`]: an inference sidecar
+//! - [`pgbouncer`]: PgBouncer before a cluster
 //! - [`session`]: a connection that panics with the statement
 //! - [`world`]: both together, and the one that read-only tests share
 //! - [`deal_room`]: the sample data
@@ -18,6 +19,7 @@ pub mod config;
 pub mod deal_room;
 pub mod measure;
 pub mod meetings;
+pub mod pgbouncer;
 pub mod process;
 pub mod session;
 pub mod sidecar;

@@ -16,4 +16,6 @@ pub use citation::{Citation, locate_quote};
 pub use evidence::{Evidence, EvidenceSegment};
 pub use extraction::{evidence_sentences, extract_answer, is_related};
 pub use prompt::{Prompt, build_prompt};
-pub use verification::{CLAIMS_MAX, judge_answer, verify_answer};
+pub use verification::{
+    CLAIMS_MAX, judge_answer, settled_claims, settled_sentences, verify_answer,
+};

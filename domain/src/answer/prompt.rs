@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::evidence::{Evidence, EvidenceSegment};
-use crate::markup::collapse_whitespace;
+use crate::fence::fenced_line;
 use crate::redacted::Redacted;
 
 const SYSTEM: &str = "You answer questions about sales conversations. \
@@ -26,12 +26,12 @@ pub struct Prompt {
 pub fn build_prompt(question: &str, evidence: &[Evidence]) -> Prompt {
     let mut user = String::from("Evidence:\n");
     for item in evidence {
-        let (date, title) = (neutralise(&item.occurred_on), neutralise(&item.title));
+        let (date, title) = (fenced_line(&item.occurred_on), fenced_line(&item.title));
         user.push_str(&format!("[{}] {date} {title}\n", item.number));
         push_utterances(&item.segments, &mut user);
         user.push('\n');
     }
-    user.push_str(&format!("Question: {}", neutralise(question)));
+    user.push_str(&format!("Question: {}", fenced_line(question)));
     Prompt {
         system: SYSTEM.to_owned(),
         user,
@@ -42,32 +42,15 @@ pub fn build_prompt(question: &str, evidence: &[Evidence]) -> Prompt {
 fn push_utterances(segments: &[EvidenceSegment], user: &mut String) {
     for run in segments.chunk_by(|left, right| left.speaker == right.speaker) {
         if let Some(speaker) = run.first().and_then(|segment| segment.speaker.as_deref()) {
-            user.push_str(&format!("{}: ", neutralise(speaker)));
+            user.push_str(&format!("{}: ", fenced_line(speaker)));
         }
         let texts: Vec<String> = run
             .iter()
-            .map(|segment| neutralise(&segment.content))
+            .map(|segment| fenced_line(&segment.content))
             .collect();
         user.push_str(&texts.join(" "));
         user.push('\n');
     }
-}
-
-/// Puts a text on one line without the brackets that markers are made of.
-///
-/// No `<|im_start|>`, `<start_of_turn>`, `</s>`, `[INST]`, and no `[2]` that the model could take for
-/// a number of ours, can then come out of a customer's text.
-fn neutralise(text: &str) -> String {
-    collapse_whitespace(text)
-        .chars()
-        .map(|character| match character {
-            '<' => '‹',
-            '>' => '›',
-            '[' => '(',
-            ']' => ')',
-            other => other,
-        })
-        .collect()
 }
 
 impl fmt::Debug for Prompt {

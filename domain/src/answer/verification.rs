@@ -32,6 +32,19 @@ pub fn verify_answer(generated: &str, question: &str, evidence: &[Evidence]) -> 
     verify_drafts(&read_drafts(generated), question, evidence)
 }
 
+/// Sentences of a text that is still being written which what is to come cannot change: all but the last, whose end and
+/// whose citation may be missing.
+pub fn settled_sentences(generated: &str) -> usize {
+    read_drafts(generated).len().saturating_sub(1)
+}
+
+/// The claims of those sentences: the first of what [`judge_answer`] finds in the whole text.
+pub fn settled_claims(generated: &str, question: &str, evidence: &[Evidence]) -> Vec<Claim> {
+    let mut drafts = read_drafts(generated);
+    drafts.pop();
+    verify_drafts(&drafts, question, evidence)
+}
+
 /// Verifies `generated` and gives what is left as an answer.
 ///
 /// Confidence is the share of generated sentences that are supported times the mean similarity of

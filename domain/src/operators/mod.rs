@@ -6,7 +6,6 @@
 //! - `fence`: a document that cannot be taken for more than data
 
 mod condensing;
-mod fence;
 mod fields;
 mod question;
 

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::condensing::whole_sentences;
-use super::fence::{fenced, unfenced};
 use super::fields::{FieldError, Fields};
+use crate::fence::{fenced, unfenced};
 use crate::redacted::Redacted;
 
 /// Labels of one classification.
@@ -214,10 +214,30 @@ impl Operator {
     }
 }
 
-/// Its texts as the document has them; None where one has a character that no text of SQL can have.
+/// Words in a row of the fence that nobody says by chance.
+const TOLD_WORDS: usize = 4;
+
+/// Whether a text repeats our rules, which the document does not say itself.
+fn tells_fence(text: &str, document: &str) -> bool {
+    let words = |text: &str| -> Vec<String> {
+        let text = text.to_lowercase();
+        let words = text.split(|character: char| !character.is_alphanumeric());
+        words
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    let (text, fence, document) = (words(text), words(FENCE), words(document));
+    let stands_in =
+        |said: &[String], all: &[String]| all.windows(TOLD_WORDS).any(|run| run == said);
+    text.windows(TOLD_WORDS)
+        .any(|said| stands_in(said, &fence) && !stands_in(said, &document))
+}
+
+/// Its texts as the document has them; None where one has a character that no text of SQL can have, or tells our rules.
 fn said(value: Value, document: &str) -> Option<Value> {
     match value {
-        Value::String(text) if text.contains('\0') => None,
+        Value::String(text) if text.contains('\0') || tells_fence(&text, document) => None,
         Value::String(text) => Some(unfenced(&text, document).into()),
         Value::Array(items) => {
             let items = items.into_iter().map(|item| said(item, document));

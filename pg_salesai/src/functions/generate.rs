@@ -1,14 +1,16 @@
 //! Free generation.
 
 use pgrx::JsonB;
-use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::iter::SetOfIterator;
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 use proto::model::GenerationRequest;
 use proto::wire;
 use serde::Deserialize;
 
+use crate::client_output;
 use crate::error::Error;
-use crate::generation;
+use crate::generation::{self, TextStream};
 use crate::sidecar::Deadline;
 
 /// Options of one generation, as `salesai.generate` gives them; NULL arguments are null.
@@ -33,13 +35,39 @@ fn generate_text(prompt: &str, options: JsonB) -> Result<String, ErrorReport> {
     Ok(generated(prompt, options)?)
 }
 
+/// A row for each piece as the model writes it.
+#[pg_extern(sql = "")]
+fn generate_text_stream(
+    prompt: &str,
+    options: JsonB,
+) -> Result<SetOfIterator<'static, String>, ErrorReport> {
+    let options = serde_json::from_value(options.0).map_err(Error::from)?;
+    let (request, deadline) = request(prompt, options)?;
+    let mut stream = TextStream::open(&request, deadline)?;
+    let mut is_first = true;
+    Ok(SetOfIterator::new(std::iter::from_fn(move || {
+        if !std::mem::take(&mut is_first) {
+            client_output::flush();
+        }
+        stream
+            .next_piece()
+            .map_err(ErrorReport::from)
+            .unwrap_or_report()
+    })))
+}
+
 fn generated(prompt: &str, options: Options) -> Result<String, Error> {
+    let (request, deadline) = request(prompt, options)?;
+    Ok(generation::generate(&request, deadline)?.text)
+}
+
+fn request(prompt: &str, options: Options) -> Result<(GenerationRequest, Deadline), Error> {
     if prompt.trim().is_empty() {
         return Err(Error::argument("prompt must not be empty"));
     }
     let deadline = Deadline::from_argument(options.timeout_ms)?;
     let request = GenerationRequest::try_from(message(prompt, options)?)?;
-    Ok(generation::generate(&request, deadline)?.text)
+    Ok((request, deadline))
 }
 
 /// The contract's own message, whose limits are then checked in one place.

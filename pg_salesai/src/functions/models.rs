@@ -10,7 +10,7 @@ use proto::wire::{Adapter, GetStatusResponse, Model, ModelKind, ServerState};
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::pipeline::embedding::{self, Embedded, Text};
+use crate::pipeline::embedding::{self, Embedded, RememberedVector, Text};
 use crate::sidecar::{self, Deadline};
 
 type ChunkRow = (i32, i32, i32, i32, String);
@@ -31,6 +31,11 @@ fn model_embedding_values(
     timeout_ms: Option<i32>,
     model_sha256: Option<String>,
 ) -> Result<SetOfIterator<'static, Vec<f32>>, ErrorReport> {
+    if let (Some([Some(text)]), Some(wanted)) = (texts.as_deref(), &model_sha256)
+        && let Some(vector) = RememberedVector::of(wanted, text)?.read()?
+    {
+        return Ok(SetOfIterator::new(vec![vector]));
+    }
     let model = ModelChoice::from(model.unwrap_or_default());
     let embedded = embedded(model, texts, timeout_ms)?;
     if let Some(wanted) = model_sha256.filter(|wanted| *wanted != embedded.model_sha256) {

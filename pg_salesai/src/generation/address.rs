@@ -33,6 +33,11 @@ impl Address {
         })
     }
 
+    /// None: the default one.
+    pub fn model_name(&self) -> Option<&str> {
+        self.model.name()
+    }
+
     pub fn put_on(&self, mut request: GenerationRequest) -> GenerationRequest {
         request.caller = self.caller.clone();
         request.model = self.model.clone();

@@ -3,16 +3,18 @@
 
 use proto::client::ClientError;
 use proto::model::GenerationRequest;
+use proto::wire::generate_response::Event;
 use proto::wire::{FinishReason, GenerateFinished, GenerateStarted};
 
 use super::address::Address;
+use super::remembered::Remembered;
 use super::streams::Streams;
 use crate::adapters::registry;
 use crate::error::Error;
 use crate::sidecar::{self, Deadline};
 
 /// How often a call begins anew because its adapter is not there; other callers may push it out again.
-const ROUNDS_MAX: usize = 3;
+pub(super) const ROUNDS_MAX: usize = 3;
 
 /// What the model wrote, and what it cost.
 #[derive(Default)]
@@ -20,9 +22,22 @@ pub struct Draft {
     pub text: String,
     pub started: GenerateStarted,
     pub finished: GenerateFinished,
+    /// Whether it was written for an earlier call.
+    pub is_remembered: bool,
 }
 
 impl Draft {
+    /// Adds what the sidecar sends.
+    pub(super) fn take(&mut self, event: Event) {
+        match event {
+            Event::Started(started) => self.started = started,
+            Event::Text(text) => self.text.push_str(&text),
+            Event::Finished(finished) => self.finished = finished,
+            // None were asked for.
+            Event::Token(_) => {}
+        }
+    }
+
     /// Whether it ends because it had the most tokens that were asked for.
     pub fn is_cut(&self) -> bool {
         self.finished.reason() == FinishReason::Length
@@ -71,8 +86,30 @@ pub fn generate_all(batch: &Batch<'_>) -> Result<Vec<Result<Draft, ClientError>>
         return Ok(Vec::new());
     }
     let first = (batch.request)(0);
+    let remembered = Remembered::of(
+        &Address::of(&first)?,
+        (0..batch.size).map(batch.request),
+        batch.deadline,
+    )?;
+    if let Some(remembered) = &remembered {
+        let known = remembered.drafts()?.into_iter();
+        drafts = known.map(|draft| draft.map(Ok)).collect();
+    }
+    let generated = generate_rest(batch, &first, drafts)?;
+    if let Some(remembered) = &remembered {
+        remembered.keep(generated.iter().map(|draft| draft.as_ref().ok()))?;
+    }
+    Ok(generated)
+}
+
+/// Generates what has no text yet.
+fn generate_rest(
+    batch: &Batch<'_>,
+    first: &GenerationRequest,
+    mut drafts: Vec<Option<Result<Draft, ClientError>>>,
+) -> Result<Vec<Result<Draft, ClientError>>, Error> {
     for _ in 0..ROUNDS_MAX {
-        let address = Address::of(&first)?;
+        let address = Address::of(first)?;
         let lacks_adapter = round(batch, &address, &mut drafts)?;
         match &address.adapter {
             Some(adapter) if lacks_adapter => registry::load(&adapter.name, batch.deadline)?,
@@ -84,7 +121,7 @@ pub fn generate_all(batch: &Batch<'_>) -> Result<Vec<Result<Draft, ClientError>>
             }
         }
     }
-    let name = first.adapter.map(|adapter| adapter.name);
+    let name = first.adapter.as_ref().map(|adapter| adapter.name.clone());
     Err(Error::AdapterUnsettled {
         name: name.unwrap_or_default(),
     })
@@ -99,6 +136,9 @@ fn round(
     let places: Vec<usize> = (0..drafts.len())
         .filter(|&place| drafts[place].is_none())
         .collect();
+    if places.is_empty() {
+        return Ok(false);
+    }
     let streams = Streams {
         deadline: batch.deadline,
         overload: batch.overload,

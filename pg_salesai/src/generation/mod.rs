@@ -3,8 +3,11 @@
 mod address;
 mod batch;
 mod prompted;
+mod remembered;
 mod streams;
+mod text_stream;
 
 pub use address::checked_context;
 pub use batch::{Batch, Draft, Overload, generate, generate_all};
 pub use prompted::Prompted;
+pub use text_stream::TextStream;

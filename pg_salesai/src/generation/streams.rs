@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use proto::client::{ClientError, SidecarClient};
 use proto::model::GenerationRequest;
-use proto::wire::generate_response::Event;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -96,13 +95,7 @@ async fn draft(
     let mut generation = client.generate(request, deadline.remaining()).await?;
     let mut draft = Draft::default();
     while let Some(event) = generation.next().await? {
-        match event {
-            Event::Started(started) => draft.started = started,
-            Event::Text(text) => draft.text.push_str(&text),
-            Event::Finished(finished) => draft.finished = finished,
-            // None were asked for.
-            Event::Token(_) => {}
-        }
+        draft.take(event);
     }
     Ok(draft)
 }

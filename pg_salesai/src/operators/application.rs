@@ -29,7 +29,7 @@ const DETAILS_MAX: usize = 10;
 pub struct Application {
     pub model: Option<String>,
     pub adapter: Option<String>,
-    timeout_ms: Option<i32>,
+    pub(super) timeout_ms: Option<i32>,
     on_error: OnError,
     /// Share of documents that may fail before the whole call does; None: all.
     max_error_ratio: Option<f64>,
@@ -71,43 +71,56 @@ pub fn apply(
     documents: &[Option<String>],
     application: &Application,
 ) -> Result<Vec<Option<Outcome>>, Error> {
-    if documents.len() > DOCUMENTS_MAX {
-        return Err(Error::argument(format!(
-            "documents must be at most {DOCUMENTS_MAX}"
-        )));
-    }
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    let mut distinct: Vec<&str> = Vec::new();
-    let is_asked = |document: &&String| !document.trim().is_empty();
-    for document in documents.iter().flatten().filter(is_asked) {
-        places.entry(document).or_insert_with(|| {
-            distinct.push(document);
-            distinct.len() - 1
-        });
-    }
+    let distinct = Distinct::of(documents)?;
     let asking = Asking {
         name,
         operator,
         application,
         deadline: Deadline::from_argument(application.timeout_ms)?,
     };
-    let distinct = match operator.condenses() {
-        true => condensing::condensed(&asking, &distinct)?,
-        false => asking.values(&distinct)?,
+    let answers = match operator.condenses() {
+        true => condensing::condensed(&asking, &distinct.texts)?,
+        false => asking.values(&distinct.texts)?,
     };
-    let outcomes: Vec<Option<Outcome>> = documents
+    let outcomes: Vec<Option<Outcome>> = distinct
+        .places
         .iter()
-        .map(|document| {
-            let place = *places.get(document.as_deref()?)?;
-            Some(distinct[place].clone())
-        })
+        .map(|place| Some(answers[(*place)?].clone()))
         .collect();
     settle(name, &outcomes, application)?;
     Ok(outcomes)
 }
 
+/// Documents without repetitions.
+pub(super) struct Distinct<'a> {
+    pub texts: Vec<&'a str>,
+    /// For each document the place of its text; None where it is NULL or blank.
+    pub places: Vec<Option<usize>>,
+}
+
+impl<'a> Distinct<'a> {
+    pub fn of(documents: &'a [Option<String>]) -> Result<Self, Error> {
+        if documents.len() > DOCUMENTS_MAX {
+            return Err(Error::argument(format!(
+                "documents must be at most {DOCUMENTS_MAX}"
+            )));
+        }
+        let mut known: HashMap<&str, usize> = HashMap::new();
+        let mut texts = Vec::new();
+        let places = documents.iter().map(|document| {
+            let text = document.as_deref().filter(|text| !text.trim().is_empty())?;
+            Some(*known.entry(text).or_insert_with(|| {
+                texts.push(text);
+                texts.len() - 1
+            }))
+        });
+        let places = places.collect();
+        Ok(Self { texts, places })
+    }
+}
+
 /// Counts, warns, or fails, as the caller wants it.
-fn settle(
+pub(super) fn settle(
     name: &str,
     outcomes: &[Option<Outcome>],
     application: &Application,

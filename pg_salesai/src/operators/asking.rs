@@ -40,6 +40,10 @@ impl Asking<'_> {
         })?;
         count(self.name, |sums| {
             for draft in drafts.iter().flatten() {
+                if draft.is_remembered {
+                    sums.remembered += 1;
+                    continue;
+                }
                 sums.generations += 1;
                 sums.shortened += i64::from(draft.is_cut());
                 sums.prompt_tokens += i64::from(draft.started.prompt_tokens);

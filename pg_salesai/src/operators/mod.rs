@@ -2,10 +2,12 @@
 
 mod application;
 mod asking;
+mod cascade;
 mod condensing;
 mod document_error;
 mod statistics;
 
 pub use application::{Application, Outcome, apply};
+pub use cascade::{Targeted, cascade};
 pub use document_error::DocumentError;
 pub use statistics::statistics;

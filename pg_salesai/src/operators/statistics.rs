@@ -16,7 +16,9 @@ pub struct OperatorStatistics {
     pub failures: i64,
     /// Generations, of which equal documents of a call share one, and long ones take several.
     pub generations: i64,
-    /// Of these, texts that ended because they had the most tokens, and were cut back to a whole sentence.
+    /// Texts of earlier calls that were used again (`salesai.result_cache`).
+    pub remembered: i64,
+    /// Of the generations, texts that ended because they had the most tokens, and were cut back to a whole sentence.
     pub shortened: i64,
     pub prompt_tokens: i64,
     pub completion_tokens: i64,

@@ -7,6 +7,7 @@ use proto::wire::ServerState;
 
 use crate::adapters::registry;
 use crate::error::Error;
+use crate::result_cache::{self, Key};
 use crate::sidecar::{self, Deadline};
 
 /// One request: enough to fill the model's batches, little enough to be done in seconds.
@@ -115,6 +116,48 @@ pub fn embed(
         embedded.model_sha256 = response.model_sha256;
     }
     Ok(embedded)
+}
+
+/// The vector of a text that somebody with the same rights has embedded before.
+pub struct RememberedVector(Key);
+
+impl RememberedVector {
+    pub fn of(model_sha256: &str, text: &str) -> Result<Self, Error> {
+        let salt = registry::context(None, None)?.cache_salt;
+        let parts = [model_sha256.as_bytes(), &salt, text.as_bytes()];
+        Ok(Self(result_cache::key("vector 1", parts)))
+    }
+
+    /// None where it is not there, or nothing may be used again.
+    pub fn read(&self) -> Result<Option<Vec<f32>>, Error> {
+        if !result_cache::is_used()? {
+            return Ok(None);
+        }
+        let found = result_cache::read(std::slice::from_ref(&self.0))?;
+        Ok(found.get(&self.0).map(|bytes| floats(bytes)))
+    }
+
+    /// What [`result_cache::write`] keeps.
+    pub fn with(self, vector: &[f32]) -> (Key, Vec<u8>) {
+        (self.0, bytes(vector))
+    }
+}
+
+/// Numbers as they are kept.
+pub fn bytes(numbers: &[f32]) -> Vec<u8> {
+    numbers
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect()
+}
+
+/// And back.
+pub fn floats(bytes: &[u8]) -> Vec<f32> {
+    let (numbers, _) = bytes.as_chunks();
+    numbers
+        .iter()
+        .map(|number| f32::from_le_bytes(*number))
+        .collect()
 }
 
 /// Fails with the reason when the sidecar cannot take work now.

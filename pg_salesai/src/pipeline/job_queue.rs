@@ -380,7 +380,8 @@ fn uuid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
     Ok(Uuid::from_bytes(number.to_be_bytes()))
 }
 
-/// Keeps the counts of jobs short.
-pub fn add_up_counts() -> Result<(), Error> {
-    Ok(Spi::run("select salesai.add_up_job_counts()")?)
+/// Keeps the counts of jobs short, and the cache of results young.
+pub fn tidy_up() -> Result<(), Error> {
+    Spi::run("select salesai.add_up_job_counts()")?;
+    Ok(Spi::run("select salesai.purge_results()")?)
 }

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::search::merging;
 use crate::sidecar::Deadline;
 pub use batch::run_batch;
-pub use job_queue::{Lanes, add_up_counts, is_schema_current};
+pub use job_queue::{Lanes, is_schema_current, tidy_up};
 
 /// Where the database work of a job runs.
 pub trait Transactions {
@@ -98,7 +98,7 @@ pub fn process_here(
     }
     // Where no worker runs, nobody else does it.
     if job_queue::is_schema_current()? {
-        add_up_counts()?;
+        tidy_up()?;
         while merging::merge_delta(merging::CHUNKS_MIN)? {}
         while merging::merge_segments()? {}
     }

@@ -55,16 +55,8 @@ pub fn call<T>(
     ask: impl AsyncFnOnce(&mut SidecarClient) -> Result<T, ClientError>,
 ) -> Result<T, Error> {
     deadline.check()?;
-    let socket = config::sidecar_socket();
-    let connect_timeout = config::connect_timeout().min(deadline.remaining());
     wait(async {
-        let mut client = match SidecarClient::connect(&socket, connect_timeout).await {
-            // Not for want of a server: there was no time left to ask.
-            Err(ClientError::Unavailable { .. }) if deadline.remaining().is_zero() => {
-                return Err(ClientError::DeadlineExceeded);
-            }
-            client => client?,
-        };
+        let mut client = connected(deadline).await?;
         match tokio::time::timeout(deadline.remaining(), ask(&mut client)).await {
             Ok(answer) => answer,
             Err(_) => Err(ClientError::DeadlineExceeded),
@@ -83,6 +75,18 @@ pub fn pause(duration: Duration, deadline: Deadline) -> Result<(), Error> {
     })
 }
 
+/// A connection to the sidecar.
+pub(super) async fn connected(deadline: Deadline) -> Result<SidecarClient, ClientError> {
+    let connect_timeout = config::connect_timeout().min(deadline.remaining());
+    match SidecarClient::connect(&config::sidecar_socket(), connect_timeout).await {
+        // Not for want of a server: there was no time left to ask.
+        Err(ClientError::Unavailable { .. }) if deadline.remaining().is_zero() => {
+            Err(ClientError::DeadlineExceeded)
+        }
+        client => client,
+    }
+}
+
 /// The runtime of one call; it has no threads of its own.
 pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
@@ -91,7 +95,13 @@ pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 fn wait<T>(answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, Error> {
-    let runtime = runtime()?;
+    wait_on(&runtime()?, answer)
+}
+
+pub(super) fn wait_on<T>(
+    runtime: &tokio::runtime::Runtime,
+    answer: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, Error> {
     let mut answer = pin!(answer);
     let _waiting = Waiting::new(WaitEvent::Sidecar);
     loop {

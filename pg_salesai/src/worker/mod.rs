@@ -24,7 +24,7 @@ pub use posts::wake_at_commit;
 use transactions::OwnTransactions;
 
 /// How often the changes of the queue's counts are added up.
-const COUNTS_PAUSE: Duration = Duration::from_secs(5);
+const TIDY_PAUSE: Duration = Duration::from_secs(5);
 /// Pause while the sidecar is away.
 const SIDECAR_PAUSE: Duration = Duration::from_secs(1);
 /// Longest wait for an answer about the sidecar's state.
@@ -97,15 +97,15 @@ pub extern "C-unwind" fn salesai_worker_main(argument: pg_sys::Datum) {
     }
     BackgroundWorker::connect_worker_to_spi(Some(&database), None);
     let transactions = OwnTransactions::new(database.clone());
-    let mut counts_added_up = Instant::now();
+    let mut tidied = Instant::now();
     while task.is_wanted(&database) {
         let pause = work(&transactions, task.lanes());
         process::wait(pause, WaitEvent::Queue);
         check_for_interrupts!();
         process::reload_settings();
-        if task == Task::Work(0) && counts_added_up.elapsed() > COUNTS_PAUSE {
-            transactions.add_up_counts();
-            counts_added_up = Instant::now();
+        if task == Task::Work(0) && tidied.elapsed() > TIDY_PAUSE {
+            transactions.tidy_up();
+            tidied = Instant::now();
         }
     }
     process::leave();

@@ -8,7 +8,7 @@ use pgrx::{PgTryBuilder, Spi};
 
 use super::{posts, top_level};
 use crate::error::Error;
-use crate::pipeline::{DatabaseError, Lanes, Transactions, add_up_counts, is_schema_current};
+use crate::pipeline::{DatabaseError, Lanes, Transactions, is_schema_current, tidy_up};
 use crate::search::merging;
 
 /// Transactions of the worker: committed when the body returns, rolled back when PostgreSQL raises an error.
@@ -49,14 +49,17 @@ impl OwnTransactions {
         matches!(answer, Ok(Ok::<_, Error>(Some(true))))
     }
 
-    /// Makes few rows of the many changes of the queue's counts.
-    pub fn add_up_counts(&self) {
-        let added_up = self.run(|| match is_schema_current()? {
-            true => add_up_counts(),
+    /// Makes few rows of the many changes of the queue's counts, and drops old results.
+    pub fn tidy_up(&self) {
+        let tidied = self.run(|| match is_schema_current()? {
+            true => tidy_up(),
             false => Ok(()),
         });
-        if let Err(error) = added_up {
-            warning!("could not add up the counts of jobs: {}", error.message);
+        if let Err(error) = tidied {
+            warning!(
+                "could not add up the counts of jobs and drop old results: {}",
+                error.message
+            );
         }
     }
 

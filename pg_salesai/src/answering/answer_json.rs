@@ -1,0 +1,94 @@
+//! An answer as SQL reads it.
+
+use domain::answer::{Abstention, Answer, Claim, Evidence, EvidenceSegment};
+use serde_json::{Value, json};
+
+use super::asked::Asked;
+use crate::generation::Draft;
+
+/// The fields of `salesai.insight_result`, and what it was made by.
+pub fn outcome_json(
+    outcome: Result<Answer, Abstention>,
+    asked: &Asked,
+    draft: Option<&Draft>,
+) -> Value {
+    let mut json = match outcome {
+        Ok(answer) => answer_json(&answer, &asked.evidence),
+        Err(abstention) => json!({ "method": "abstained", "reason": abstention.name() }),
+    };
+    json["timings"] = asked.timings.json();
+    if let Some(draft) = draft.filter(|draft| !draft.started.model.is_empty()) {
+        json["model"] = draft.started.model.clone().into();
+        json["model_sha256"] = draft.started.model_sha256.clone().into();
+        json["prompt_tokens"] = draft.started.prompt_tokens.into();
+        json["completion_tokens"] = draft.finished.completion_tokens.into();
+        json["adapter"] = asked.options.adapter.clone().into();
+        json["adapter_generation"] = match draft.started.adapter_generation {
+            0 => Value::Null,
+            generation => generation.into(),
+        };
+    }
+    json
+}
+
+fn answer_json(answer: &Answer, evidence: &[Evidence]) -> Value {
+    let mut writer = ClaimWriter::default();
+    let sentences: Vec<String> = answer
+        .claims
+        .iter()
+        .map(|claim| writer.write(claim, evidence))
+        .collect();
+    json!({
+        "answer": sentences.join(" "),
+        "method": answer.method.name(),
+        "confidence": answer.confidence,
+        "citations": writer.citations,
+    })
+}
+
+/// Claims in the order of the answer, each of which ends with the numbers of its citations.
+#[derive(Default)]
+pub struct ClaimWriter {
+    citations: Vec<Value>,
+}
+
+impl ClaimWriter {
+    pub fn write(&mut self, claim: &Claim, evidence: &[Evidence]) -> String {
+        let mut sentence = claim.text.trim().to_owned();
+        for citation in &claim.citations {
+            let Some(segment) =
+                find_segment(evidence, citation.interaction_id, citation.segment_id)
+            else {
+                continue;
+            };
+            let number = self.citations.len() + 1;
+            sentence.push_str(&format!(" [{number}]"));
+            self.citations.push(json!({
+                "number": number,
+                "claim": claim.text,
+                "interaction_id": citation.interaction_id,
+                "segment_id": citation.segment_id,
+                "speaker": segment.speaker,
+                "start_ms": segment.start_ms,
+                "end_ms": segment.end_ms,
+                "start_char": segment.start_char,
+                "end_char": segment.end_char,
+                "quote": citation.quote,
+                "similarity": citation.similarity,
+            }));
+        }
+        sentence
+    }
+}
+
+fn find_segment(
+    evidence: &[Evidence],
+    interaction_id: i64,
+    segment_id: i64,
+) -> Option<&EvidenceSegment> {
+    evidence
+        .iter()
+        .filter(|item| item.interaction_id == interaction_id)
+        .flat_map(|item| &item.segments)
+        .find(|segment| segment.segment_id == segment_id)
+}

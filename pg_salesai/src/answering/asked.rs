@@ -1,0 +1,69 @@
+//! A question with its evidence, before anybody answers.
+
+use domain::answer::{self, Abstention, Answer, Evidence};
+use serde_json::Value;
+
+use super::evidence_rows;
+use super::options::{Method, Options};
+use super::similarity::similarities;
+use super::timings::Timings;
+use crate::error::Error;
+use crate::generation;
+use crate::sidecar::Deadline;
+
+pub struct Asked {
+    pub question: String,
+    pub evidence: Vec<Evidence>,
+    pub options: Options,
+    pub deadline: Deadline,
+    pub timings: Timings,
+    /// Of the question with each sentence of the evidence.
+    similarities: Vec<f32>,
+}
+
+impl Asked {
+    pub fn read(question: &str, evidence: Value, options: Value) -> Result<Self, Error> {
+        let options: Options = serde_json::from_value(options)?;
+        // Also where the answer then needs no model.
+        generation::checked_context(options.model.as_deref(), options.adapter.as_deref())?;
+        let mut asked = Self {
+            question: question.to_owned(),
+            evidence: evidence_rows::read(evidence)?,
+            deadline: Deadline::from_argument(options.timeout_ms)?,
+            options,
+            timings: Timings::default(),
+            similarities: Vec::new(),
+        };
+        if !asked.evidence.is_empty() {
+            let (evidence, deadline) = (&asked.evidence, asked.deadline);
+            asked.similarities = asked.timings.take("similarity_ms", || {
+                similarities(question, evidence, deadline)
+            })?;
+        }
+        Ok(asked)
+    }
+
+    /// Whether the evidence has anything to do with the question.
+    pub fn is_related(&self) -> bool {
+        !self.evidence.is_empty()
+            && answer::is_related(&self.question, &self.evidence, &self.similarities)
+    }
+
+    /// Whether a language model is to be asked.
+    pub fn wants_model(&self) -> bool {
+        self.options.method != Some(Method::Extractive)
+    }
+
+    /// The answer by what the model wrote; None when there is none.
+    pub fn outcome(&self, text: Option<&str>) -> Result<Answer, Abstention> {
+        let extracted =
+            || answer::extract_answer(&self.question, &self.evidence, &self.similarities);
+        let judged = text.map(|text| answer::judge_answer(text, &self.question, &self.evidence));
+        match (judged, self.options.method) {
+            (Some(judged), Some(Method::Generated)) => judged,
+            (Some(judged), _) => judged.or_else(|_| extracted()),
+            (None, Some(Method::Generated)) => Err(Abstention::ModelUnavailable),
+            (None, _) => extracted(),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! An answer that is given as a whole.
+
+use std::time::Instant;
+
+use domain::answer::Abstention;
+use proto::client::ClientError;
+use serde_json::Value;
+
+use super::answer_json::outcome_json;
+use super::asked::Asked;
+use crate::error::Error;
+use crate::generation::{self, Draft};
+
+/// One call of the model, then every claim is checked against the evidence.
+pub fn answered(question: &str, evidence: Value, options: Value) -> Result<Value, Error> {
+    let mut asked = Asked::read(question, evidence, options)?;
+    if !asked.is_related() {
+        return Ok(outcome_json(Err(Abstention::NoMatch), &asked, None));
+    }
+    let start = Instant::now();
+    let draft = draft(&asked)?;
+    asked.timings.add("generation_ms", start);
+    let start = Instant::now();
+    let outcome = asked.outcome(draft.as_ref().map(|draft| draft.text.as_str()));
+    asked.timings.add("check_ms", start);
+    Ok(outcome_json(outcome, &asked, draft.as_ref()))
+}
+
+/// What the model writes; None when it is not to be asked, or when the sidecar serves none by default.
+fn draft(asked: &Asked) -> Result<Option<Draft>, Error> {
+    if !asked.wants_model() {
+        return Ok(None);
+    }
+    let request = asked.options.request(&asked.question, &asked.evidence)?;
+    match generation::generate(&request, asked.deadline) {
+        Err(Error::Sidecar(ClientError::NotFound(_))) if asked.options.leaves_model_open() => {
+            Ok(None)
+        }
+        draft => draft.map(Some),
+    }
+}

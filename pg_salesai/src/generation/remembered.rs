@@ -1,0 +1,110 @@
+//! Texts that were generated before, for the same caller, by the same weights.
+
+use proto::model::GenerationRequest;
+use proto::wire::{FinishReason, GenerateFinished, GenerateStarted, ModelKind};
+use serde::{Deserialize, Serialize};
+
+use super::address::Address;
+use super::batch::Draft;
+use crate::error::Error;
+use crate::result_cache::{self, Key};
+use crate::sidecar::{self, Deadline};
+
+/// The texts of a batch, by the digest of what each is asked for.
+pub struct Remembered {
+    keys: Vec<Key>,
+    model_sha256: String,
+    adapter_generation: u64,
+}
+
+/// A text as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    text: String,
+    model: String,
+    prompt_tokens: u32,
+    completion_tokens: u32,
+    finish_reason: i32,
+}
+
+impl Remembered {
+    /// None where nothing may be used again: it is turned off, or another server has the model, whose weights may
+    /// change unseen.
+    pub fn of(
+        address: &Address,
+        requests: impl Iterator<Item = GenerationRequest>,
+        deadline: Deadline,
+    ) -> Result<Option<Self>, Error> {
+        if !result_cache::is_used()? {
+            return Ok(None);
+        }
+        let Some(model_sha256) =
+            sidecar::local_weights(ModelKind::Language, address.model_name(), deadline)?
+        else {
+            return Ok(None);
+        };
+        let adapter_generation = match &address.adapter {
+            Some(adapter) => match adapter.generation {
+                Some(generation) => generation,
+                None => return Ok(None),
+            },
+            None => 0,
+        };
+        let key = |request: GenerationRequest| {
+            let request = address.put_on(request).encoded();
+            result_cache::key("text 1", [model_sha256.as_bytes(), &request])
+        };
+        Ok(Some(Self {
+            keys: requests.map(key).collect(),
+            model_sha256,
+            adapter_generation,
+        }))
+    }
+
+    /// Those that are known, in the order of the requests.
+    pub fn drafts(&self) -> Result<Vec<Option<Draft>>, Error> {
+        let mut found = result_cache::read(&self.keys)?;
+        let drafts = self.keys.iter().map(|key| {
+            let kept: Kept = serde_json::from_slice(found.get_mut(key)?).ok()?;
+            Some(Draft {
+                text: kept.text,
+                started: GenerateStarted {
+                    model: kept.model,
+                    model_sha256: self.model_sha256.clone(),
+                    prompt_tokens: kept.prompt_tokens,
+                    adapter_generation: self.adapter_generation,
+                    ..GenerateStarted::default()
+                },
+                finished: GenerateFinished {
+                    completion_tokens: kept.completion_tokens,
+                    reason: kept.finish_reason,
+                    ..GenerateFinished::default()
+                },
+                is_remembered: true,
+            })
+        });
+        Ok(drafts.collect())
+    }
+
+    /// Keeps what was generated now, by the weights and the adapter that it was looked for.
+    pub fn keep<'a>(&self, drafts: impl Iterator<Item = Option<&'a Draft>>) -> Result<(), Error> {
+        let is_new = |draft: &&Draft| {
+            !draft.is_remembered
+                && draft.finished.reason() != FinishReason::Unspecified
+                && draft.started.model_sha256 == self.model_sha256
+                && draft.started.adapter_generation == self.adapter_generation
+        };
+        let results = self.keys.iter().zip(drafts).filter_map(|(key, draft)| {
+            let draft = draft.filter(is_new)?;
+            let kept = Kept {
+                text: draft.text.clone(),
+                model: draft.started.model.clone(),
+                prompt_tokens: draft.started.prompt_tokens,
+                completion_tokens: draft.finished.completion_tokens,
+                finish_reason: draft.finished.reason,
+            };
+            Some((key.clone(), serde_json::to_vec(&kept).ok()?))
+        });
+        result_cache::write(results.collect())
+    }
+}

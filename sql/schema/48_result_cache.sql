@@ -1,0 +1,38 @@
+-- What models made, so that the same is not computed twice for the same rights. Not logged: a crash empties it.
+
+create unlogged table salesai.result_cache (
+    -- SHA-256 over all that the value depends on: weights, adapter generation, prompt or text, rights of the caller.
+    key bytea not null,
+    value bytea not null,
+    made_at timestamptz not null default now()
+);
+comment on table salesai.result_cache is
+    'Texts and vectors of models by the digest of all that they depend on; off with salesai.result_cache. Two sessions that make the same at once leave two rows: an index that refused one would let one wait for the other''s transaction';
+create index result_cache_key_idx on salesai.result_cache (key);
+create index result_cache_made_at_idx on salesai.result_cache (made_at);
+
+-- Owner rights: whoever deletes or redacts leaves nothing behind that was made of it.
+create function salesai.forget_results() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from salesai.result_cache;
+    return null;
+end
+$$;
+comment on function salesai.forget_results() is 'Trigger: empties the cache of results';
+
+create trigger forget_results after delete on salesai.interaction
+    for each statement execute function salesai.forget_results();
+create trigger forget_results after update of content on salesai.segment
+    for each statement execute function salesai.forget_results();
+
+create function salesai.purge_results(older_than interval default '7 days') returns bigint
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    with gone as (delete from salesai.result_cache c where c.made_at < now() - older_than returning 1)
+    select count(*) from gone
+$$;
+comment on function salesai.purge_results(interval) is 'Deletes cached results that are older; how many. A worker does it by itself';

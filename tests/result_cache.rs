@@ -1,0 +1,126 @@
+//! What models made is used again, for the same rights only.
+
+use tests::session::Session;
+use tests::sidecar::Sidecar;
+use tests::world;
+
+const QUESTION: &str = "select i.answer, i.citations::text, i.confidence::text, i.method, i.model, i.prompt_tokens::text
+    from salesai.insight('Why is the Halden Freight deal stuck?', account => 'Halden Freight') i";
+
+/// Goal: the second time, from another session, an answer asks no model, and is the same in all.
+#[test]
+fn a_refresh_asks_no_model() {
+    let mut first = cached(world::shared().connect());
+    let before = work();
+    let answer = row(&mut first, QUESTION);
+    assert_ne!(work(), before, "nothing was computed");
+    let mut second = cached(world::shared().connect());
+    let before = work();
+    assert_eq!(row(&mut second, QUESTION), answer);
+    assert_eq!(work(), before, "a model was asked");
+    // Turned off, it is computed again.
+    second.run("set salesai.result_cache = off");
+    assert_eq!(row(&mut second, QUESTION), answer);
+    assert_ne!(work(), before);
+}
+
+/// Goal: values of documents are remembered one by one, by operator and arguments.
+#[test]
+fn documents_are_remembered() {
+    let mut session = cached(world::shared().connect());
+    let classify = |session: &mut Session, documents: &str, labels: &str| -> Vec<String> {
+        session.one(
+            &format!("select salesai.classify(array[{documents}], array[{labels}])"),
+            &[],
+        )
+    };
+    let known = classify(
+        &mut session,
+        "'Send it to me.', 'Good weather.'",
+        "'wish', 'talk'",
+    );
+    let mut counts = || -> (i64, i64) {
+        let row = session.row(
+            "select generations, remembered from salesai.operator_statistics() where operator = 'classify'",
+            &[],
+        );
+        (row.get(0), row.get(1))
+    };
+    assert_eq!(counts(), (2, 0));
+    let mut other = cached(world::shared().connect());
+    let both = classify(
+        &mut other,
+        "'Good weather.', 'Call me back.'",
+        "'wish', 'talk'",
+    );
+    assert_eq!(both[0], known[1]);
+    let row = other.row(
+        "select generations, remembered from salesai.operator_statistics()",
+        &[],
+    );
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 1));
+    classify(&mut other, "'Good weather.'", "'talk', 'wish'");
+    let generations: i64 = other.one("select generations from salesai.operator_statistics()", &[]);
+    assert_eq!(generations, 2);
+}
+
+/// Goal: roles share nothing, nobody reads or writes the cache, and who may not write has answers all the same.
+#[test]
+fn rights_bind_it() {
+    let mut session = cached(world::shared().connect());
+    session.run("select salesai.classify('Ring me.', array['wish', 'talk'])");
+    for role in ["salesai_rep", "salesai_analyst"] {
+        let mut other = cached(world::shared().connect());
+        other.run(&format!("set role {role}"));
+        let before = work();
+        other.run("select salesai.classify('Ring me.', array['wish', 'talk'])");
+        assert_ne!(work(), before, "{role} had the answer of another role");
+        for sql in [
+            "select from salesai.result_cache",
+            "insert into salesai.result_cache (key, value) values ('', '')",
+            "delete from salesai.result_cache",
+            "select salesai.purge_results()",
+        ] {
+            other.refusal(sql, &[]).assert_is("42501", sql);
+        }
+    }
+    session.run("begin read only");
+    let before = work();
+    session.run("select salesai.classify('Ring me.', array['wish', 'talk'])");
+    assert_eq!(work(), before);
+    session.run("select salesai.classify('Ring me tomorrow.', array['wish', 'talk'])");
+    session.run("commit");
+}
+
+/// Goal: nothing is left of what is deleted or redacted, and old results go by themselves.
+#[test]
+fn deletions_empty_it() {
+    let mut session = cached(world::shared().connect());
+    for ending in [
+        "delete from salesai.interaction where false",
+        "update salesai.segment set content = content where false",
+        "select salesai.purge_results('-1 day')",
+    ] {
+        session.run("select salesai.classify('Ring me.', array['wish', 'talk'])");
+        let is_full = "select exists (select from salesai.result_cache)";
+        assert!(session.one::<bool>(is_full, &[]));
+        session.run(ending);
+        assert!(!session.one::<bool>(is_full, &[]), "{ending}");
+    }
+}
+
+fn cached(mut session: Session) -> Session {
+    session.run("set salesai.result_cache = on");
+    session
+}
+
+fn row(session: &mut Session, sql: &str) -> Vec<Option<String>> {
+    let row = session.row(sql, &[]);
+    (0..row.len()).map(|column| row.get(column)).collect()
+}
+
+/// Requests that the models have answered so far, by the sidecar's log.
+fn work() -> usize {
+    let log = Sidecar::shared().log();
+    log.matches("generation ended").count() + log.matches("embedding ended").count()
+}
