@@ -326,3 +326,60 @@ fn slice(text: &str, start: i32, end: i32) -> String {
 fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+/// Goal: a follow-up is understood after the question before it, looks where that looked, and is replayed as it was;
+/// nobody follows somebody else's conversation.
+#[test]
+fn follow_ups_know_what_was_asked() {
+    let mut session = world::shared().connect();
+    let first: i64 = session.one(
+        "select i.insight_id from salesai.insight($1, account => $2) i",
+        &[&QUESTION, &ACCOUNT],
+    );
+    let second = session.row(
+        "select i.insight_id, i.answer from salesai.insight('And what did we offer them?', conversation => $1) i",
+        &[&first],
+    );
+    let (second, answer): (i64, Option<String>) = (second.get(0), second.get(1));
+    let third: i64 = session.one(
+        "select i.insight_id from salesai.insight('Who decides?', conversation => $1) i",
+        &[&second],
+    );
+    let kept = session.row(
+        "select array_agg(i.question order by i.id), bool_and(i.filters ->> 'account' = $2),
+             bool_and((i.options ->> 'conversation')::bigint = $1),
+             (select count(*) from salesai.insight i join salesai.chunk c on c.id = any (i.evidence)
+              join salesai.account a on a.id = c.account_id where i.id in ($3, $4) and a.name <> $2)
+         from salesai.insight i where i.id in ($3, $4)",
+        &[&first, &ACCOUNT, &second, &third],
+    );
+    assert_eq!(
+        kept.get::<_, Vec<String>>(0),
+        ["And what did we offer them?", "Who decides?"]
+    );
+    assert!(kept.get::<_, bool>(1) && kept.get::<_, bool>(2));
+    assert_eq!(kept.get::<_, i64>(3), 0);
+    let asked: String = session.one(
+        "select asked from salesai.conversation_context($1, 'Why?')",
+        &[&third],
+    );
+    assert_eq!(asked, "And what did we offer them? Who decides? Why?");
+    let replayed = session.row(
+        "select r.reproduced, r.answer from salesai.insight_replay($1) r",
+        &[&second],
+    );
+    assert!(replayed.get::<_, bool>(0));
+    assert_eq!(replayed.get::<_, Option<String>>(1), answer);
+    session.run("set role salesai_rep");
+    for sql in [
+        "select salesai.insight('And then?', conversation => {})",
+        "select salesai.insight_stream('And then?', conversation => {})",
+    ] {
+        let sql = sql.replace("{}", &first.to_string());
+        session.refusal(&sql, &[]).assert_is("P0002", &sql);
+    }
+    session.run("reset role");
+    session
+        .refusal("select salesai.insight(' ', conversation => $1)", &[&first])
+        .assert_is("22023", "a blank follow-up");
+}

@@ -8,6 +8,7 @@ const CHARS_MAX: usize = 4_000;
 const CONFIDENCE_MIN: f64 = 0.5;
 /// Fewer letters tell nothing.
 const LETTERS_MIN: usize = 40;
+const QUESTION_LETTERS_MIN: usize = 20;
 
 /// ISO 639-1 code of the language of these texts together, ISO 639-3 where there is no shorter one; `None` when they
 /// are too short or too mixed to tell.
@@ -30,6 +31,18 @@ pub fn language<'a>(texts: impl IntoIterator<Item = &'a str>) -> Option<&'static
     }
     let info = detect(&sample).filter(|info| info.confidence() >= CONFIDENCE_MIN)?;
     Some(code(info.lang()))
+}
+
+/// The English name of the language of a question that is surely not in English: few words tell less than a text.
+pub fn foreign_language(question: &str) -> Option<&'static str> {
+    let letters = question
+        .chars()
+        .filter(|character| character.is_alphabetic());
+    if letters.count() < QUESTION_LETTERS_MIN {
+        return None;
+    }
+    let info = detect(question).filter(|info| info.is_reliable() && info.lang() != Lang::Eng)?;
+    Some(info.lang().eng_name())
 }
 
 fn code(language: Lang) -> &'static str {

@@ -23,6 +23,7 @@ create table salesai.insight (
     options jsonb,
     check ((method = 'abstained') = (answer is null))
 );
+create index insight_conversation_idx on salesai.insight (((options ->> 'conversation')::bigint)) where options ? 'conversation';
 comment on table salesai.insight is 'Each answer that salesai.insight gave, or why it gave none';
 
 create table salesai.citation (

@@ -3087,6 +3087,7 @@ comment on function salesai.rank(text, text[], bigint[], text, integer) is
 drop function salesai.insight(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint);
 drop function salesai.keep_insight(text, salesai.insight_result, text, bigint, jsonb);
 alter table salesai.insight add column evidence bigint[], add column evidence_sha256 bytea, add column options jsonb;
+create index insight_conversation_idx on salesai.insight (((options ->> 'conversation')::bigint)) where options ? 'conversation';
 alter type salesai.insight_result add attribute details jsonb;
 comment on type salesai.insight_result is 'method: generated (the model wrote it), extractive (sentences of the evidence) or abstained, then reason says why: no_match, unsupported, model_unavailable. details: with explain, what was retrieved and how long each step took';
 
@@ -3113,7 +3114,8 @@ comment on function salesai.insight_filters(text, text, text[], timestamptz, tim
     'What salesai.insight keeps of where it looked';
 
 create function salesai.insight_options(
-    evidence_count integer, model text, adapter text, timeout_ms integer, max_tokens integer, seed bigint, method text) returns jsonb
+    evidence_count integer, model text, adapter text, timeout_ms integer, max_tokens integer, seed bigint, method text,
+    conversation bigint) returns jsonb
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
@@ -3125,11 +3127,41 @@ begin
         raise exception 'method "%" is unknown', method using errcode = '22023', hint = 'Use generated or extractive, or NULL for either.';
     end if;
     return jsonb_strip_nulls(jsonb_build_object('model', model, 'adapter', adapter, 'timeout_ms', timeout_ms,
-        'max_tokens', max_tokens, 'seed', seed, 'method', method, 'evidence_count', evidence_count));
+        'max_tokens', max_tokens, 'seed', seed, 'method', method, 'evidence_count', evidence_count, 'conversation', conversation));
 end
 $$;
-comment on function salesai.insight_options(integer, text, text, integer, integer, bigint, text) is
+comment on function salesai.insight_options(integer, text, text, integer, integer, bigint, text, bigint) is
     'What salesai.insight keeps of how an answer was made; refuses what makes no sense';
+
+create function salesai.conversation_context(conversation bigint, question text, before bigint default null)
+returns table (root bigint, asked text, account text, opportunity text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if question is null or question !~ '\S' then
+        raise exception 'question must not be empty' using errcode = '22023';
+    end if;
+    asked := question;
+    if conversation is not null then
+        select coalesce((i.options ->> 'conversation')::bigint, i.id) into root
+        from salesai.insight i where i.id = conversation;
+        if root is null then
+            raise exception 'conversation % does not exist', conversation using errcode = 'P0002',
+                hint = 'It is the insight_id of an answer that you were given.';
+        end if;
+        select concat_ws(' ', string_agg(e.question, ' ' order by e.id), conversation_context.question),
+            (array_agg(e.filters ->> 'account' order by e.id desc))[1], (array_agg(e.filters ->> 'opportunity' order by e.id desc))[1]
+        into asked, account, opportunity
+        from (select i.id, i.question, i.filters from salesai.insight i
+              where (i.id = root or (i.options ->> 'conversation')::bigint = root) and (before is null or i.id < before)
+              order by i.id desc limit 2) e;
+    end if;
+    return next;
+end
+$$;
+comment on function salesai.conversation_context(bigint, text, bigint) is
+    'What a follow-up asks: the last two questions of the conversation and its own, and where the last one looked. root: the first answer; before: as it was before this one';
 
 create function salesai.retrieve_evidence(question text, filters jsonb, evidence_count integer)
 returns table (chunk_ids bigint[], retrieved jsonb, evidence jsonb)
@@ -3137,9 +3169,6 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if question is null or question !~ '\S' then
-        raise exception 'question must not be empty' using errcode = '22023';
-    end if;
     select array_agg(h.chunk_id order by h.score desc, h.chunk_id),
         jsonb_agg(jsonb_build_object('chunk_id', h.chunk_id, 'interaction_id', h.interaction_id, 'dense_rank', h.dense_rank,
             'lexical_rank', h.lexical_rank, 'score', h.score) order by h.score desc, h.chunk_id)
@@ -3159,23 +3188,31 @@ create function salesai.insight(
     since timestamptz default null, until timestamptz default null, speaker_side text default null,
     evidence_count integer default 4, model text default null, adapter text default null,
     timeout_ms integer default null, max_tokens integer default 64, seed bigint default 0,
-    method text default null, explain boolean default false)
+    method text default null, explain boolean default false, conversation bigint default null)
 returns salesai.insight_result
 language plpgsql volatile cost 1000000
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     started constant timestamptz := clock_timestamp();
-    options constant jsonb := salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method);
-    filters constant jsonb := salesai.insight_filters(account, opportunity, kinds, since, until, speaker_side, seed);
+    context record;
+    options jsonb;
+    filters jsonb;
     found record;
     searched timestamptz;
     answered jsonb;
     result salesai.insight_result;
 begin
-    select * into found from salesai.retrieve_evidence(question, filters, evidence_count);
+    select * into context from salesai.conversation_context(conversation, question);
+    if account is null and opportunity is null then
+        account := context.account;
+        opportunity := context.opportunity;
+    end if;
+    options := salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, context.root);
+    filters := salesai.insight_filters(account, opportunity, kinds, since, until, speaker_side, seed);
+    select * into found from salesai.retrieve_evidence(context.asked, filters, evidence_count);
     searched := clock_timestamp();
-    answered := salesai.answer_question(question, found.evidence, options);
+    answered := salesai.answer_question(context.asked, found.evidence, options);
     result := jsonb_populate_record(null::salesai.insight_result, answered);
     result.abstained := result.method = 'abstained';
     result.elapsed_ms := 1000 * extract(epoch from clock_timestamp() - started);
@@ -3191,8 +3228,8 @@ begin
     return result;
 end
 $$;
-comment on function salesai.insight(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, boolean) is
-    'Answers a question from the interactions that the caller may see. Every claim has a citation whose quote was found in the stored text; without support it abstains and says why. method: generated (the model writes, or it abstains), extractive (sentences of the evidence, which needs no language model), NULL for the first of them that has something to say. explain: result.details says what was retrieved and what took how long. timeout_ms: for the answer, default salesai.timeout_ms, which also bounds the search. The answer is kept in salesai.insight, unless the transaction is read-only';
+comment on function salesai.insight(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, boolean, bigint) is
+    'Answers a question from the interactions that the caller may see. Every claim has a citation whose quote was found in the stored text; without support it abstains and says why. method: generated (the model writes, or it abstains), extractive (sentences of the evidence, which needs no language model), NULL for the first of them that has something to say. explain: result.details says what was retrieved and what took how long. conversation: the insight_id of an earlier answer that this question follows: it is understood after the two questions before it, and looks where the last one looked unless it says otherwise. timeout_ms: for the answer, default salesai.timeout_ms, which also bounds the search. The answer is kept in salesai.insight, unless the transaction is read-only';
 
 create function salesai.answer_stream(question text, evidence jsonb, options jsonb, kept jsonb) returns setof text
 language c volatile strict parallel unsafe cost 1000000 rows 3 as 'MODULE_PATHNAME', 'answer_stream_wrapper';
@@ -3204,18 +3241,21 @@ create function salesai.insight_stream(
     since timestamptz default null, until timestamptz default null, speaker_side text default null,
     evidence_count integer default 4, model text default null, adapter text default null,
     timeout_ms integer default null, max_tokens integer default 64, seed bigint default 0,
-    method text default null)
+    method text default null, conversation bigint default null)
 returns setof text
 language sql volatile cost 1000000 rows 3
 set search_path = pg_catalog, pg_temp
 as $$
-    select salesai.answer_stream(question, f.evidence, o.options, jsonb_build_object('question', question, 'filters', o.filters,
+    select salesai.answer_stream(c.asked, f.evidence, o.options, jsonb_build_object('question', question, 'filters', o.filters,
         'options', o.options, 'chunk_ids', f.chunk_ids, 'evidence', f.evidence, 'started', clock_timestamp()))
-    from (select salesai.insight_filters(account, opportunity, kinds, since, until, speaker_side, seed) as filters,
-            salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method) as options) o
-    cross join lateral salesai.retrieve_evidence(question, o.filters, evidence_count) f
+    from salesai.conversation_context(conversation, question) c
+    cross join lateral (select
+        salesai.insight_filters(coalesce(account, case when opportunity is null then c.account end),
+            coalesce(opportunity, case when account is null then c.opportunity end), kinds, since, until, speaker_side, seed) as filters,
+        salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, c.root) as options) o
+    cross join lateral salesai.retrieve_evidence(c.asked, o.filters, evidence_count) f
 $$;
-comment on function salesai.insight_stream(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text) is
+comment on function salesai.insight_stream(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, bigint) is
     'salesai.insight a sentence at a time, each with the numbers of its citations, as soon as it is written and borne out by the evidence. In the select list (select salesai.insight_stream(...)) a driver that reads row by row, or a cursor, has each row before the next is written; a FROM clause collects all first. No row: there is no answer, and a notice says why. The answer is kept when it was read to its end';
 
 create function salesai.keep_insight(
@@ -3276,6 +3316,7 @@ as $$
 declare
     kept salesai.insight;
     options jsonb;
+    asked text;
     evidence jsonb;
     answered jsonb;
     today bigint[];
@@ -3293,13 +3334,14 @@ begin
             detail = 'It is of before version 0.3.0, which kept no evidence.';
     end if;
     options := kept.options || jsonb_strip_nulls(jsonb_build_object('timeout_ms', timeout_ms));
+    select c.asked into asked from salesai.conversation_context((options ->> 'conversation')::bigint, kept.question, kept.id) c;
     evidence := salesai.evidence(kept.evidence);
-    answered := salesai.answer_question(kept.question, evidence, options);
+    answered := salesai.answer_question(asked, evidence, options);
     begin
         select coalesce(r.chunk_ids, '{}'), r.evidence into today, evidence_today
-        from salesai.retrieve_evidence(kept.question, kept.filters, (options ->> 'evidence_count')::integer) r;
+        from salesai.retrieve_evidence(asked, kept.filters, (options ->> 'evidence_count')::integer) r;
         answered_today := case when today = coalesce(kept.evidence, '{}') then answered
-            else salesai.answer_question(kept.question, evidence_today, options) end;
+            else salesai.answer_question(asked, evidence_today, options) end;
         replay.answer_today := answered_today ->> 'answer';
         replay.method_today := answered_today ->> 'method';
         replay.evidence_gone := array(select unnest(kept.evidence) except select unnest(today));

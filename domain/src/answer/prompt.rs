@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::evidence::{Evidence, EvidenceSegment};
 use crate::fence::fenced_line;
+use crate::language::foreign_language;
 use crate::redacted::Redacted;
 
 const SYSTEM: &str = "You answer questions about sales conversations. \
@@ -32,25 +33,42 @@ pub fn build_prompt(question: &str, evidence: &[Evidence]) -> Prompt {
         user.push('\n');
     }
     user.push_str(&format!("Question: {}", fenced_line(question)));
-    Prompt {
-        system: SYSTEM.to_owned(),
-        user,
-    }
+    let system = match foreign_language(question) {
+        None => SYSTEM.to_owned(),
+        Some(language) => format!("{SYSTEM} Answer in {language}."),
+    };
+    Prompt { system, user }
 }
 
 /// One line for each run of segments by the same speaker.
 fn push_utterances(segments: &[EvidenceSegment], user: &mut String) {
     for run in segments.chunk_by(|left, right| left.speaker == right.speaker) {
-        if let Some(speaker) = run.first().and_then(|segment| segment.speaker.as_deref()) {
-            user.push_str(&format!("{}: ", fenced_line(speaker)));
-        }
+        let speaker = run.first().and_then(|segment| segment.speaker.as_deref());
+        let speaker = speaker.map_or(String::new(), |speaker| {
+            format!("{}: ", fenced_line(speaker))
+        });
         let texts: Vec<String> = run
             .iter()
             .map(|segment| fenced_line(&segment.content))
             .collect();
-        user.push_str(&texts.join(" "));
+        let line = format!("{speaker}{}", texts.join(" "));
+        if looks_like_ours(&line) {
+            user.push_str("› ");
+        }
+        user.push_str(&line);
         user.push('\n');
     }
+}
+
+/// Whether a line of the evidence begins as the prompt's own lines do.
+fn looks_like_ours(line: &str) -> bool {
+    ["question", "evidence"].iter().any(|name| {
+        let rest = line
+            .get(..name.len())
+            .filter(|begin| begin.eq_ignore_ascii_case(name))
+            .map(|_| line[name.len()..].trim_start());
+        rest.is_some_and(|rest| rest.starts_with([':', '：']))
+    })
 }
 
 impl fmt::Debug for Prompt {

@@ -1,10 +1,14 @@
-//! Measures semantic operators: rows that are asked about one by one beside the same in one call, on sentences of e-mails
-//! that people have labelled (enron_intent).
+//! Measures semantic operators: rows that are asked about one by one beside the same in one call, and cascades beside
+//! the model alone, on sentences of e-mails that people have labelled (enron_intent) and of dialogues
+//! (persuasion_for_good).
 //!
-//! `cargo run -p tests --example operators`, with the environment of `make test`; `make bench-operators` sets it.
-//! SALESAI_BENCH_DOCUMENTS (200).
+//! `cargo run -p tests --example operators -- [rows] [cascades]`, with the environment of `make test`;
+//! `make bench-operators` sets it. SALESAI_BENCH_DOCUMENTS (200), SALESAI_BENCH_CASCADE (10000).
+
+mod cascades;
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tests::cluster::{Cluster, Settings};
@@ -17,17 +21,22 @@ const ROUNDS: usize = 5;
 const LABELS: &str = "array['asks for something or tells of a date', 'other']";
 
 fn main() {
+    let sections: Vec<String> = std::env::args().skip(1).collect();
+    let measurements: [(&str, fn()); 2] = [("rows", rows), ("cascades", cascades::measure)];
+    for (name, measure) in measurements {
+        if sections.is_empty() || sections.iter().any(|section| section == name) {
+            println!("\n## {name}\n");
+            measure();
+        }
+    }
+}
+
+fn rows() {
     let Some(folder) = shared_data("operators", "enron_intent") else {
         return;
     };
     let count = setting("SALESAI_BENCH_DOCUMENTS", 200) as usize;
-    let lines = fs::read_to_string(folder.join("sentences.tsv")).expect("read the sentences");
-    let sentences: Vec<(bool, String)> = lines
-        .lines()
-        .skip(1)
-        .filter_map(|line| line.split_once('\t'))
-        .map(|(label, text)| (label == "1", text.to_owned()))
-        .collect();
+    let sentences = labelled(&folder);
     let step = (sentences.len() / count).max(1);
     let (labels, documents): (Vec<bool>, Vec<String>) =
         sentences.into_iter().step_by(step).take(count).unzip();
@@ -63,6 +72,17 @@ fn main() {
         compare(&mut session, name, documents, &each, &together);
     }
     agreement(&mut session, &documents, &labels);
+}
+
+/// Sentences of e-mails, and whether people say that they ask for something.
+fn labelled(folder: &Path) -> Vec<(bool, String)> {
+    let lines = fs::read_to_string(folder.join("sentences.tsv")).expect("read the sentences");
+    lines
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_once('\t'))
+        .map(|(label, text)| (label == "1", text.to_owned()))
+        .collect()
 }
 
 fn compare(session: &mut Session, name: &str, documents: &Vec<String>, each: &str, together: &str) {
