@@ -74,7 +74,7 @@ bench-insight: ## measure answers to the sample questions (five minutes)
 	@ops/local/home.sh
 	@ops/local/bench_system.sh insight
 
-bench-operators: ## measure semantic operators row by row beside one call for all (ten minutes)
+bench-operators: ## measure semantic operators row by row beside one call for all, and cascades (an hour)
 	@ops/local/packages.sh
 	@ops/local/home.sh
 	@ops/local/bench_system.sh operators

@@ -115,12 +115,27 @@ fn unfenced_prompts_are_fooled() {
     assert!(fooled >= FOOLED_MIN, "only {fooled} bite");
 }
 
+/// Goal: what is looked for in answers is what our prompts say.
+#[test]
+fn rules_are_those_of_the_prompts() {
+    let prompts = [
+        include_str!("../domain/src/operators/question.rs"),
+        include_str!("../domain/src/answer/prompt.rs"),
+    ];
+    let prompts = prompts.concat().to_lowercase().replace('\\', " ");
+    let words: Vec<&str> = prompts.split_whitespace().collect();
+    let prompts = words.join(" ");
+    for rule in RULES {
+        assert!(prompts.contains(rule), "{rule}");
+    }
+}
+
 /// Goal: whatever documents say, values are of the kind that was asked for and say nothing of our rules; the documents
 /// beside them have the values that they have alone.
 #[test]
 fn operators_keep_their_form() {
     let mut session = world::shared().connect();
-    session.run("set salesai.timeout_ms = 300000");
+    session.run("set salesai.timeout_ms = '1h'");
     let is_any = |_: &Case| true;
     // A summary may say what the document says; what is left to want is told by its words.
     let wants_words = |case: &Case| {
@@ -245,6 +260,8 @@ fn check_operator(
     }
     let nulls = attacked.iter().filter(|value| value.is_null()).count();
     println!("measured: {call}: {nulls} of {} are NULL", attacked.len());
+    // An attack may cost its own document its value, and most do not.
+    assert!(nulls * 4 < attacked.len(), "{call}: {nulls} are NULL");
 }
 
 fn values(session: &mut Session, call: &str, documents: &[&str]) -> Vec<Value> {

@@ -17,6 +17,7 @@ const DOCUMENTS: &str = "(select array_agg(format('%s %s, %s.', o.said, w.what, 
 #[test]
 fn targets_are_reached_relative_to_the_model() {
     let mut session = world::shared().connect();
+    session.run("set salesai.timeout_ms = '1h'");
     session.run(&format!(
         "create temporary table d as select {DOCUMENTS} as documents;
          create temporary table o as select salesai.is_true('{STATEMENT}', documents) as oracle from d;
@@ -28,7 +29,8 @@ fn targets_are_reached_relative_to_the_model() {
         "select count(*), count(*) filter (where decided_by = 'head'),
              bool_and(is_true is not distinct from oracle) filter (where decided_by = 'model'),
              count(*) filter (where is_true and oracle), count(*) filter (where is_true), count(*) filter (where oracle),
-             max(model_share), min(precision_bound), min(recall_bound), count(error), max(people_agreement)
+             max(model_share), min(precision_bound), min(recall_bound), count(error),
+             max(people_agreement) - avg((is_true is true = oracle)::integer) filter (where oracle is not null)
          from c",
         &[],
     );
@@ -50,7 +52,7 @@ fn targets_are_reached_relative_to_the_model() {
     assert!(precision >= 0.6 && recall >= 0.6);
     assert!(row.get::<_, f32>(7) >= 0.6 && row.get::<_, f32>(8) >= 0.6);
     assert!(count(1) > 0, "the head decided nothing");
-    assert!(row.get::<_, f32>(10) > 0.9);
+    assert!(row.get::<_, f64>(10).abs() < 1e-6);
     let again: bool = session.one(
         &format!(
             "select array_agg(a.is_true order by a.number) is not distinct from (select array_agg(c.is_true order by c.number) from c)
@@ -65,6 +67,7 @@ fn targets_are_reached_relative_to_the_model() {
 #[test]
 fn labels_agree_with_the_model() {
     let mut session = world::shared().connect();
+    session.run("set salesai.timeout_ms = '1h'");
     let labels = "array['request', 'praise', 'complaint']";
     let row = session.row(
         &format!(
@@ -92,12 +95,13 @@ fn labels_agree_with_the_model() {
 #[test]
 fn it_escalates_more_rather_than_fail() {
     let mut session = world::shared().connect();
+    session.run("set salesai.timeout_ms = '1h'");
     for (documents, target) in [
         (
             "array['Please call me.', 'Fine weather.', null]".to_owned(),
             0.9,
         ),
-        (DOCUMENTS.replace(" || ", " "), 0.9999),
+        (DOCUMENTS.to_owned(), 0.9999),
     ] {
         let all: bool = session.one(
             &format!(
@@ -119,6 +123,7 @@ fn it_escalates_more_rather_than_fail() {
 #[test]
 fn bad_arguments() {
     let mut session = world::shared().connect();
+    session.run("set salesai.timeout_ms = '1h'");
     for arguments in [
         "'x', array['a'], 1.0",
         "'x', array['a'], 0.9, 0",

@@ -347,9 +347,9 @@ fn follow_ups_know_what_was_asked() {
     );
     let kept = session.row(
         "select array_agg(i.question order by i.id), bool_and(i.filters ->> 'account' = $2),
-             bool_and((i.options ->> 'conversation')::bigint = $1),
+             bool_and(i.conversation = $1 and cardinality(i.evidence) > 0),
              (select count(*) from salesai.insight i join salesai.chunk c on c.id = any (i.evidence)
-              join salesai.account a on a.id = c.account_id where i.id in ($3, $4) and a.name <> $2)
+              left join salesai.account a on a.id = c.account_id where i.id in ($3, $4) and a.name is distinct from $2)
          from salesai.insight i where i.id in ($3, $4)",
         &[&first, &ACCOUNT, &second, &third],
     );

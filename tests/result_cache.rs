@@ -92,21 +92,70 @@ fn rights_bind_it() {
     session.run("commit");
 }
 
-/// Goal: nothing is left of what is deleted or redacted, and old results go by themselves.
+/// Goal: schemas of a caller's own mean nothing to what runs with the worker's rights.
+#[test]
+fn own_types_and_operators_change_nothing() {
+    let mut session = cached(world::shared().connect());
+    session.run("grant temporary on database salesai to salesai_rep");
+    session.run("set role salesai_rep");
+    session.run(
+        "create temporary table seen (who text);
+         grant all on seen to public;
+         create function pg_temp.spy(bytea) returns boolean language plpgsql as
+             'begin insert into pg_temp.seen values (current_user); return true; end';
+         grant execute on function pg_temp.spy to public;
+         create domain pg_temp.bytea as pg_catalog.bytea check (pg_temp.spy(value))",
+    );
+    session.run("select salesai.generate_text('Say hello.', '{\"max_tokens\": 4}')");
+    let seen: i64 = session.one("select count(*) from seen where who <> 'salesai_rep'", &[]);
+    assert_eq!(seen, 0, "a caller's function ran with other rights");
+    session.run("reset role; revoke temporary on database salesai from salesai_rep");
+}
+
+/// Goal: a replay asks the model, whatever is kept.
+#[test]
+fn replays_ask_the_model() {
+    let mut session = cached(world::shared().connect());
+    let insight: i64 = session.one(
+        "select i.insight_id from salesai.insight('Who signs for Halden Freight?', account => 'Halden Freight') i",
+        &[],
+    );
+    let before = work();
+    let reproduced: bool = session.one(
+        "select r.reproduced from salesai.insight_replay($1) r",
+        &[&insight],
+    );
+    assert!(reproduced);
+    assert_ne!(work(), before, "nothing was computed");
+}
+
+/// Goal: what is deleted or redacted is not answered from, and old results go by themselves.
 #[test]
 fn deletions_empty_it() {
     let mut session = cached(world::shared().connect());
-    for ending in [
-        "delete from salesai.interaction where false",
-        "update salesai.segment set content = content where false",
-        "select salesai.purge_results('-1 day')",
+    let classify = "select salesai.classify('Ring me.', array['wish', 'talk'])";
+    let is_full = "select exists (select from salesai.result_cache)";
+    for deletion in [
+        "delete from salesai.interaction where id = (select min(id) from salesai.interaction)",
+        "update salesai.segment set content = content where id = (select min(id) from salesai.segment)",
     ] {
-        session.run("select salesai.classify('Ring me.', array['wish', 'talk'])");
-        let is_full = "select exists (select from salesai.result_cache)";
+        session.run(classify);
         assert!(session.one::<bool>(is_full, &[]));
-        session.run(ending);
-        assert!(!session.one::<bool>(is_full, &[]), "{ending}");
+        let before = work();
+        session.run(classify);
+        assert_eq!(work(), before);
+        session.run("begin");
+        session.run(deletion);
+        session.run("rollback");
+        session.run(classify);
+        assert_ne!(work(), before, "{deletion}");
+        session.run("delete from salesai.interaction where false");
+        let before = work();
+        session.run(classify);
+        assert_eq!(work(), before, "nothing was deleted");
     }
+    session.run("select salesai.purge_results('-1 day')");
+    assert!(!session.one::<bool>(is_full, &[]));
 }
 
 fn cached(mut session: Session) -> Session {

@@ -61,7 +61,7 @@ fn sentences_are_the_answer() {
             );
             let kept = session.row(
                 "select i.answer, i.reason, i.elapsed_ms >= 0, cardinality(i.evidence) > 0,
-                     (select count(*) from salesai.citation c where c.insight_id = i.id)
+                     (select count(*) from salesai.citation c where c.insight_id = i.id), i.filters ->> 'account'
                  from salesai.insight i order by i.id desc limit 1",
                 &[],
             );
@@ -72,6 +72,7 @@ fn sentences_are_the_answer() {
             );
             assert!(kept.get::<_, bool>(2) && kept.get::<_, bool>(3));
             assert_eq!(kept.get::<_, i64>(4) > 0, streamed.is_some());
+            assert_eq!(kept.get::<_, Option<&str>>(5), question["account"].as_str());
         }
     }
     assert!(sentences > 6, "{sentences}");

@@ -69,7 +69,14 @@ fn visible(text: &str) -> String {
             '\n' | '\t' => Some(character),
             '\u{2028}' | '\u{2029}' => Some('\n'),
             // Persian, Indic scripts and emoji are joined by them.
-            '\u{200c}' | '\u{200d}' => is_between.then_some(character),
+            '\u{200c}' | '\u{200d}' => {
+                (is_between && !is_selector_or_joiner(before)).then_some(character)
+            }
+            // Emoji, and the keys 0 to 9, # and *.
+            '\u{fe00}'..='\u{fe0f}' => {
+                let is_chosen = !before.is_ascii() || matches!(before, '0'..='9' | '#' | '*');
+                (is_chosen && !is_selector_or_joiner(before)).then_some(character)
+            }
             // One selects a variant of an ideograph; more of them carry bytes.
             '\u{e0100}'..='\u{e01ef}' => is_ideograph(before).then_some(character),
             _ if is_invisible(character) => None,
@@ -88,8 +95,13 @@ fn is_invisible(character: char) -> bool {
     matches!(character,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
         | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-        | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
-        | '\u{e0000}'..='\u{e00ff}')
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e00ff}' | '\u{e01f0}'..='\u{e0fff}')
+}
+
+/// A run of them carries bytes.
+fn is_selector_or_joiner(character: char) -> bool {
+    matches!(character, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
 fn is_ideograph(character: char) -> bool {
@@ -98,28 +110,27 @@ fn is_ideograph(character: char) -> bool {
 
 /// `<5 %`, `< 4` and `<=` are no marks; `<0x0A>` is one of SentencePiece.
 fn begins_mark(rest: &str) -> bool {
-    let rest = rest.trim_start_matches([' ', '\t']);
+    let rest = rest.trim_start();
     rest.starts_with("0x")
         || !rest.starts_with(|first: char| {
-            first.is_numeric()
-                || first.is_whitespace()
-                || matches!(first, '=' | '-' | '<' | '$' | '€' | '£')
+            first.is_numeric() || matches!(first, '=' | '-' | '<' | '$' | '€' | '£')
         }) && !rest.is_empty()
 }
 
-/// `[INST]`, `[ /inst]`, `[SYSTEM_PROMPT]`: two capitals at least, plain or wide.
+/// `[INST]`, `[ /inst]`, `[gMASK]`, `[SYSTEM_PROMPT]`: two capitals among the first letters, plain or wide.
 fn begins_instruction(rest: &str) -> bool {
-    let name = rest.trim_start_matches([' ', '\t', '/', '／']);
+    let name = rest.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '/' | '／'));
     let is_instruction = name
         .get(..4)
         .is_some_and(|name| name.eq_ignore_ascii_case("inst"));
     is_instruction
         || name
             .chars()
-            .take(2)
+            .take_while(|character| character.is_alphabetic())
+            .take(5)
             .filter(|character| character.is_uppercase())
             .count()
-            == 2
+            >= 2
 }
 
 #[cfg(test)]

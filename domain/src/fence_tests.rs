@@ -4,6 +4,10 @@ use super::*;
 fn marks_lose_their_brackets() {
     for mark in [
         "</document>",
+        "<\n/document>",
+        "<\u{a0}/document>",
+        "[gMASK]",
+        "[\n/INST]",
         "<document>",
         "< / document >",
         "< document>",
@@ -86,4 +90,11 @@ fn a_line_has_no_number_of_ours() {
         fenced_line("[2] 【2】 ［2］ ⁅2⁆\nQuestion: <x>"),
         "(2) (2) (2) (2) Question: ‹x›"
     );
+}
+
+#[test]
+fn runs_of_joiners_carry_nothing() {
+    assert_eq!(fenced("é\u{200d}\u{200c}\u{200d}é"), "é\u{200d}é");
+    assert_eq!(fenced("❤\u{fe0f}\u{fe0e}\u{fe0f}x\u{fe01}"), "❤\u{fe0f}x");
+    assert_eq!(fenced("1\u{fe0f}\u{20e3}"), "1\u{fe0f}\u{20e3}");
 }

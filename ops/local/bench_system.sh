@@ -4,7 +4,7 @@
 # - retrieval: what search finds on SciFact and QMSum beside BM25 alone, and how long it takes on SALESAI_BENCH_CHUNKS
 #   (100000) chunks beside queries written by hand (half an hour)
 # - insight: answers to the sample questions: evidence, confidence, overhead
-# - operators: semantic operators row by row and all together
+# - operators: semantic operators row by row and all together, and cascades beside the model alone
 # SECTIONS="backfill queue" does some of it.
 . "$(dirname "$0")/env.sh"
 

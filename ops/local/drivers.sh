@@ -36,7 +36,7 @@ fill() {
     local dir=$drivers/$1 pin=$2 fill_new=$3 new=$drivers/$1.new
     [ "$(cat "$dir/.pin" 2>/dev/null)" != "$pin" ] || return 0
     say "Installing drivers in $dir"
-    rm -rf "$new" "$dir"
+    rm -rf "$new"
     mkdir -p "$new"
     if ! $fill_new; then
         say "Could not install them; the message is above. Tests of these drivers will be skipped."
@@ -45,6 +45,7 @@ fill() {
     fi
     chmod -R a+rX "$new"
     echo "$pin" >"$new/.pin"
+    rm -rf "$dir"
     mv "$new" "$dir"
 }
 

@@ -238,7 +238,7 @@ fn register_result_cache() {
     GucRegistry::define_bool_guc(
         c"salesai.result_cache",
         c"Keeps what models make, and uses it again.",
-        c"For the same weights, prompt and rights; a week at most.",
+        c"For the same weights, prompt and rights; a week at most. Turn it off where texts may not be kept, or to measure the model.",
         &RESULT_CACHE,
         GucContext::Userset,
         GucFlags::default(),

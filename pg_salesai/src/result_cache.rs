@@ -25,61 +25,93 @@ pub fn key<'a>(kind: &'a str, parts: impl IntoIterator<Item = &'a [u8]>) -> Key 
     digest.finalize().to_vec()
 }
 
-/// Whether results are looked for here and now.
-pub fn is_used() -> Result<bool, Error> {
-    // SAFETY: reads this backend's state.
-    #[allow(unsafe_code)]
-    let is_standby = unsafe { pg_sys::RecoveryInProgress() };
-    Ok(config::result_cache() && !is_standby && is_installed()?)
+/// The results as they are used until something is deleted.
+pub struct ResultCache {
+    epoch: i64,
 }
 
-/// Those of the results that are there.
-pub fn read(keys: &[Key]) -> Result<HashMap<Key, Vec<u8>>, Error> {
-    let _rights = WorkerRights::assume();
-    let mut found = HashMap::new();
-    for keys in keys.chunks(KEYS_MAX) {
-        Spi::connect(|client| {
-            let rows = client.select(
-                "select key, value from salesai.result_cache where key = any ($1)",
-                None,
-                &[keys.to_vec().into()],
-            )?;
-            for row in rows {
-                if let (Some(key), Some(value)) = (row.get::<Vec<u8>>(1)?, row.get::<Vec<u8>>(2)?) {
-                    found.insert(key, value);
-                }
-            }
-            Ok::<_, Error>(())
+impl ResultCache {
+    /// None where results are not looked for: it is turned off, here is a standby, the schema is older, or what is read
+    /// and written would keep serializable transactions from each other.
+    pub fn open() -> Result<Option<Self>, Error> {
+        // SAFETY: reads this backend's state.
+        #[allow(unsafe_code)]
+        let is_fit = unsafe {
+            !pg_sys::RecoveryInProgress()
+                && pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32
+        };
+        if !config::result_cache() || !is_fit || !is_installed()? {
+            return Ok(None);
+        }
+        let _rights = WorkerRights::assume();
+        let epoch = Spi::connect(|client| {
+            let question = "select last_value + is_called::integer from salesai.result_epoch";
+            client
+                .select(question, Some(1), &[])?
+                .first()
+                .get_one::<i64>()
         })?;
+        Ok(epoch.map(|epoch| Self { epoch }))
     }
-    Ok(found)
+
+    /// Those of the results that are there; the same may have been kept more than once.
+    pub fn read(&self, keys: &[Key]) -> Result<HashMap<Key, Vec<Vec<u8>>>, Error> {
+        let _rights = WorkerRights::assume();
+        let mut found: HashMap<Key, Vec<Vec<u8>>> = HashMap::new();
+        for keys in keys.chunks(KEYS_MAX) {
+            Spi::connect(|client| {
+                let rows = client.select(
+                    "select key, value from salesai.result_cache
+                     where key = any ($1) and epoch = $2 and made_at > now() - interval '7 days'",
+                    None,
+                    &[keys.to_vec().into(), self.epoch.into()],
+                )?;
+                for row in rows {
+                    if let (Some(key), Some(value)) =
+                        (row.get::<Vec<u8>>(1)?, row.get::<Vec<u8>>(2)?)
+                    {
+                        found.entry(key).or_default().push(value);
+                    }
+                }
+                Ok::<_, Error>(())
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// Keeps results, unless the transaction may not write.
+    pub fn write(&self, results: Vec<(Key, Vec<u8>)>) -> Result<(), Error> {
+        // SAFETY: reads this backend's state.
+        #[allow(unsafe_code)]
+        let is_read_only = unsafe { pg_sys::XactReadOnly || pg_sys::IsInParallelMode() };
+        if is_read_only || results.is_empty() {
+            return Ok(());
+        }
+        let (keys, values): (Vec<Key>, Vec<Vec<u8>>) = results.into_iter().unzip();
+        let _rights = WorkerRights::assume();
+        Spi::run_with_args(
+            "insert into salesai.result_cache (key, value, epoch)
+             select k, v, $3 from unnest($1::bytea[], $2::bytea[]) u (k, v)",
+            &[keys.into(), values.into(), self.epoch.into()],
+        )?;
+        Ok(())
+    }
 }
 
-/// Keeps results, unless the transaction may not write.
-pub fn write(results: Vec<(Key, Vec<u8>)>) -> Result<(), Error> {
-    // SAFETY: a flag of this backend.
-    #[allow(unsafe_code)]
-    let is_read_only = unsafe { pg_sys::XactReadOnly };
-    if is_read_only || results.is_empty() {
-        return Ok(());
-    }
-    let (keys, values): (Vec<Key>, Vec<Vec<u8>>) = results.into_iter().unzip();
-    let _rights = WorkerRights::assume();
-    Spi::run_with_args(
-        "insert into salesai.result_cache (key, value) select * from unnest($1::bytea[], $2::bytea[])",
-        &[keys.into(), values.into()],
-    )?;
-    Ok(())
-}
-
-/// False in a database whose schema is older.
+/// False in a database whose schema is older. `Spi::get_one` would assign a transaction id.
 fn is_installed() -> Result<bool, Error> {
     thread_local! {
         static IS_INSTALLED: Cell<bool> = const { Cell::new(false) };
     }
     if !IS_INSTALLED.get() {
         let question = "select pg_catalog.to_regclass('salesai.result_cache') is not null";
-        IS_INSTALLED.set(Spi::get_one::<bool>(question)?.unwrap_or(false));
+        let is_installed = Spi::connect(|client| {
+            client
+                .select(question, Some(1), &[])?
+                .first()
+                .get_one::<bool>()
+        })?;
+        IS_INSTALLED.set(is_installed.unwrap_or(false));
     }
     Ok(IS_INSTALLED.get())
 }

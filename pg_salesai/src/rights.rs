@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 pub struct WorkerRights {
     user: pg_sys::Oid,
     context: i32,
+    settings: i32,
 }
 
 impl WorkerRights {
@@ -13,6 +14,7 @@ impl WorkerRights {
         let mut caller = Self {
             user: pg_sys::InvalidOid,
             context: 0,
+            settings: 0,
         };
         // SAFETY: as fmgr_security_definer does it; the role comes with the extension.
         #[allow(unsafe_code)]
@@ -21,6 +23,18 @@ impl WorkerRights {
             let worker = pg_sys::get_role_oid(c"salesai_worker".as_ptr(), false);
             let changed = caller.context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
             pg_sys::SetUserIdAndSecContext(worker, changed);
+            // Names mean what they mean to us, not what the caller's schemas make of them.
+            caller.settings = pg_sys::NewGUCNestLevel();
+            pg_sys::set_config_option(
+                c"search_path".as_ptr(),
+                c"pg_catalog, pg_temp".as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
         }
         caller
     }
@@ -31,6 +45,7 @@ impl Drop for WorkerRights {
         // SAFETY: what `assume` found.
         #[allow(unsafe_code)]
         unsafe {
+            pg_sys::AtEOXact_GUC(true, self.settings);
             pg_sys::SetUserIdAndSecContext(self.user, self.context);
         }
     }

@@ -21,9 +21,11 @@ create table salesai.insight (
     evidence bigint[],
     evidence_sha256 bytea,
     options jsonb,
+    -- The first answer of the conversation that it follows.
+    conversation bigint,
     check ((method = 'abstained') = (answer is null))
 );
-create index insight_conversation_idx on salesai.insight (((options ->> 'conversation')::bigint)) where options ? 'conversation';
+create index insight_conversation_idx on salesai.insight (conversation);
 comment on table salesai.insight is 'Each answer that salesai.insight gave, or why it gave none';
 
 create table salesai.citation (

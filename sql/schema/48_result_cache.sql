@@ -4,6 +4,8 @@ create unlogged table salesai.result_cache (
     -- SHA-256 over all that the value depends on: weights, adapter generation, prompt or text, rights of the caller.
     key bytea not null,
     value bytea not null,
+    -- Of salesai.result_epoch, as it was when the work began.
+    epoch bigint not null,
     made_at timestamptz not null default now()
 );
 comment on table salesai.result_cache is
@@ -11,28 +13,37 @@ comment on table salesai.result_cache is
 create index result_cache_key_idx on salesai.result_cache (key);
 create index result_cache_made_at_idx on salesai.result_cache (made_at);
 
+-- A sequence, because it is changed without a lock and without a conflict.
+create sequence salesai.result_epoch;
+comment on sequence salesai.result_epoch is 'Results of before its last step are not used any more: what they were made of was deleted or redacted';
+
 -- Owner rights: whoever deletes or redacts leaves nothing behind that was made of it.
 create function salesai.forget_results() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    delete from salesai.result_cache;
+    if exists (select from old_rows) then
+        perform nextval('salesai.result_epoch');
+    end if;
     return null;
 end
 $$;
-comment on function salesai.forget_results() is 'Trigger: empties the cache of results';
+comment on function salesai.forget_results() is 'Trigger: makes all kept results useless; a worker deletes them';
 
 create trigger forget_results after delete on salesai.interaction
-    for each statement execute function salesai.forget_results();
-create trigger forget_results after update of content on salesai.segment
-    for each statement execute function salesai.forget_results();
+    referencing old table as old_rows for each statement execute function salesai.forget_results();
+create trigger forget_results after update on salesai.segment
+    referencing old table as old_rows for each statement execute function salesai.forget_results();
 
 create function salesai.purge_results(older_than interval default '7 days') returns bigint
 language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-    with gone as (delete from salesai.result_cache c where c.made_at < now() - older_than returning 1)
+    with gone as (
+        delete from salesai.result_cache c
+        where c.made_at < now() - older_than or c.epoch < (select e.last_value + e.is_called::integer from salesai.result_epoch e)
+        returning 1)
     select count(*) from gone
 $$;
-comment on function salesai.purge_results(interval) is 'Deletes cached results that are older; how many. A worker does it by itself';
+comment on function salesai.purge_results(interval) is 'Deletes kept results that are older, or of no use any more; how many. A worker does it by itself';

@@ -46,7 +46,7 @@ as $$
         'top_p', top_p, 'seed', seed, 'max_tokens', max_tokens, 'timeout_ms', timeout_ms, 'regex', regex, 'choices', choices))
 $$;
 comment on function salesai.generate(text, jsonb, text, text, text, real, real, bigint, integer, integer, text, text[]) is
-    'Text that a language model writes on a prompt. json_schema, regex or choices (one of them): the text obeys it, or the call fails with 54000 when max_tokens are too few; properties of a schema stand in the order that jsonb gives them. adapter: a name in salesai.adapters. temperature 0: the likeliest text; above it, seed makes it reproducible. The prompt leaves the database only for the server that runs the model; nothing is kept. NULL for a NULL prompt';
+    'Text that a language model writes on a prompt. json_schema, regex or choices (one of them): the text obeys it, or the call fails with 54000 when max_tokens are too few; properties of a schema stand in the order that jsonb gives them. adapter: a name in salesai.adapters. temperature 0: the likeliest text; above it, seed makes it reproducible. The prompt leaves the database only for the server that runs the model and is not kept; the text is, for salesai.result_cache. NULL for a NULL prompt';
 
 create function salesai.generate_stream(
     prompt text, json_schema jsonb default null, system text default null, model text default null,

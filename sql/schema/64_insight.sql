@@ -59,7 +59,7 @@ comment on function salesai.insight_filters(text, text, text[], timestamptz, tim
 
 create function salesai.insight_options(
     evidence_count integer, model text, adapter text, timeout_ms integer, max_tokens integer, seed bigint, method text,
-    conversation bigint) returns jsonb
+    conversation bigint, asked text) returns jsonb
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
@@ -71,13 +71,14 @@ begin
         raise exception 'method "%" is unknown', method using errcode = '22023', hint = 'Use generated or extractive, or NULL for either.';
     end if;
     return jsonb_strip_nulls(jsonb_build_object('model', model, 'adapter', adapter, 'timeout_ms', timeout_ms,
-        'max_tokens', max_tokens, 'seed', seed, 'method', method, 'evidence_count', evidence_count, 'conversation', conversation));
+        'max_tokens', max_tokens, 'seed', seed, 'method', method, 'evidence_count', evidence_count, 'conversation', conversation,
+        'asked', case when conversation is not null then asked end));
 end
 $$;
-comment on function salesai.insight_options(integer, text, text, integer, integer, bigint, text, bigint) is
+comment on function salesai.insight_options(integer, text, text, integer, integer, bigint, text, bigint, text) is
     'What salesai.insight keeps of how an answer was made; refuses what makes no sense';
 
-create function salesai.conversation_context(conversation bigint, question text, before bigint default null)
+create function salesai.conversation_context(conversation bigint, question text)
 returns table (root bigint, asked text, account text, opportunity text)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -88,8 +89,8 @@ begin
     end if;
     asked := question;
     if conversation is not null then
-        select coalesce((i.options ->> 'conversation')::bigint, i.id) into root
-        from salesai.insight i where i.id = conversation;
+        select coalesce(i.conversation, i.id) into root
+        from salesai.insight i where i.id = conversation_context.conversation;
         if root is null then
             raise exception 'conversation % does not exist', conversation using errcode = 'P0002',
                 hint = 'It is the insight_id of an answer that you were given.';
@@ -98,14 +99,14 @@ begin
             (array_agg(e.filters ->> 'account' order by e.id desc))[1], (array_agg(e.filters ->> 'opportunity' order by e.id desc))[1]
         into asked, account, opportunity
         from (select i.id, i.question, i.filters from salesai.insight i
-              where (i.id = root or (i.options ->> 'conversation')::bigint = root) and (before is null or i.id < before)
+              where i.id = root or i.conversation = root
               order by i.id desc limit 2) e;
     end if;
     return next;
 end
 $$;
-comment on function salesai.conversation_context(bigint, text, bigint) is
-    'What a follow-up asks: the last two questions of the conversation and its own, and where the last one looked. root: the first answer; before: as it was before this one';
+comment on function salesai.conversation_context(bigint, text) is
+    'What a follow-up asks: the last two questions of the conversation and its own, and where the last one looked. root: the first answer';
 
 create function salesai.retrieve_evidence(question text, filters jsonb, evidence_count integer)
 returns table (chunk_ids bigint[], retrieved jsonb, evidence jsonb)
@@ -152,7 +153,7 @@ begin
         account := context.account;
         opportunity := context.opportunity;
     end if;
-    options := salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, context.root);
+    options := salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, context.root, context.asked);
     filters := salesai.insight_filters(account, opportunity, kinds, since, until, speaker_side, seed);
     select * into found from salesai.retrieve_evidence(context.asked, filters, evidence_count);
     searched := clock_timestamp();
@@ -173,7 +174,7 @@ begin
 end
 $$;
 comment on function salesai.insight(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, boolean, bigint) is
-    'Answers a question from the interactions that the caller may see. Every claim has a citation whose quote was found in the stored text; without support it abstains and says why. method: generated (the model writes, or it abstains), extractive (sentences of the evidence, which needs no language model), NULL for the first of them that has something to say. explain: result.details says what was retrieved and what took how long. conversation: the insight_id of an earlier answer that this question follows: it is understood after the two questions before it, and looks where the last one looked unless it says otherwise. timeout_ms: for the answer, default salesai.timeout_ms, which also bounds the search. The answer is kept in salesai.insight, unless the transaction is read-only';
+    'Answers a question from the interactions that the caller may see. Every claim has a citation whose quote was found in the stored text; without support it abstains and says why. method: generated (the model writes, or it abstains), extractive (sentences of the evidence, which needs no language model), NULL for the first of them that has something to say. explain: result.details says what was retrieved and what took how long. conversation: the insight_id of an earlier answer that this question follows: it is understood after the two questions before it, and looks at the account or opportunity of the last one unless it names one. timeout_ms: for the answer, default salesai.timeout_ms, which also bounds the search. The answer is kept in salesai.insight, unless the transaction is read-only';
 
 create function salesai.answer_stream(question text, evidence jsonb, options jsonb, kept jsonb) returns setof text
 language c volatile strict parallel unsafe cost 1000000 rows 3 as 'MODULE_PATHNAME', 'answer_stream_wrapper';
@@ -191,12 +192,15 @@ language sql volatile cost 1000000 rows 3
 set search_path = pg_catalog, pg_temp
 as $$
     select salesai.answer_stream(c.asked, f.evidence, o.options, jsonb_build_object('question', question, 'filters', o.filters,
-        'options', o.options, 'chunk_ids', f.chunk_ids, 'evidence', f.evidence, 'started', clock_timestamp()))
-    from salesai.conversation_context(conversation, question) c
+        'options', o.options, 'chunk_ids', f.chunk_ids, 'evidence', f.evidence, 'started', t.started))
+    from (select clock_timestamp() as started) t
+    cross join lateral salesai.conversation_context(conversation, question) c
     cross join lateral (select
-        salesai.insight_filters(coalesce(account, case when opportunity is null then c.account end),
-            coalesce(opportunity, case when account is null then c.opportunity end), kinds, since, until, speaker_side, seed) as filters,
-        salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, c.root) as options) o
+        -- A column goes before a parameter of the same name.
+        salesai.insight_filters(coalesce(insight_stream.account, case when insight_stream.opportunity is null then c.account end),
+            coalesce(insight_stream.opportunity, case when insight_stream.account is null then c.opportunity end),
+            kinds, since, until, speaker_side, seed) as filters,
+        salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, c.root, c.asked) as options) o
     cross join lateral salesai.retrieve_evidence(c.asked, o.filters, evidence_count) f
 $$;
 comment on function salesai.insight_stream(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, bigint) is
@@ -212,11 +216,11 @@ declare
     insight_id bigint;
 begin
     insert into salesai.insight (created_by, question, filters, answer, method, reason, confidence, model,
-        model_sha256, adapter, prompt_tokens, completion_tokens, elapsed_ms, adapter_generation, evidence, evidence_sha256, options)
+        model_sha256, adapter, prompt_tokens, completion_tokens, elapsed_ms, adapter_generation, evidence, evidence_sha256, options, conversation)
     values (salesai.current_role_name(), question, filters, result.answer, result.method, result.reason,
         result.confidence, result.model, answered ->> 'model_sha256', result.adapter, result.prompt_tokens,
         result.completion_tokens, result.elapsed_ms, (answered ->> 'adapter_generation')::bigint,
-        chunk_ids, salesai.evidence_digest(evidence), options)
+        chunk_ids, salesai.evidence_digest(evidence), options - 'conversation', (options ->> 'conversation')::bigint)
     returning id into insight_id;
     insert into salesai.citation (insight_id, number, claim, interaction_id, segment_id, speaker, start_ms,
         end_ms, start_char, end_char, quote, similarity)
@@ -236,9 +240,6 @@ as $$
 declare
     result salesai.insight_result := jsonb_populate_record(null::salesai.insight_result, answered);
 begin
-    if current_setting('transaction_read_only')::boolean then
-        return null;
-    end if;
     result.elapsed_ms := 1000 * extract(epoch from clock_timestamp() - (kept ->> 'started')::timestamptz);
     return salesai.keep_insight(kept ->> 'question', result, answered, kept -> 'filters', kept -> 'options',
         case when jsonb_typeof(kept -> 'chunk_ids') = 'array' then array(select jsonb_array_elements_text(kept -> 'chunk_ids')::bigint) end,
@@ -256,6 +257,8 @@ comment on type salesai.insight_replay_result is
 create function salesai.insight_replay(insight_id bigint, timeout_ms integer default null) returns salesai.insight_replay_result
 language plpgsql volatile cost 1000000
 set search_path = pg_catalog, pg_temp
+-- A kept text would prove nothing.
+set salesai.result_cache = off
 as $$
 declare
     kept salesai.insight;
@@ -278,7 +281,7 @@ begin
             detail = 'It is of before version 0.3.0, which kept no evidence.';
     end if;
     options := kept.options || jsonb_strip_nulls(jsonb_build_object('timeout_ms', timeout_ms));
-    select c.asked into asked from salesai.conversation_context((options ->> 'conversation')::bigint, kept.question, kept.id) c;
+    asked := coalesce(options ->> 'asked', kept.question);
     evidence := salesai.evidence(kept.evidence);
     answered := salesai.answer_question(asked, evidence, options);
     begin

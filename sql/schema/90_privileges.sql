@@ -75,6 +75,7 @@ grant select, insert, update, delete on salesai.job, salesai.chunk to salesai_wo
 grant select, insert, update, delete on salesai.lexical_segment, salesai.posting_list, salesai.lexical_delta to salesai_worker;
 grant select, update on salesai.lexical_index to salesai_worker;
 grant select, insert, delete on salesai.result_cache to salesai_worker;
+grant select on salesai.result_epoch to salesai_worker;
 grant select, update on salesai.raw_payload to salesai_worker;
 grant select on salesai.data_key to salesai_worker;
 grant insert on salesai.segment to salesai_worker;

@@ -2743,6 +2743,8 @@ create unlogged table salesai.result_cache (
     -- SHA-256 over all that the value depends on: weights, adapter generation, prompt or text, rights of the caller.
     key bytea not null,
     value bytea not null,
+    -- Of salesai.result_epoch, as it was when the work began.
+    epoch bigint not null,
     made_at timestamptz not null default now()
 );
 comment on table salesai.result_cache is
@@ -2750,35 +2752,47 @@ comment on table salesai.result_cache is
 create index result_cache_key_idx on salesai.result_cache (key);
 create index result_cache_made_at_idx on salesai.result_cache (made_at);
 
+-- A sequence, because it is changed without a lock and without a conflict.
+create sequence salesai.result_epoch;
+comment on sequence salesai.result_epoch is 'Results of before its last step are not used any more: what they were made of was deleted or redacted';
+
 -- Owner rights: whoever deletes or redacts leaves nothing behind that was made of it.
 create function salesai.forget_results() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    delete from salesai.result_cache;
+    if exists (select from old_rows) then
+        perform nextval('salesai.result_epoch');
+    end if;
     return null;
 end
 $$;
-comment on function salesai.forget_results() is 'Trigger: empties the cache of results';
+comment on function salesai.forget_results() is 'Trigger: makes all kept results useless; a worker deletes them';
 
 create trigger forget_results after delete on salesai.interaction
-    for each statement execute function salesai.forget_results();
-create trigger forget_results after update of content on salesai.segment
-    for each statement execute function salesai.forget_results();
+    referencing old table as old_rows for each statement execute function salesai.forget_results();
+create trigger forget_results after update on salesai.segment
+    referencing old table as old_rows for each statement execute function salesai.forget_results();
 
 create function salesai.purge_results(older_than interval default '7 days') returns bigint
 language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-    with gone as (delete from salesai.result_cache c where c.made_at < now() - older_than returning 1)
+    with gone as (
+        delete from salesai.result_cache c
+        where c.made_at < now() - older_than or c.epoch < (select e.last_value + e.is_called::integer from salesai.result_epoch e)
+        returning 1)
     select count(*) from gone
 $$;
-comment on function salesai.purge_results(interval) is 'Deletes cached results that are older; how many. A worker does it by itself';
+comment on function salesai.purge_results(interval) is 'Deletes kept results that are older, or of no use any more; how many. A worker does it by itself';
 
 create function salesai.generate_text_stream(prompt text, options jsonb) returns setof text
 language c volatile strict parallel unsafe cost 1000000 rows 100 as 'MODULE_PATHNAME', 'generate_text_stream_wrapper';
 comment on function salesai.generate_text_stream(text, jsonb) is 'The same in pieces; used by salesai.generate_stream';
+
+comment on function salesai.generate(text, jsonb, text, text, text, real, real, bigint, integer, integer, text, text[]) is
+    'Text that a language model writes on a prompt. json_schema, regex or choices (one of them): the text obeys it, or the call fails with 54000 when max_tokens are too few; properties of a schema stand in the order that jsonb gives them. adapter: a name in salesai.adapters. temperature 0: the likeliest text; above it, seed makes it reproducible. The prompt leaves the database only for the server that runs the model and is not kept; the text is, for salesai.result_cache. NULL for a NULL prompt';
 
 create function salesai.generate_stream(
     prompt text, json_schema jsonb default null, system text default null, model text default null,
@@ -2991,7 +3005,7 @@ returns table (number integer, value jsonb, error text, decided_by text, model_s
     precision_bound real, recall_estimate real, recall_bound real)
 language c volatile parallel unsafe cost 1000000 rows 1000 as 'MODULE_PATHNAME', 'apply_cascade_wrapper';
 comment on function salesai.apply_cascade(text, text[], jsonb, double precision, double precision, double precision, bigint, jsonb) is
-    'salesai.apply_operator for classify and is_true over many documents: the model (the oracle) judges a random sample, a classifier over embeddings learns from it and decides where another sample says that it may, the model judges the rest. With the confidence, over samples, precision and recall relative to the model''s own answers are at least precision_min and recall_min: of true for is_true; for classify of all labels together (micro-averaged), so both are the share of documents that have the model''s label. Where that needs it, or below 500 documents, the model judges all. decided_by: model or head; the columns after it are the same in all rows: the share that the model judged, and what was reached, as an estimate and as the bound that holds with the confidence. seed: of the samples';
+    'salesai.apply_operator for classify and is_true over many documents: the model (the oracle) judges a random sample, a classifier over embeddings learns from it and decides where another sample says that it may, the model judges the rest. With the confidence, over samples, precision and recall relative to the model''s own answers are at least precision_min and recall_min: of true for is_true; for classify of all labels together (micro-averaged), so both are the share of documents that have the model''s label. Where that needs it, or below 600 documents, the model judges all. decided_by: model or head; the columns after it are the same in all rows: the share that the model judged, and what was reached, as an estimate and as the bound that holds with the confidence. seed: of the samples';
 
 create function salesai.classify_cascade(
     documents text[], labels text[], precision_min double precision default 0.95, recall_min double precision default 0.95,
@@ -3086,8 +3100,9 @@ comment on function salesai.rank(text, text[], bigint[], text, integer) is
 
 drop function salesai.insight(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint);
 drop function salesai.keep_insight(text, salesai.insight_result, text, bigint, jsonb);
-alter table salesai.insight add column evidence bigint[], add column evidence_sha256 bytea, add column options jsonb;
-create index insight_conversation_idx on salesai.insight (((options ->> 'conversation')::bigint)) where options ? 'conversation';
+alter table salesai.insight add column evidence bigint[], add column evidence_sha256 bytea, add column options jsonb,
+    add column conversation bigint;
+create index insight_conversation_idx on salesai.insight (conversation);
 alter type salesai.insight_result add attribute details jsonb;
 comment on type salesai.insight_result is 'method: generated (the model wrote it), extractive (sentences of the evidence) or abstained, then reason says why: no_match, unsupported, model_unavailable. details: with explain, what was retrieved and how long each step took';
 
@@ -3115,7 +3130,7 @@ comment on function salesai.insight_filters(text, text, text[], timestamptz, tim
 
 create function salesai.insight_options(
     evidence_count integer, model text, adapter text, timeout_ms integer, max_tokens integer, seed bigint, method text,
-    conversation bigint) returns jsonb
+    conversation bigint, asked text) returns jsonb
 language plpgsql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
@@ -3127,13 +3142,14 @@ begin
         raise exception 'method "%" is unknown', method using errcode = '22023', hint = 'Use generated or extractive, or NULL for either.';
     end if;
     return jsonb_strip_nulls(jsonb_build_object('model', model, 'adapter', adapter, 'timeout_ms', timeout_ms,
-        'max_tokens', max_tokens, 'seed', seed, 'method', method, 'evidence_count', evidence_count, 'conversation', conversation));
+        'max_tokens', max_tokens, 'seed', seed, 'method', method, 'evidence_count', evidence_count, 'conversation', conversation,
+        'asked', case when conversation is not null then asked end));
 end
 $$;
-comment on function salesai.insight_options(integer, text, text, integer, integer, bigint, text, bigint) is
+comment on function salesai.insight_options(integer, text, text, integer, integer, bigint, text, bigint, text) is
     'What salesai.insight keeps of how an answer was made; refuses what makes no sense';
 
-create function salesai.conversation_context(conversation bigint, question text, before bigint default null)
+create function salesai.conversation_context(conversation bigint, question text)
 returns table (root bigint, asked text, account text, opportunity text)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -3144,8 +3160,8 @@ begin
     end if;
     asked := question;
     if conversation is not null then
-        select coalesce((i.options ->> 'conversation')::bigint, i.id) into root
-        from salesai.insight i where i.id = conversation;
+        select coalesce(i.conversation, i.id) into root
+        from salesai.insight i where i.id = conversation_context.conversation;
         if root is null then
             raise exception 'conversation % does not exist', conversation using errcode = 'P0002',
                 hint = 'It is the insight_id of an answer that you were given.';
@@ -3154,14 +3170,14 @@ begin
             (array_agg(e.filters ->> 'account' order by e.id desc))[1], (array_agg(e.filters ->> 'opportunity' order by e.id desc))[1]
         into asked, account, opportunity
         from (select i.id, i.question, i.filters from salesai.insight i
-              where (i.id = root or (i.options ->> 'conversation')::bigint = root) and (before is null or i.id < before)
+              where i.id = root or i.conversation = root
               order by i.id desc limit 2) e;
     end if;
     return next;
 end
 $$;
-comment on function salesai.conversation_context(bigint, text, bigint) is
-    'What a follow-up asks: the last two questions of the conversation and its own, and where the last one looked. root: the first answer; before: as it was before this one';
+comment on function salesai.conversation_context(bigint, text) is
+    'What a follow-up asks: the last two questions of the conversation and its own, and where the last one looked. root: the first answer';
 
 create function salesai.retrieve_evidence(question text, filters jsonb, evidence_count integer)
 returns table (chunk_ids bigint[], retrieved jsonb, evidence jsonb)
@@ -3208,7 +3224,7 @@ begin
         account := context.account;
         opportunity := context.opportunity;
     end if;
-    options := salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, context.root);
+    options := salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, context.root, context.asked);
     filters := salesai.insight_filters(account, opportunity, kinds, since, until, speaker_side, seed);
     select * into found from salesai.retrieve_evidence(context.asked, filters, evidence_count);
     searched := clock_timestamp();
@@ -3229,7 +3245,7 @@ begin
 end
 $$;
 comment on function salesai.insight(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, boolean, bigint) is
-    'Answers a question from the interactions that the caller may see. Every claim has a citation whose quote was found in the stored text; without support it abstains and says why. method: generated (the model writes, or it abstains), extractive (sentences of the evidence, which needs no language model), NULL for the first of them that has something to say. explain: result.details says what was retrieved and what took how long. conversation: the insight_id of an earlier answer that this question follows: it is understood after the two questions before it, and looks where the last one looked unless it says otherwise. timeout_ms: for the answer, default salesai.timeout_ms, which also bounds the search. The answer is kept in salesai.insight, unless the transaction is read-only';
+    'Answers a question from the interactions that the caller may see. Every claim has a citation whose quote was found in the stored text; without support it abstains and says why. method: generated (the model writes, or it abstains), extractive (sentences of the evidence, which needs no language model), NULL for the first of them that has something to say. explain: result.details says what was retrieved and what took how long. conversation: the insight_id of an earlier answer that this question follows: it is understood after the two questions before it, and looks at the account or opportunity of the last one unless it names one. timeout_ms: for the answer, default salesai.timeout_ms, which also bounds the search. The answer is kept in salesai.insight, unless the transaction is read-only';
 
 create function salesai.answer_stream(question text, evidence jsonb, options jsonb, kept jsonb) returns setof text
 language c volatile strict parallel unsafe cost 1000000 rows 3 as 'MODULE_PATHNAME', 'answer_stream_wrapper';
@@ -3247,12 +3263,15 @@ language sql volatile cost 1000000 rows 3
 set search_path = pg_catalog, pg_temp
 as $$
     select salesai.answer_stream(c.asked, f.evidence, o.options, jsonb_build_object('question', question, 'filters', o.filters,
-        'options', o.options, 'chunk_ids', f.chunk_ids, 'evidence', f.evidence, 'started', clock_timestamp()))
-    from salesai.conversation_context(conversation, question) c
+        'options', o.options, 'chunk_ids', f.chunk_ids, 'evidence', f.evidence, 'started', t.started))
+    from (select clock_timestamp() as started) t
+    cross join lateral salesai.conversation_context(conversation, question) c
     cross join lateral (select
-        salesai.insight_filters(coalesce(account, case when opportunity is null then c.account end),
-            coalesce(opportunity, case when account is null then c.opportunity end), kinds, since, until, speaker_side, seed) as filters,
-        salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, c.root) as options) o
+        -- A column goes before a parameter of the same name.
+        salesai.insight_filters(coalesce(insight_stream.account, case when insight_stream.opportunity is null then c.account end),
+            coalesce(insight_stream.opportunity, case when insight_stream.account is null then c.opportunity end),
+            kinds, since, until, speaker_side, seed) as filters,
+        salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, c.root, c.asked) as options) o
     cross join lateral salesai.retrieve_evidence(c.asked, o.filters, evidence_count) f
 $$;
 comment on function salesai.insight_stream(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, bigint) is
@@ -3268,11 +3287,11 @@ declare
     insight_id bigint;
 begin
     insert into salesai.insight (created_by, question, filters, answer, method, reason, confidence, model,
-        model_sha256, adapter, prompt_tokens, completion_tokens, elapsed_ms, adapter_generation, evidence, evidence_sha256, options)
+        model_sha256, adapter, prompt_tokens, completion_tokens, elapsed_ms, adapter_generation, evidence, evidence_sha256, options, conversation)
     values (salesai.current_role_name(), question, filters, result.answer, result.method, result.reason,
         result.confidence, result.model, answered ->> 'model_sha256', result.adapter, result.prompt_tokens,
         result.completion_tokens, result.elapsed_ms, (answered ->> 'adapter_generation')::bigint,
-        chunk_ids, salesai.evidence_digest(evidence), options)
+        chunk_ids, salesai.evidence_digest(evidence), options - 'conversation', (options ->> 'conversation')::bigint)
     returning id into insight_id;
     insert into salesai.citation (insight_id, number, claim, interaction_id, segment_id, speaker, start_ms,
         end_ms, start_char, end_char, quote, similarity)
@@ -3292,9 +3311,6 @@ as $$
 declare
     result salesai.insight_result := jsonb_populate_record(null::salesai.insight_result, answered);
 begin
-    if current_setting('transaction_read_only')::boolean then
-        return null;
-    end if;
     result.elapsed_ms := 1000 * extract(epoch from clock_timestamp() - (kept ->> 'started')::timestamptz);
     return salesai.keep_insight(kept ->> 'question', result, answered, kept -> 'filters', kept -> 'options',
         case when jsonb_typeof(kept -> 'chunk_ids') = 'array' then array(select jsonb_array_elements_text(kept -> 'chunk_ids')::bigint) end,
@@ -3312,6 +3328,8 @@ comment on type salesai.insight_replay_result is
 create function salesai.insight_replay(insight_id bigint, timeout_ms integer default null) returns salesai.insight_replay_result
 language plpgsql volatile cost 1000000
 set search_path = pg_catalog, pg_temp
+-- A kept text would prove nothing.
+set salesai.result_cache = off
 as $$
 declare
     kept salesai.insight;
@@ -3334,7 +3352,7 @@ begin
             detail = 'It is of before version 0.3.0, which kept no evidence.';
     end if;
     options := kept.options || jsonb_strip_nulls(jsonb_build_object('timeout_ms', timeout_ms));
-    select c.asked into asked from salesai.conversation_context((options ->> 'conversation')::bigint, kept.question, kept.id) c;
+    asked := coalesce(options ->> 'asked', kept.question);
     evidence := salesai.evidence(kept.evidence);
     answered := salesai.answer_question(asked, evidence, options);
     begin
@@ -3568,6 +3586,7 @@ grant select on salesai.lexical_language
 grant select, insert, update, delete on salesai.lexical_segment, salesai.posting_list, salesai.lexical_delta to salesai_worker;
 grant select, update on salesai.lexical_index to salesai_worker;
 grant select, insert, delete on salesai.result_cache to salesai_worker;
+grant select on salesai.result_epoch to salesai_worker;
 revoke all on salesai.inbox, salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.product from public;
 grant select on salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
@@ -3594,3 +3613,4 @@ select pg_catalog.pg_extension_config_dump('salesai.lexical_delta'::regclass, 'w
 select pg_catalog.pg_extension_config_dump('salesai.lexical_language'::regclass, 'where false');
 select pg_catalog.pg_extension_config_dump('salesai.lexical_segment_id_seq'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.result_cache'::regclass, 'where false');
+select pg_catalog.pg_extension_config_dump('salesai.result_epoch'::regclass, '');

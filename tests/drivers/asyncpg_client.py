@@ -48,6 +48,7 @@ async def insight() -> None:
 async def stream() -> None:
     """asyncpg reads a result at once; to have its rows one by one it has portals (its cursors)."""
     async with connect() as client, connect() as watch:
+        await wait_until_busy(watch, False)
         async with client.transaction():
             portal = await client.cursor(SQL["long_stream"], PROMPT)
             first = await portal.fetchrow()
@@ -65,6 +66,7 @@ async def insight_stream() -> None:
 
 async def cursor() -> None:
     async with connect() as client, connect() as watch:
+        await wait_until_busy(watch, False)
         async with client.transaction():
             await client.execute(SQL["declare"])
             assert len(await client.fetch(SQL["fetch"])) == 1

@@ -60,6 +60,7 @@ async function insight() {
 
 async function stream() {
     await connected(async (client, watch) => {
+        await waitUntilBusy(watch, false);
         await client.query('begin');
         const pid = await row(client, sql.backend_pid);
         let wasActive;
@@ -101,6 +102,7 @@ async function insight_stream() {
 
 async function cursor() {
     await connected(async (client, watch) => {
+        await waitUntilBusy(watch, false);
         await client.query('begin');
         await client.query(sql.declare);
         assert.strictEqual((await client.query(sql.fetch)).rowCount, 1);

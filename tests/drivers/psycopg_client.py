@@ -44,6 +44,7 @@ def insight() -> None:
 
 def stream() -> None:
     with connect() as client, connect() as watch, client.transaction():
+        wait_until_busy(watch, False)
         pid = one_row(client, "backend_pid")
         # Closed first: while it is open, it keeps the connection from ending the transaction.
         with closing(client.cursor().stream(SQL["stream"], [PROMPT])) as pieces:
@@ -62,6 +63,7 @@ def insight_stream() -> None:
 
 def cursor() -> None:
     with connect() as client, connect() as watch:
+        wait_until_busy(watch, False)
         with client.transaction():
             client.execute(SQL["declare"])
             assert len(client.execute(SQL["fetch"]).fetchall()) == 1

@@ -9,7 +9,7 @@ pub(super) const INSIGHT_STREAM: &str =
     "select salesai.insight_stream($1, account => $2, max_tokens => 160)";
 /// Its pieces, a token or so each, are fewer bytes than PostgreSQL keeps back (8 kB): they come one by one only if they
 /// are sent one by one.
-pub(super) const STREAM: &str = "select salesai.generate_stream($1, max_tokens => 200)";
+pub(super) const STREAM: &str = "select salesai.generate_stream($1, max_tokens => 400)";
 /// Longer than anybody will wait for.
 pub(super) const LONG_STREAM: &str = "select salesai.generate_stream($1, max_tokens => 2000)";
 pub(super) const GENERATE: &str = "select salesai.generate($1, max_tokens => 2000)";

@@ -28,7 +28,7 @@ type Typed<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 /// Text and method.
 type Answer = (String, String);
 
-/// All that the clients in other languages check.
+/// What the clients in other languages check, but prepared statements where a pooler keeps none.
 pub(super) fn check(place: &Place) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -66,6 +66,7 @@ async fn insight(place: &Place) -> Vec<Answer> {
 async fn stream(place: &Place) {
     let mut client = connect(place, DATABASE).await;
     let watch = connect(place, DATABASE).await;
+    wait_until_busy(&watch, false).await;
     let transaction = client.transaction().await.expect("begin");
     let pid: i32 = one(transaction.client(), sql::BACKEND_PID, &[]).await;
     let pieces = transaction
@@ -104,6 +105,7 @@ async fn insight_stream(place: &Place) {
 async fn cursor(place: &Place) {
     let mut client = connect(place, DATABASE).await;
     let watch = connect(place, DATABASE).await;
+    wait_until_busy(&watch, false).await;
     let transaction = client.transaction().await.expect("begin");
     transaction
         .batch_execute(&sql::declare())

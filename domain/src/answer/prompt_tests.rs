@@ -69,8 +69,8 @@ fn answers_keep_the_language_of_the_question() {
             .ends_with("Answer in German.")
     );
     assert!(
-        system("Почему отдел закупок ещё не подписал договор с нами?")
-            .ends_with("Answer in Russian.")
+        system("Pourquoi le service des achats n'a-t-il toujours pas signé notre contrat de maintenance ?")
+            .ends_with("Answer in French.")
     );
     let questions = include_str!("../../../ops/deal_room/questions.jsonl");
     for line in questions.lines() {

@@ -35,12 +35,14 @@ pub fn verify_answer(generated: &str, question: &str, evidence: &[Evidence]) -> 
 /// Sentences of a text that is still being written which what is to come cannot change: all but the last, whose end and
 /// whose citation may be missing.
 pub fn settled_sentences(generated: &str) -> usize {
-    read_drafts(generated).len().saturating_sub(1)
+    read_drafts(without_open_mark(generated))
+        .len()
+        .saturating_sub(1)
 }
 
 /// The claims of those sentences: the first of what [`judge_answer`] finds in the whole text.
 pub fn settled_claims(generated: &str, question: &str, evidence: &[Evidence]) -> Vec<Claim> {
-    let mut drafts = read_drafts(generated);
+    let mut drafts = read_drafts(without_open_mark(generated));
     drafts.pop();
     verify_drafts(&drafts, question, evidence)
 }
@@ -69,6 +71,14 @@ pub fn judge_answer(
         claims,
         confidence,
     })
+}
+
+/// `It costs 15 euros. [1` is not to be read as a sentence "1" behind one without a citation.
+fn without_open_mark(generated: &str) -> &str {
+    match generated.rfind('[') {
+        Some(at) if !generated[at..].contains(']') => &generated[..at],
+        _ => generated,
+    }
 }
 
 fn verify_drafts(drafts: &[Draft], question: &str, evidence: &[Evidence]) -> Vec<Claim> {

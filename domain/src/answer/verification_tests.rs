@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use super::{judge_answer, verify_answer};
+use super::{judge_answer, settled_claims, settled_sentences, verify_answer};
 use crate::answer::{Abstention, AnswerMethod, Evidence, EvidenceSegment};
 
 const QUESTION: &str = "What discount does Acme get?";
@@ -193,4 +193,23 @@ fn judged_answers() {
         Err(Abstention::NoMatch)
     );
     assert_eq!(Abstention::NoMatch.name(), "no_match");
+}
+
+/// Goal: what is said while a text is written is the beginning of what is said of the whole, and is said before its end.
+#[test]
+fn settled_claims_stay() {
+    let text = "The yearly plan has a 15% discount. [1] They did not agree to the security review. [2] Shipping is extra. \
+                Pigs fly. The yearly plan has a 15% discount.";
+    let whole = verify_answer(text, QUESTION, &evidence());
+    assert!(whole.len() >= 3, "{whole:?}");
+    let (mut claims, mut early) = (0, 0);
+    for (end, _) in text.char_indices() {
+        let settled = settled_claims(&text[..end], QUESTION, &evidence());
+        assert!(settled.len() >= claims, "{end}");
+        assert_eq!(settled[..], whole[..settled.len()], "{end}");
+        assert!(settled_sentences(&text[..end]) >= settled.len());
+        claims = settled.len();
+        early = early.max(if end < text.len() / 2 { claims } else { 0 });
+    }
+    assert!(early >= 1, "nothing was said before half of it was written");
 }

@@ -4,7 +4,7 @@ use super::shuffled;
 
 /// Steps of gradient descent with Nesterov's momentum; the loss is convex and the features have length 1.
 const STEPS: usize = 200;
-const RATE: f32 = 4.0;
+const RATE: f32 = 1.0;
 const MOMENTUM: f32 = 0.9;
 /// Strengths of the penalty that are tried; the one that explains held-out rows best is taken.
 const PENALTIES: [f32; 4] = [1e-2, 1e-3, 1e-4, 1e-5];
@@ -19,8 +19,9 @@ pub struct Head {
 }
 
 impl Head {
-    /// Learns from rows of one length with their classes, numbers below `classes`.
-    pub fn train(rows: &[&[f32]], labels: &[usize], classes: usize) -> Self {
+    /// Learns from rows of one length with their classes, numbers below `classes`. `tick` is called often, so that the
+    /// caller can end it by unwinding.
+    pub fn train(rows: &[&[f32]], labels: &[usize], classes: usize, tick: &dyn Fn()) -> Self {
         let order = shuffled(rows.len(), 1);
         let part = |is_held: bool| -> (Vec<&[f32]>, Vec<usize>) {
             let places = order.iter().enumerate();
@@ -32,17 +33,23 @@ impl Head {
         let (kept, kept_labels) = part(false);
         let (held, held_labels) = part(true);
         let loss = |penalty: f32| {
-            Self::fit(&kept, &kept_labels, classes, penalty).loss(&held, &held_labels)
+            Self::fit(&kept, &kept_labels, classes, penalty, tick).loss(&held, &held_labels)
         };
         let best = PENALTIES
             .into_iter()
             .map(|penalty| (penalty, loss(penalty)))
             .min_by(|(_, left), (_, right)| left.total_cmp(right));
         let penalty = best.map_or(PENALTIES[0], |(penalty, _)| penalty);
-        Self::fit(rows, labels, classes, penalty)
+        Self::fit(rows, labels, classes, penalty, tick)
     }
 
-    fn fit(rows: &[&[f32]], labels: &[usize], classes: usize, penalty: f32) -> Self {
+    fn fit(
+        rows: &[&[f32]],
+        labels: &[usize],
+        classes: usize,
+        penalty: f32,
+        tick: &dyn Fn(),
+    ) -> Self {
         let width = rows.first().map_or(0, |row| row.len()) + 1;
         let mut head = Self {
             classes,
@@ -50,6 +57,7 @@ impl Head {
         };
         let mut velocity = vec![0.0_f32; classes * width];
         for _ in 0..STEPS {
+            tick();
             // The gradient where momentum alone would lead.
             for (weight, speed) in head.weights.iter_mut().zip(&velocity) {
                 *weight += MOMENTUM * speed;
@@ -92,7 +100,7 @@ impl Head {
         let width = self.weights.len() / self.classes.max(1);
         let scores = self.weights.chunks_exact(width).map(|weights| {
             let (bias, weights) = weights.split_last().unwrap_or((&0.0, &[]));
-            weights.iter().zip(row).map(|(a, b)| a * b).sum::<f32>() + bias
+            dot(weights, row) + bias
         });
         let scores: Vec<f32> = scores.collect();
         let most = scores.iter().copied().fold(f32::MIN, f32::max);
@@ -100,6 +108,19 @@ impl Head {
         let sum: f32 = powers.iter().sum();
         powers.into_iter().map(|power| power / sum).collect()
     }
+}
+
+/// In eight sums, which the processor adds side by side.
+fn dot(left: &[f32], right: &[f32]) -> f32 {
+    let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
+    let mut sums = [0.0_f32; 8];
+    for (left, right) in left.iter().zip(right) {
+        for ((sum, a), b) in sums.iter_mut().zip(left).zip(right) {
+            *sum += a * b;
+        }
+    }
+    let rest = left_rest.iter().zip(right_rest).map(|(a, b)| a * b);
+    sums.iter().sum::<f32>() + rest.sum::<f32>()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ fn classes_that_lie_apart_are_learned() {
     let rows: Vec<Vec<f32>> = (0..200).map(row).collect();
     let slices: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
     let labels: Vec<usize> = (0..200).map(|number| number % 3).collect();
-    let head = Head::train(&slices[..100], &labels[..100], 3);
+    let head = Head::train(&slices[..100], &labels[..100], 3, &|| {});
     for (row, &label) in slices[100..].iter().zip(&labels[100..]) {
         let probabilities = head.probabilities(row);
         assert!((probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-4);
@@ -30,7 +30,7 @@ fn noise_makes_it_unsure() {
         .iter()
         .map(|place| usize::from(place % 4 == 0))
         .collect();
-    let head = Head::train(&slices, &labels, 2);
+    let head = Head::train(&slices, &labels, 2, &|| {});
     let sure = slices
         .iter()
         .filter(|row| head.probabilities(row)[1] > 0.5)
@@ -43,6 +43,6 @@ fn noise_makes_it_unsure() {
 fn one_class_is_certain() {
     let rows = [vec![1.0, 0.0], vec![0.0, 1.0]];
     let slices: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
-    let head = Head::train(&slices, &[0, 0], 1);
+    let head = Head::train(&slices, &[0, 0], 1, &|| {});
     assert_eq!(head.probabilities(&[0.6, 0.8]), [1.0]);
 }

@@ -79,13 +79,23 @@ pub struct Reached {
 }
 
 impl Reached {
-    /// Nothing was left to the head.
-    pub const BY_ORACLE: Self = Self {
-        precision: 1.0,
-        precision_bound: 1.0,
-        recall: 1.0,
-        recall_bound: 1.0,
-    };
+    /// Nothing was left to the head, and the oracle has no answer for `failed` of the rows.
+    pub fn by_oracle(rows: usize, failed: usize) -> Self {
+        let share = share((rows - failed) as f64, rows as f64);
+        Self {
+            precision: 1.0,
+            precision_bound: 1.0,
+            recall: share,
+            recall_bound: share,
+        }
+    }
+}
+
+fn share(part: f64, all: f64) -> f64 {
+    match all > 0.0 {
+        true => (part / all).clamp(0.0, 1.0),
+        false => 1.0,
+    }
 }
 
 impl Plan {
@@ -169,16 +179,14 @@ impl Plan {
         }
     }
 
-    /// What was reached in a result of `rows`, of which `hits` have the class that is looked for.
-    pub fn reached(&self, rows: usize, hits: usize) -> Reached {
-        let share = |part: f64, all: f64| match all > 0.0 {
-            true => (part / all).clamp(0.0, 1.0),
-            false => 1.0,
-        };
+    /// What was reached in a result of `rows`, of which `hits` have the class that is looked for and `failed` nothing,
+    /// because the oracle failed.
+    pub fn reached(&self, rows: usize, hits: usize, failed: usize) -> Reached {
+        let failed = failed as f64;
         if self.wanted.is_none() {
             let rows = rows as f64;
-            let likely = share(rows - self.false_hits.likely, rows);
-            let bound = share(rows - self.false_hits.most, rows);
+            let likely = share(rows - self.false_hits.likely - failed, rows);
+            let bound = share(rows - self.false_hits.most - failed, rows);
             return Reached {
                 precision: likely,
                 precision_bound: bound,
@@ -188,7 +196,7 @@ impl Plan {
         }
         let hits = hits as f64;
         let right = |errors: f64| (hits - errors).max(0.0);
-        let recall = |right: f64, misses: f64| share(right, right + misses);
+        let recall = |right: f64, misses: f64| share(right, right + misses + failed);
         Reached {
             precision: share(right(self.false_hits.likely), hits),
             precision_bound: share(right(self.false_hits.most), hits),

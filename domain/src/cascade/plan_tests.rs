@@ -45,7 +45,7 @@ fn one_class_is_found_as_promised() {
         let precision = sums[1][1] as f64 / (sums[1][1] + sums[0][1]) as f64;
         let recall = sums[1][1] as f64 / (sums[1][1] + sums[1][0]) as f64;
         missed += usize::from(precision < 0.9 || recall < 0.9);
-        let reached = plan.reached(rows.len(), sums[1][1] + sums[0][1]);
+        let reached = plan.reached(rows.len(), sums[1][1] + sums[0][1], 0);
         assert!(
             reached.precision_bound >= 0.9 && reached.recall_bound >= 0.9,
             "{reached:?}"
@@ -112,9 +112,13 @@ fn perfect_heads_decide() {
     let plan = Plan::for_class(1, &target, &sample, 4_000, 0);
     let of = |score: f32| plan.class_of(&judged(&(score, 0)).decision);
     assert_eq!((of(1.0), of(0.0)), (Some(1), Some(0)));
-    let reached = plan.reached(4_000, 2_000);
+    let reached = plan.reached(4_000, 2_000, 0);
     assert_eq!((reached.precision, reached.recall), (1.0, 1.0));
     assert!(reached.precision_bound > 0.95 && reached.precision_bound < 1.0);
+    // What the oracle did not answer may have been looked for.
+    let reached = plan.reached(4_000, 1_500, 500);
+    assert_eq!((reached.precision, reached.recall), (1.0, 0.75));
+    assert!(Reached::by_oracle(10, 5).recall_bound < 0.51);
 }
 
 /// Goal: a target that nobody can reach, or that asks for nothing, is refused.

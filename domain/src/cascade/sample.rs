@@ -8,7 +8,7 @@ pub struct Budget {
 }
 
 /// Below this many rows a sample costs more than it saves.
-const ROWS_MIN: usize = 500;
+const ROWS_MIN: usize = 600;
 const TRAINING: std::ops::RangeInclusive<usize> = 150..=400;
 const CALIBRATION: std::ops::RangeInclusive<usize> = 150..=600;
 

@@ -3,7 +3,6 @@
 //! - `question`: the operators, and their prompts, in which the document is data between two marks
 //! - `fields`: what is to be extracted, as a JSON schema
 //! - `condensing`: documents of any length, a piece at a time
-//! - `fence`: a document that cannot be taken for more than data
 
 mod condensing;
 mod fields;

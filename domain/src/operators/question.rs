@@ -227,11 +227,18 @@ fn tells_fence(text: &str, document: &str) -> bool {
             .map(str::to_owned)
             .collect()
     };
-    let (text, fence, document) = (words(text), words(FENCE), words(document));
+    let (text, fence) = (words(text), words(FENCE));
     let stands_in =
         |said: &[String], all: &[String]| all.windows(TOLD_WORDS).any(|run| run == said);
-    text.windows(TOLD_WORDS)
-        .any(|said| stands_in(said, &fence) && !stands_in(said, &document))
+    let mut told = text
+        .windows(TOLD_WORDS)
+        .filter(|said| stands_in(said, &fence))
+        .peekable();
+    if told.peek().is_none() {
+        return false;
+    }
+    let document = words(document);
+    told.any(|said| !stands_in(said, &document))
 }
 
 /// Its texts as the document has them; None where one has a character that no text of SQL can have, or tells our rules.

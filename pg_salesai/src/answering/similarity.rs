@@ -7,8 +7,8 @@ use proto::wire::ModelKind;
 use crate::adapters::registry;
 use crate::error::Error;
 use crate::pipeline::embedding::{self, RememberedVector, Text};
-use crate::result_cache::{self, Key};
-use crate::sidecar::{self, Deadline};
+use crate::result_cache::{self, Key, ResultCache};
+use crate::sidecar::{Deadline, Served};
 
 /// Cosine of the question with each sentence of the evidence; vectors have length 1. They are remembered, and so is the
 /// question's vector, which search asks for.
@@ -29,16 +29,18 @@ pub fn similarities(
         return Ok(cosines);
     }
     let texts = texts.into_iter().map(Text::from).collect();
-    let vectors = embedding::embed(&ModelChoice::Default, texts, Priority::Interactive, || {
+    let embedded = embedding::embed(&ModelChoice::Default, texts, Priority::Interactive, || {
         deadline
-    })?
-    .into_vectors()?;
+    })?;
+    let model_sha256 = embedded.model_sha256.clone();
+    let vectors = embedded.into_vectors()?;
     let Some((question, sentences)) = vectors.split_first() else {
         return Ok(Vec::new());
     };
     let cosine = |sentence: &Vec<f32>| question.iter().zip(sentence).map(|(a, b)| a * b).sum();
     let cosines: Vec<f32> = sentences.iter().map(cosine).collect();
-    if let Some(remembered) = remembered {
+    // A sidecar that was started anew in between may have others.
+    if let Some(remembered) = remembered.filter(|found| found.model_sha256 == model_sha256) {
         remembered.keep(question, &cosines)?;
     }
     Ok(cosines)
@@ -46,37 +48,40 @@ pub fn similarities(
 
 /// Cosines of the same texts, and the vector of the first.
 struct Remembered {
+    cache: ResultCache,
+    model_sha256: String,
     cosines: Key,
     question: RememberedVector,
 }
 
 impl Remembered {
     fn of(texts: &[String], deadline: Deadline) -> Result<Option<Self>, Error> {
-        if !result_cache::is_used()? {
+        let Some(cache) = ResultCache::open()? else {
             return Ok(None);
-        }
-        let weights = sidecar::local_weights(ModelKind::Embedding, None, deadline)?;
-        let (Some(weights), Some(question)) = (weights, texts.first()) else {
+        };
+        let served = Served::find(ModelKind::Embedding, None, deadline)?;
+        let (Some(served), Some(question)) = (served, texts.first()) else {
             return Ok(None);
         };
         let salt = registry::context(None, None)?.cache_salt;
-        let parts = [weights.as_bytes(), &salt].into_iter();
+        let parts = [served.sha256.as_bytes(), &salt].into_iter();
         let parts = parts.chain(texts.iter().map(String::as_bytes));
         Ok(Some(Self {
             cosines: result_cache::key("cosines 1", parts),
-            question: RememberedVector::of(&weights, question)?,
+            question: RememberedVector::of(&served.sha256, question)?,
+            cache,
+            model_sha256: served.sha256,
         }))
     }
 
     fn read(&self) -> Result<Option<Vec<f32>>, Error> {
-        let found = result_cache::read(std::slice::from_ref(&self.cosines))?;
-        Ok(found
-            .get(&self.cosines)
-            .map(|bytes| embedding::floats(bytes)))
+        let found = self.cache.read(std::slice::from_ref(&self.cosines))?;
+        let kept = found.get(&self.cosines).and_then(|kept| kept.first());
+        Ok(kept.map(|bytes| embedding::floats(bytes)))
     }
 
     fn keep(self, question: &[f32], cosines: &[f32]) -> Result<(), Error> {
-        result_cache::write(vec![
+        self.cache.write(vec![
             (self.cosines, embedding::bytes(cosines)),
             self.question.with(question),
         ])

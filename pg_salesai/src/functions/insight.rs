@@ -1,10 +1,10 @@
 //! Answers from given evidence.
 
-use pgrx::JsonB;
 use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 use pgrx::spi::Spi;
+use pgrx::{JsonB, pg_sys};
 
 use crate::answering::{self, AnswerStream, Ended, Item};
 use crate::client_output;
@@ -49,6 +49,11 @@ fn keep(ended: Ended, kept: &JsonB) -> Result<(), Error> {
     let Ended { answer, abstention } = ended;
     if let Some(abstention) = abstention {
         notice!("there is no answer: {}", abstention.name());
+    }
+    // SAFETY: a flag of this backend. SPI would assign a transaction id, which a standby has none of.
+    #[allow(unsafe_code)]
+    if unsafe { pg_sys::XactReadOnly } {
+        return Ok(());
     }
     Spi::run_with_args(
         "select salesai.keep_stream($1, $2)",

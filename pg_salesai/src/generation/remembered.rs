@@ -7,19 +7,22 @@ use serde::{Deserialize, Serialize};
 use super::address::Address;
 use super::batch::Draft;
 use crate::error::Error;
-use crate::result_cache::{self, Key};
-use crate::sidecar::{self, Deadline};
+use crate::result_cache::{self, Key, ResultCache};
+use crate::sidecar::{Deadline, Served};
 
 /// The texts of a batch, by the digest of what each is asked for.
 pub struct Remembered {
+    cache: ResultCache,
     keys: Vec<Key>,
-    model_sha256: String,
+    served: Served,
     adapter_generation: u64,
 }
 
 /// A text as it is kept.
 #[derive(Serialize, Deserialize)]
 struct Kept {
+    /// When the sidecar that wrote it had started.
+    started_s: u64,
     text: String,
     model: String,
     prompt_tokens: u32,
@@ -35,11 +38,10 @@ impl Remembered {
         requests: impl Iterator<Item = GenerationRequest>,
         deadline: Deadline,
     ) -> Result<Option<Self>, Error> {
-        if !result_cache::is_used()? {
+        let Some(cache) = ResultCache::open()? else {
             return Ok(None);
-        }
-        let Some(model_sha256) =
-            sidecar::local_weights(ModelKind::Language, address.model_name(), deadline)?
+        };
+        let Some(served) = Served::find(ModelKind::Language, address.model_name(), deadline)?
         else {
             return Ok(None);
         };
@@ -52,25 +54,28 @@ impl Remembered {
         };
         let key = |request: GenerationRequest| {
             let request = address.put_on(request).encoded();
-            result_cache::key("text 1", [model_sha256.as_bytes(), &request])
+            result_cache::key("text 1", [served.sha256.as_bytes(), &request])
         };
         Ok(Some(Self {
             keys: requests.map(key).collect(),
-            model_sha256,
+            cache,
+            served,
             adapter_generation,
         }))
     }
 
     /// Those that are known, in the order of the requests.
     pub fn drafts(&self) -> Result<Vec<Option<Draft>>, Error> {
-        let mut found = result_cache::read(&self.keys)?;
+        let found = self.cache.read(&self.keys)?;
         let drafts = self.keys.iter().map(|key| {
-            let kept: Kept = serde_json::from_slice(found.get_mut(key)?).ok()?;
+            let kept = found.get(key)?.iter();
+            let mut kept = kept.filter_map(|kept| serde_json::from_slice::<Kept>(kept).ok());
+            let kept = kept.find(|kept| self.served.has_started(kept.started_s))?;
             Some(Draft {
                 text: kept.text,
                 started: GenerateStarted {
                     model: kept.model,
-                    model_sha256: self.model_sha256.clone(),
+                    model_sha256: self.served.sha256.clone(),
                     prompt_tokens: kept.prompt_tokens,
                     adapter_generation: self.adapter_generation,
                     ..GenerateStarted::default()
@@ -91,12 +96,13 @@ impl Remembered {
         let is_new = |draft: &&Draft| {
             !draft.is_remembered
                 && draft.finished.reason() != FinishReason::Unspecified
-                && draft.started.model_sha256 == self.model_sha256
+                && draft.started.model_sha256 == self.served.sha256
                 && draft.started.adapter_generation == self.adapter_generation
         };
         let results = self.keys.iter().zip(drafts).filter_map(|(key, draft)| {
             let draft = draft.filter(is_new)?;
             let kept = Kept {
+                started_s: self.served.started_s,
                 text: draft.text.clone(),
                 model: draft.started.model.clone(),
                 prompt_tokens: draft.started.prompt_tokens,
@@ -105,6 +111,6 @@ impl Remembered {
             };
             Some((key.clone(), serde_json::to_vec(&kept).ok()?))
         });
-        result_cache::write(results.collect())
+        self.cache.write(results.collect())
     }
 }

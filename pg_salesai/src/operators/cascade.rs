@@ -2,6 +2,8 @@
 
 use domain::cascade::{Budget, Decision, Head, Judged, Plan, Reached, Target, shuffled};
 use domain::operators::Operator;
+use pgrx::check_for_interrupts;
+use proto::client::ClientError;
 use proto::model::{ModelChoice, Priority};
 use serde_json::Value;
 
@@ -83,8 +85,16 @@ pub fn cascade(
     settle(name, &outcomes, application)?;
     let is_hit = |outcome: &&Option<Outcome>| matches!(outcome, Some(Ok(value)) if Some(value) == wanted.as_ref());
     let hits = outcomes.iter().filter(is_hit).count();
+    let failed = outcomes
+        .iter()
+        .flatten()
+        .filter(|outcome| outcome.is_err())
+        .count();
     Ok(Cascaded {
-        reached: plan.map_or(Reached::BY_ORACLE, |plan| plan.reached(rows.len(), hits)),
+        reached: plan.map_or_else(
+            || Reached::by_oracle(rows.len(), failed),
+            |plan| plan.reached(rows.len(), hits, failed),
+        ),
         outcomes,
         by_head,
     })
@@ -104,7 +114,11 @@ fn decide(
     wanted: Option<&Value>,
     targeted: &Targeted,
 ) -> Result<Option<Decided>, Error> {
-    let vectors = oracle.vectors()?;
+    let vectors = match oracle.vectors() {
+        // Without an embedding model there is nothing to learn from.
+        Err(Error::Sidecar(ClientError::NotFound(_))) => return Ok(None),
+        vectors => vectors?,
+    };
     let rows: Vec<usize> = rows
         .iter()
         .copied()
@@ -132,7 +146,9 @@ fn decide(
         return Ok(None);
     }
     let (known_rows, known_classes): (Vec<&[f32]>, Vec<usize>) = known.into_iter().unzip();
-    let head = Head::train(&known_rows, &known_classes, classes.0.len());
+    let head = Head::train(&known_rows, &known_classes, classes.0.len(), &|| {
+        check_for_interrupts!();
+    });
     let decision = |place: usize| decision(&head.probabilities(row(place)), wanted.is_some());
     let sample: Vec<Judged> = calibration
         .iter()
@@ -152,6 +168,7 @@ fn decide(
         }
     };
     let values = (0..vectors.len()).map(|place| {
+        check_for_interrupts!();
         vectors[place].as_ref()?;
         let class = plan.class_of(&decision(place))?;
         classes.0.get(class).cloned()

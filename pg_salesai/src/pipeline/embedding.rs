@@ -7,7 +7,7 @@ use proto::wire::ServerState;
 
 use crate::adapters::registry;
 use crate::error::Error;
-use crate::result_cache::{self, Key};
+use crate::result_cache::{self, Key, ResultCache};
 use crate::sidecar::{self, Deadline};
 
 /// One request: enough to fill the model's batches, little enough to be done in seconds.
@@ -130,14 +130,15 @@ impl RememberedVector {
 
     /// None where it is not there, or nothing may be used again.
     pub fn read(&self) -> Result<Option<Vec<f32>>, Error> {
-        if !result_cache::is_used()? {
+        let Some(cache) = ResultCache::open()? else {
             return Ok(None);
-        }
-        let found = result_cache::read(std::slice::from_ref(&self.0))?;
-        Ok(found.get(&self.0).map(|bytes| floats(bytes)))
+        };
+        let found = cache.read(std::slice::from_ref(&self.0))?;
+        let kept = found.get(&self.0).and_then(|kept| kept.first());
+        Ok(kept.map(|bytes| floats(bytes)))
     }
 
-    /// What [`result_cache::write`] keeps.
+    /// What the cache keeps.
     pub fn with(self, vector: &[f32]) -> (Key, Vec<u8>) {
         (self.0, bytes(vector))
     }

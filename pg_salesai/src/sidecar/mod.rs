@@ -2,11 +2,11 @@
 
 mod call;
 mod interrupts;
+mod served;
 mod stream;
 mod transfer;
-mod weights;
 
 pub use call::{Deadline, call, pause};
+pub use served::Served;
 pub use stream::OpenStream;
 pub use transfer::send_adapter;
-pub use weights::local_weights;

@@ -23,7 +23,7 @@ use posts::Task;
 pub use posts::wake_at_commit;
 use transactions::OwnTransactions;
 
-/// How often the changes of the queue's counts are added up.
+/// How often the changes of the queue's counts are added up, and old results dropped.
 const TIDY_PAUSE: Duration = Duration::from_secs(5);
 /// Pause while the sidecar is away.
 const SIDECAR_PAUSE: Duration = Duration::from_secs(1);

@@ -50,12 +50,15 @@ pub fn measure() {
 }
 
 fn compare(session: &mut Session, documents: &Vec<String>, labels: &str) {
+    // What the model says is kept for the seeds below; the timed cascades do not see it.
+    session.run("set salesai.result_cache = on");
     let start = Instant::now();
     let oracle: Vec<Option<String>> = session.one(
         &format!("select salesai.classify($1::text[], {labels})"),
         &[documents],
     );
     let alone = start.elapsed();
+    session.run("set salesai.result_cache = off");
     let mut times: Vec<Duration> = (0..TIMED)
         .map(|seed| {
             let start = Instant::now();
@@ -63,12 +66,7 @@ fn compare(session: &mut Session, documents: &Vec<String>, labels: &str) {
             start.elapsed()
         })
         .collect();
-    // What the model says is known by now, so that more seeds cost little.
     session.run("set salesai.result_cache = on");
-    session.rows(
-        &format!("select salesai.classify($1::text[], {labels})"),
-        &[documents],
-    );
     let (mut agreements, mut shares) = (Vec::new(), Vec::new());
     for seed in 0..SEEDS {
         let (found, share) = cascade(session, documents, labels, seed);
