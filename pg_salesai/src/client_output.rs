@@ -15,9 +15,21 @@ unsafe extern "C-unwind" {
     static PqCommMethods: *const Methods;
 }
 
+/// Rows of which each is sent before the next is waited for.
+pub fn row_by_row<T>(mut next: impl FnMut() -> Option<T>) -> impl Iterator<Item = T> {
+    let mut has_row = false;
+    std::iter::from_fn(move || {
+        if has_row {
+            flush();
+        }
+        has_row = true;
+        next()
+    })
+}
+
 /// Sends the rows that wait in the output buffer, which PostgreSQL does when 8 kB are full or the statement has ended:
 /// a reader of a stream wants each as it comes. A client that does not read is not waited for.
-pub fn flush() {
+fn flush() {
     // SAFETY: both are set when a connection begins, and only this thread uses them.
     #[allow(unsafe_code)]
     unsafe {

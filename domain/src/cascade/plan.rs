@@ -222,9 +222,9 @@ impl Side {
             likely: (self.population - self.drawn) as f64 * count as f64 / self.drawn.max(1) as f64,
             most: (most(self.population, self.drawn, count, self.risk) - count) as f64,
         };
-        let mut allowed = (0..=wrong.len()).map(errors).enumerate();
-        let widest = allowed
-            .by_ref()
+        let widest = (0..=wrong.len())
+            .map(errors)
+            .enumerate()
             .take_while(|(_, errors)| errors.most <= self.allowed)
             .last();
         match widest {

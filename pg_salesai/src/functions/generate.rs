@@ -44,11 +44,7 @@ fn generate_text_stream(
     let options = serde_json::from_value(options.0).map_err(Error::from)?;
     let (request, deadline) = request(prompt, options)?;
     let mut stream = TextStream::open(&request, deadline)?;
-    let mut is_first = true;
-    Ok(SetOfIterator::new(std::iter::from_fn(move || {
-        if !std::mem::take(&mut is_first) {
-            client_output::flush();
-        }
+    Ok(SetOfIterator::new(client_output::row_by_row(move || {
         stream
             .next_piece()
             .map_err(ErrorReport::from)

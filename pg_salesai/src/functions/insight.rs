@@ -24,11 +24,7 @@ fn answer_stream(
     kept: JsonB,
 ) -> Result<SetOfIterator<'static, String>, ErrorReport> {
     let mut stream = AnswerStream::open(question, evidence.0, options.0)?;
-    let mut is_first = true;
-    Ok(SetOfIterator::new(std::iter::from_fn(move || {
-        if !std::mem::take(&mut is_first) {
-            client_output::flush();
-        }
+    Ok(SetOfIterator::new(client_output::row_by_row(move || {
         loop {
             match stream
                 .next_item()
