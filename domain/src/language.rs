@@ -9,6 +9,11 @@ const CONFIDENCE_MIN: f64 = 0.5;
 /// Fewer letters tell nothing.
 const LETTERS_MIN: usize = 40;
 const QUESTION_LETTERS_MIN: usize = 20;
+const ENGLISH_WORDS: [&str; 27] = [
+    "about", "and", "any", "are", "could", "did", "does", "for", "from", "how", "our", "should",
+    "that", "the", "their", "they", "this", "were", "what", "when", "where", "which", "who", "why",
+    "with", "would", "your",
+];
 
 /// ISO 639-1 code of the language of these texts together, ISO 639-3 where there is no shorter one; `None` when they
 /// are too short or too mixed to tell.
@@ -38,11 +43,23 @@ pub fn foreign_language(question: &str) -> Option<&'static str> {
     let letters = question
         .chars()
         .filter(|character| character.is_alphabetic());
-    if letters.count() < QUESTION_LETTERS_MIN {
+    if letters.count() < QUESTION_LETTERS_MIN || has_english_word(question) {
         return None;
     }
     let info = detect(question).filter(|info| info.is_reliable() && info.lang() != Lang::Eng)?;
     Some(info.lang().eng_name())
+}
+
+/// Whether a word of it is English and of no other language that is common among those told apart. Names and terms of a
+/// trade lead the detector astray: of 1,304 English queries (QMSum, SciFact, ours) it took 5 for something else.
+fn has_english_word(question: &str) -> bool {
+    question
+        .split(|character: char| !character.is_alphanumeric())
+        .any(|word| {
+            ENGLISH_WORDS
+                .iter()
+                .any(|english| english.eq_ignore_ascii_case(word))
+        })
 }
 
 fn code(language: Lang) -> &'static str {

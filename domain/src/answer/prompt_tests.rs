@@ -76,6 +76,12 @@ fn answers_keep_the_language_of_the_question() {
     for line in questions.lines() {
         let question: serde_json::Value = serde_json::from_str(line).expect("JSON");
         let question = question["question"].as_str().expect("a question");
-        assert!(!system(question).contains("Answer in "), "{question}");
+        assert_eq!(system(question), system(""), "{question}");
+    }
+    for statement in [
+        "Summarize User Interface's opinion about remote control design?",
+        "When will Vestra get our new compliance certification document?",
+    ] {
+        assert_eq!(system(statement), system(""), "{statement}");
     }
 }
