@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use proto::client::SidecarClient;
 use proto::limits;
 use proto::model::{EmbeddingRequest, ModelChoice, Priority, TextBatch, TextPurpose};
-use tests::measure::{ms, percentile};
+use tests::measure::{ms, percentile, setting};
 use tests::session::Session;
 use tests::world::World;
 
-use crate::{corpus, setting};
+use crate::corpus;
 
 /// Texts of one request, and requests at a time: more of either is not faster.
 const TEXTS: usize = 64;

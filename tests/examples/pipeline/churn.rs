@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use tests::measure::setting;
 use tests::session::Session;
 use tests::world::{assert_settled, drain};
-
-use crate::setting;
 
 pub fn measure() {
     let world = crate::world();

@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use tests::measure::{Dice, wait_until};
+use tests::measure::{Dice, setting, wait_until};
 use tests::process::signal;
 use tests::session::Session;
 use tests::world::{World, assert_settled, drain};
-
-use crate::setting;
 
 pub fn measure() {
     let kills = setting("SALESAI_KILLS", 200);
