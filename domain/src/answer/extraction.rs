@@ -4,7 +4,9 @@
 //! - the weight of the question's content words in it, as a share of the weight of all of them; a
 //!   word weighs more the fewer sentences have it, and half of the share of a question just before
 //!   the sentence counts too, because answers do not repeat their questions;
-//! - its similarity to the question in meaning, where the caller has embedded both;
+//! - 0.3 of that share in the two sentences before it, itself and the two behind it, because people answer in several;
+//! - its similarity to the question in meaning, where the caller has embedded both, and that of the evidence's most
+//!   similar sentence;
 //! - 0.1 / evidence number;
 //! - 0.15 if the question asks how much, when or who, and the sentence has a number or a name.
 
@@ -28,8 +30,13 @@ const RANK_BONUS: f32 = 0.1;
 const KIND_BONUS: f32 = 0.15;
 const QUESTION_SHARE: f32 = 0.5;
 
-/// A sentence without a word of the question counts from this similarity on.
-const SIMILARITY_MIN: f32 = 0.35;
+const NEIGHBOURHOOD_SHARE: f32 = 0.3;
+const NEIGHBOURS: usize = 2;
+
+/// Evidence without a word of the question has to do with it from this similarity on.
+const RELATED_SIMILARITY_MIN: f32 = 0.35;
+/// A sentence of such evidence may answer from this one on.
+const SIMILARITY_MIN: f32 = 0.25;
 
 /// The evidence's sentences, as [`extract_answer`] wants their similarities.
 pub fn evidence_sentences(evidence: &[Evidence]) -> Vec<String> {
@@ -83,7 +90,7 @@ pub fn extract_answer(
 fn is_similar(similarities: &[f32]) -> bool {
     similarities
         .iter()
-        .any(|&similarity| similarity >= SIMILARITY_MIN)
+        .any(|&similarity| similarity >= RELATED_SIMILARITY_MIN)
 }
 
 /// A sentence that could answer.
@@ -112,17 +119,25 @@ fn score_sentences<'s, 'e>(
     similarities: &[f32],
 ) -> Vec<Candidate<'s, 'e>> {
     let asked_kinds = asked_kinds(question);
-    let mut similarities = similarities.iter().copied();
+    let mut similarities = similarities.iter().map(|similarity| similarity.max(0.0));
     let mut candidates = Vec::new();
     for (group_at, group) in index.iter().enumerate() {
+        let sentences = &group.sentences;
+        let near: Vec<f32> = (sentences.iter())
+            .map(|_| similarities.next().unwrap_or(0.0))
+            .collect();
+        let nearest = near.iter().copied().fold(0.0, f32::max);
         let rank_bonus = RANK_BONUS / group.evidence.number.max(1) as f32;
-        let mut question_before = 0.0;
-        for (sentence_at, sentence) in group.sentences.iter().enumerate() {
-            let similarity = similarities.next().unwrap_or(0.0).max(0.0);
-            let own = weights.coverage(&sentence.stems);
-            let coverage = (own + QUESTION_SHARE * question_before).min(1.0);
-            question_before = if sentence.is_question() { own } else { 0.0 };
-            let is_candidate = coverage > 0.0 || similarity >= SIMILARITY_MIN;
+        for (sentence_at, sentence) in sentences.iter().enumerate() {
+            let question_before = sentences[..sentence_at]
+                .last()
+                .filter(|before| before.is_question())
+                .map_or(0.0, |before| weights.coverage([before]));
+            let coverage =
+                (weights.coverage([sentence]) + QUESTION_SHARE * question_before).min(1.0);
+            let neighbourhood = weights.coverage(neighbours(sentences, sentence_at));
+            let similarity = near[sentence_at];
+            let is_candidate = neighbourhood > 0.0 || similarity >= SIMILARITY_MIN;
             if sentence.is_question() || is_back_channel(sentence) || !is_candidate {
                 continue;
             }
@@ -131,17 +146,30 @@ fn score_sentences<'s, 'e>(
                 .iter()
                 .any(|word| asked_kinds.contains(&word.kind));
             let kind_bonus = if has_kind { KIND_BONUS } else { 0.0 };
-            let score = coverage + similarity + rank_bonus + kind_bonus;
             candidates.push(Candidate {
                 sentence,
                 position: (group_at, sentence_at),
                 coverage,
                 similarity,
-                score,
+                score: coverage
+                    + NEIGHBOURHOOD_SHARE * neighbourhood
+                    + similarity
+                    + nearest
+                    + rank_bonus
+                    + kind_bonus,
             });
         }
     }
     candidates
+}
+
+/// A sentence and those around it.
+fn neighbours<'s, 'e>(
+    sentences: &'s [EvidenceSentence<'e>],
+    at: usize,
+) -> &'s [EvidenceSentence<'e>] {
+    let end = (at + NEIGHBOURS + 1).min(sentences.len());
+    &sentences[at.saturating_sub(NEIGHBOURS)..end]
 }
 
 fn is_back_channel(sentence: &EvidenceSentence<'_>) -> bool {
@@ -206,12 +234,20 @@ impl WordWeights {
         self.weights.is_empty()
     }
 
-    /// The share of the question's weight that these words have.
-    fn coverage(&self, stems: &HashSet<String>) -> f32 {
+    /// The share of the question's weight that the words of these sentences have.
+    fn coverage<'s, 'e: 's>(
+        &self,
+        sentences: impl IntoIterator<Item = &'s EvidenceSentence<'e>, IntoIter: Clone>,
+    ) -> f32 {
+        let sentences = sentences.into_iter();
         let found: f32 = self
             .weights
             .iter()
-            .filter(|(stem, _)| stems.contains(*stem))
+            .filter(|(stem, _)| {
+                sentences
+                    .clone()
+                    .any(|sentence| sentence.stems.contains(*stem))
+            })
             .map(|(_, weight)| weight)
             .sum();
         if self.sum > 0.0 {

@@ -19,6 +19,9 @@ use tests::world::drain;
 
 const MEETINGS: usize = 8;
 
+/// Shares of the questions that are answered, the surest first.
+const COVERAGES: [f64; 4] = [0.1, 0.25, 0.5, 0.75];
+
 /// What is known of an answer.
 struct Answer {
     method: String,
@@ -42,6 +45,7 @@ fn main() {
         "| method asked for | answered | cite the right interaction | say the words | AUROC | besides search and sidecar, p50 | p95 |"
     );
     println!("|---|---|---|---|---|---|---|");
+    let mut curves = Vec::new();
     for method in [None, Some("extractive"), Some("generated")] {
         let name = method.unwrap_or("either");
         if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {
@@ -75,8 +79,19 @@ fn main() {
             ms(percentile(&mut overheads, 0.5)),
             ms(percentile(&mut overheads, 0.95)),
         );
+        curves.push(format!(
+            "| {name} | {} |",
+            risk_coverage(&answers, &without).join(" | ")
+        ));
     }
-    println!();
+    println!(
+        "\nOf all questions, with and without what answers, the surest: how many of these answers do not cite the right \
+         interaction\n\n| method asked for | {} |\n|---|---|---|---|---|",
+        COVERAGES
+            .map(|share| format!("{:.0} %", share * 100.0))
+            .join(" | ")
+    );
+    println!("{}\n", curves.join("\n"));
     meetings_cited(&mut session);
 }
 
@@ -180,4 +195,17 @@ fn auroc(with: &[Answer], without: &[Answer]) -> f64 {
         std::cmp::Ordering::Less => 0.0,
     });
     wins.sum::<f64>() / (with.len() * without.len()) as f64
+}
+
+/// The risk-coverage curve (El-Yaniv and Wiener 2010): at each of [`COVERAGES`], wrong ones among those answered.
+fn risk_coverage(with: &[Answer], without: &[Answer]) -> Vec<String> {
+    let mut pooled: Vec<&Answer> = with.iter().chain(without).collect();
+    pooled.sort_by(|left, right| right.confidence.total_cmp(&left.confidence));
+    let at = |share: f64| {
+        let surest = &pooled[..(share * pooled.len() as f64).round() as usize];
+        let answered = (surest.iter()).filter(|answer| answer.method != "abstained");
+        let wrong = answered.clone().filter(|answer| !answer.cites).count();
+        format!("{wrong} of {}", answered.count())
+    };
+    COVERAGES.map(at).to_vec()
 }
