@@ -14,6 +14,7 @@ mod drivers;
 mod dump_restore;
 mod embedding_sets;
 mod end_to_end;
+mod explain;
 mod generation;
 mod golden;
 mod ingestion;

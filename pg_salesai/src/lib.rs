@@ -2,6 +2,7 @@
 //!
 //! - [`config`]: every setting
 //! - [`error`]: what went wrong, as SQLSTATE, detail and hint
+//! - `explain`: the option `salesai` of EXPLAIN, from PostgreSQL 18
 //! - [`functions`]: one thin function per C function that `sql/schema` declares
 //! - [`generation`]: texts from the model, on behalf of the caller
 //! - [`answering`]: answers from evidence, whole or as a stream
@@ -13,6 +14,7 @@
 //! - [`rights`]: work that the caller has no rights for
 //! - [`segments`]: what was said, as SQL stores it
 //! - [`sidecar`]: the only place that opens a socket or runs async code
+//! - [`usage`]: what was asked of models, in numbers
 //! - [`vault`]: encryption of originals
 //! - [`pipeline`]: from a leased job to chunks and embeddings
 //! - [`worker`]: the background workers that drain the queue
@@ -27,6 +29,8 @@ mod answering;
 mod client_output;
 mod config;
 mod error;
+#[cfg(feature = "pg18")]
+mod explain;
 mod functions;
 mod generation;
 mod operators;
@@ -36,6 +40,7 @@ mod rights;
 mod search;
 mod segments;
 mod sidecar;
+mod usage;
 mod vault;
 mod wait_events;
 mod worker;
@@ -47,4 +52,6 @@ pg_module_magic!(name, version);
 pub extern "C-unwind" fn _PG_init() {
     config::register();
     worker::register();
+    #[cfg(feature = "pg18")]
+    explain::register();
 }

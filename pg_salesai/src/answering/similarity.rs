@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::pipeline::embedding::{self, RememberedVector, Text};
 use crate::result_cache::{self, Key, ResultCache};
 use crate::sidecar::{Deadline, Served};
+use crate::usage::{self, Measure};
 
 /// Cosine of the question with each sentence of the evidence; vectors have length 1. They are remembered, and so is the
 /// question's vector, which search asks for.
@@ -77,6 +78,7 @@ impl Remembered {
     fn read(&self) -> Result<Option<Vec<f32>>, Error> {
         let found = self.cache.read(std::slice::from_ref(&self.cosines))?;
         let kept = found.get(&self.cosines).and_then(|kept| kept.first());
+        usage::count(Measure::Remembered, i64::from(kept.is_some()));
         Ok(kept.map(|bytes| embedding::floats(bytes)))
     }
 

@@ -12,6 +12,7 @@ use super::streams::Streams;
 use crate::adapters::registry;
 use crate::error::Error;
 use crate::sidecar::{self, Deadline};
+use crate::usage::{self, Measure};
 
 /// How often a call begins anew because its adapter is not there; other callers may push it out again.
 pub(super) const ROUNDS_MAX: usize = 3;
@@ -32,7 +33,12 @@ impl Draft {
         match event {
             Event::Started(started) => self.started = started,
             Event::Text(text) => self.text.push_str(&text),
-            Event::Finished(finished) => self.finished = finished,
+            Event::Finished(finished) => {
+                self.finished = finished;
+                usage::count(Measure::Generations, 1);
+                usage::count(Measure::PromptTokens, self.started.prompt_tokens);
+                usage::count(Measure::CompletionTokens, self.finished.completion_tokens);
+            }
             // None were asked for.
             Event::Token(_) => {}
         }

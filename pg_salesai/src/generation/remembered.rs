@@ -9,6 +9,7 @@ use super::batch::Draft;
 use crate::error::Error;
 use crate::result_cache::{self, Key, ResultCache};
 use crate::sidecar::{Deadline, Served};
+use crate::usage::{self, Measure};
 
 /// The texts of a batch, by the digest of what each is asked for.
 pub struct Remembered {
@@ -88,7 +89,9 @@ impl Remembered {
                 is_remembered: true,
             })
         });
-        Ok(drafts.collect())
+        let drafts: Vec<Option<Draft>> = drafts.collect();
+        usage::count(Measure::Remembered, drafts.iter().flatten().count());
+        Ok(drafts)
     }
 
     /// Keeps what was generated now, by the weights and the adapter that it was looked for.

@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::batch::{Draft, Overload};
 use crate::sidecar::Deadline;
+use crate::usage::{self, Measure};
 
 /// Requests that are with the sidecar at once: enough to fill its batch, and few beside its queue.
 const STREAMS_MAX: usize = 32;
@@ -92,6 +93,7 @@ async fn draft(
     request: GenerationRequest,
     deadline: Deadline,
 ) -> Result<Draft, ClientError> {
+    usage::count(Measure::Calls, 1);
     let mut generation = client.generate(request, deadline.remaining()).await?;
     let mut draft = Draft::default();
     while let Some(event) = generation.next().await? {

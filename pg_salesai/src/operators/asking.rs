@@ -9,8 +9,9 @@ use super::application::Application;
 use super::document_error::DocumentError;
 use super::statistics::count;
 use crate::error::Error;
-use crate::generation::{Batch, Overload, Prompted, generate_all};
+use crate::generation::{Batch, Draft, Overload, Prompted, generate_all};
 use crate::sidecar::Deadline;
+use crate::usage::{self, Measure};
 
 /// Bytes of a text; the rules beside it have room.
 const TEXT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (128 << 10);
@@ -32,23 +33,22 @@ impl Asking<'_> {
             .zip(&is_sent)
             .filter_map(|(text, is_sent)| is_sent.then_some(*text))
             .collect();
+        let before = usage::total();
         let drafts = generate_all(&Batch {
             size: sent.len(),
             request: &|place| self.request(self.operator.question(sent[place])),
             deadline: self.deadline,
             overload: Overload::Wait,
         })?;
+        let used = usage::total() - before;
+        let is_cut = |draft: &&Draft| draft.is_cut() && !draft.is_remembered;
+        let shortened = drafts.iter().flatten().filter(is_cut).count();
         count(self.name, |sums| {
-            for draft in drafts.iter().flatten() {
-                if draft.is_remembered {
-                    sums.remembered += 1;
-                    continue;
-                }
-                sums.generations += 1;
-                sums.shortened += i64::from(draft.is_cut());
-                sums.prompt_tokens += i64::from(draft.started.prompt_tokens);
-                sums.completion_tokens += i64::from(draft.finished.completion_tokens);
-            }
+            sums.generations += used.get(Measure::Generations);
+            sums.remembered += used.get(Measure::Remembered);
+            sums.shortened += i64::try_from(shortened).unwrap_or(i64::MAX);
+            sums.prompt_tokens += used.get(Measure::PromptTokens);
+            sums.completion_tokens += used.get(Measure::CompletionTokens);
         });
         let mut drafts = drafts.into_iter();
         let values = texts.iter().zip(is_sent).map(|(text, is_sent)| {

@@ -9,6 +9,7 @@ use crate::adapters::registry;
 use crate::error::Error;
 use crate::result_cache::{self, Key, ResultCache};
 use crate::sidecar::{self, Deadline};
+use crate::usage::{self, Measure};
 
 /// One request: enough to fill the model's batches, little enough to be done in seconds.
 const REQUEST_SIZE: BatchSize = BatchSize {
@@ -98,20 +99,19 @@ pub fn embed(
             caller: caller.clone(),
         };
         let deadline = deadline();
+        usage::count(Measure::Calls, 1);
         let response = sidecar::call(deadline, async |client| {
             client.embed(request, deadline.remaining()).await
         })?;
-        embedded
-            .vectors
-            .extend(
-                response
-                    .embeddings
-                    .into_iter()
-                    .map(|item| match item.error.is_empty() {
-                        true => Ok(item.values),
-                        false => Err(item.error),
-                    }),
-            );
+        let vectors = response.embeddings.into_iter().map(|item| {
+            if !item.error.is_empty() {
+                return Err(item.error);
+            }
+            usage::count(Measure::EmbeddedTexts, 1);
+            usage::count(Measure::EmbeddedTokens, item.token_count);
+            Ok(item.values)
+        });
+        embedded.vectors.extend(vectors);
         embedded.model = response.model;
         embedded.model_sha256 = response.model_sha256;
     }
@@ -135,6 +135,7 @@ impl RememberedVector {
         };
         let found = cache.read(std::slice::from_ref(&self.0))?;
         let kept = found.get(&self.0).and_then(|kept| kept.first());
+        usage::count(Measure::Remembered, i64::from(kept.is_some()));
         Ok(kept.map(|bytes| floats(bytes)))
     }
 

@@ -6,6 +6,7 @@ use proto::model::{ModelChoice, Priority, RerankingRequest, TextBatch};
 use crate::adapters::registry;
 use crate::error::Error;
 use crate::sidecar::{self, Deadline};
+use crate::usage::{self, Measure};
 
 /// What one request takes.
 const REQUEST_SIZE: BatchSize = BatchSize {
@@ -39,9 +40,11 @@ pub fn scores(
             priority: Priority::Interactive,
             caller: caller.clone(),
         };
+        usage::count(Measure::Calls, 1);
         let response = sidecar::call(deadline, async |client| {
             client.rerank(request, deadline.remaining()).await
         })?;
+        usage::count(Measure::RerankedTexts, response.scores.len());
         scores.extend(response.scores);
     }
     Ok(scores)

@@ -13,6 +13,7 @@ use proto::client::{ClientError, SidecarClient};
 use super::interrupts::{self, Waited};
 use crate::config;
 use crate::error::Error;
+use crate::usage;
 use crate::wait_events::{WaitEvent, Waiting};
 
 /// When a call must have its answer.
@@ -104,9 +105,13 @@ pub(super) fn wait_on<T>(
 ) -> Result<T, Error> {
     let mut answer = pin!(answer);
     let _waiting = Waiting::new(WaitEvent::Sidecar);
+    let start = Instant::now();
     loop {
         match runtime.block_on(interrupts::wait(answer.as_mut())) {
-            Waited::Answered(answer) => return Ok(answer?),
+            Waited::Answered(answer) => {
+                usage::count_wait(start);
+                return Ok(answer?);
+            }
             // The runtime is not on the stack here, so unwinding (cancel) drops connection and runtime.
             Waited::Interrupted => {
                 check_for_interrupts!();

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::call::{Deadline, connected, runtime, wait_on};
 use crate::error::Error;
+use crate::usage::{self, Measure};
 
 pub struct OpenStream {
     generation: Generation,
@@ -26,6 +27,7 @@ impl OpenStream {
         let runtime = runtime()?;
         let generation = wait_on(&runtime, async {
             let mut client = connected(deadline).await?;
+            usage::count(Measure::Calls, 1);
             client.generate(request, deadline.remaining()).await
         })?;
         Ok(Self {

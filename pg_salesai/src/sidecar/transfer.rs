@@ -2,6 +2,7 @@
 //! pauses between two rounds of the call, when no future runs.
 
 use std::pin::pin;
+use std::time::Instant;
 
 use pgrx::check_for_interrupts;
 use proto::client::{ClientError, SidecarClient};
@@ -13,6 +14,7 @@ use super::call::{Deadline, runtime};
 use super::interrupts::{self, Waited};
 use crate::config;
 use crate::error::Error;
+use crate::usage;
 
 /// Pieces that may lie between the table and the socket: two stored parts of at most 4 MiB.
 const PIECES_MAX: usize = 8;
@@ -39,6 +41,7 @@ pub fn send_adapter(
     let runtime = runtime()?;
     let (sender, pieces) = mpsc::channel(PIECES_MAX);
     let mut sender = Some(sender);
+    let start = Instant::now();
     let mut answer = pin!(async {
         let mut client = SidecarClient::connect(&socket, connect_timeout).await?;
         client
@@ -54,7 +57,10 @@ pub fn send_adapter(
             }
         });
         match round {
-            Round::Waited(Waited::Answered(answer)) => return Ok(answer?),
+            Round::Waited(Waited::Answered(answer)) => {
+                usage::count_wait(start);
+                return Ok(answer?);
+            }
             Round::Waited(Waited::Interrupted) => {
                 check_for_interrupts!();
             }
