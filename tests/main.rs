@@ -33,4 +33,5 @@ mod rights;
 mod search;
 mod sidecar_down;
 mod streams;
+mod submitted;
 mod upgrade;

@@ -71,6 +71,15 @@ pub enum Error {
     OldSchema,
     #[error("could not start a call to the inference sidecar")]
     Runtime(#[from] std::io::Error),
+    /// PostgreSQL refused a transaction of a worker's own.
+    #[error("{message}")]
+    Database {
+        code: PgSqlErrorCode,
+        message: String,
+    },
+    /// Nobody wants the answer any more.
+    #[error("the request was withdrawn")]
+    Withdrawn,
     #[error("a query of the extension failed")]
     Spi(#[from] pgrx::spi::SpiError),
     /// JSON that the extension's own SQL wrote does not have the expected shape.
@@ -94,7 +103,36 @@ impl From<InvalidRequest> for Error {
     }
 }
 
+/// An error as PostgreSQL tells it.
+pub struct Report {
+    pub code: PgSqlErrorCode,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+impl Report {
+    fn set_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    fn set_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
 impl From<Error> for ErrorReport {
+    fn from(error: Error) -> Self {
+        let report = Report::from(error);
+        let error = Self::new(report.code, report.message, pgrx::function_name!());
+        let error = report.detail.into_iter().fold(error, Self::set_detail);
+        report.hint.into_iter().fold(error, Self::set_hint)
+    }
+}
+
+impl From<Error> for Report {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
@@ -153,6 +191,8 @@ impl From<Error> for ErrorReport {
             }
             Error::Runtime(error) => report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, message)
                 .set_detail(format!("{error}.")),
+            Error::Database { code, .. } => report(code, message),
+            Error::Withdrawn => report(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, message),
             Error::Spi(error) => {
                 report(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message).set_detail(error.to_string())
             }
@@ -163,16 +203,21 @@ impl From<Error> for ErrorReport {
     }
 }
 
-fn report(code: PgSqlErrorCode, message: String) -> ErrorReport {
-    ErrorReport::new(code, message, pgrx::function_name!())
+fn report(code: PgSqlErrorCode, message: String) -> Report {
+    Report {
+        code,
+        message,
+        detail: None,
+        hint: None,
+    }
 }
 
-fn too_large(message: String) -> ErrorReport {
+fn too_large(message: String) -> Report {
     report(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
         .set_hint("Split it and ingest the parts under external ids of their own.")
 }
 
-fn transcript_report(error: &TranscriptError, message: String) -> ErrorReport {
+fn transcript_report(error: &TranscriptError, message: String) -> Report {
     match error {
         TranscriptError::TooLong { .. } | TranscriptError::TooManySegments { .. } => {
             too_large(message)
@@ -194,7 +239,7 @@ fn transcript_report(error: &TranscriptError, message: String) -> ErrorReport {
     }
 }
 
-fn email_report(error: &EmailError, message: String) -> ErrorReport {
+fn email_report(error: &EmailError, message: String) -> Report {
     match error {
         EmailError::TooLong { .. } | EmailError::Body(_) => too_large(message),
         EmailError::NotAMessage => {
@@ -206,7 +251,7 @@ fn email_report(error: &EmailError, message: String) -> ErrorReport {
     }
 }
 
-fn sidecar_report(error: ClientError, message: String) -> ErrorReport {
+fn sidecar_report(error: ClientError, message: String) -> Report {
     match error {
         ClientError::Unavailable { detail } => report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, message)
             .set_detail(format!(
@@ -254,7 +299,7 @@ fn sidecar_report(error: ClientError, message: String) -> ErrorReport {
     }
 }
 
-fn vault_report(error: &VaultError, message: String) -> ErrorReport {
+fn vault_report(error: &VaultError, message: String) -> Report {
     const KEY_HINT: &str = "Put 64 hex digits into a file that only the server's user can read, and name it in salesai.master_key_file.";
     match error {
         VaultError::NoKeyFile | VaultError::KeyFormat | VaultError::KeyPermissions => {

@@ -1,6 +1,7 @@
 //! `pg_salesai`: the door from SQL to the sales rules and the inference sidecar.
 //!
 //! - [`config`]: every setting
+//! - [`errand`]: model calls between transactions
 //! - [`error`]: what went wrong, as SQLSTATE, detail and hint
 //! - `explain`: the option `salesai` of EXPLAIN, from PostgreSQL 18
 //! - [`functions`]: one thin function per C function that `sql/schema` declares
@@ -28,6 +29,7 @@ mod adapters;
 mod answering;
 mod client_output;
 mod config;
+mod errand;
 mod error;
 #[cfg(feature = "pg18")]
 mod explain;

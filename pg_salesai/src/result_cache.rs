@@ -7,6 +7,7 @@ use pgrx::{Spi, pg_sys};
 use sha2::{Digest, Sha256};
 
 use crate::config;
+use crate::errand;
 use crate::error::Error;
 use crate::rights::WorkerRights;
 
@@ -34,6 +35,10 @@ impl ResultCache {
     /// None where results are not looked for: it is turned off, here is a standby, the schema is older, or what is read
     /// and written would keep serializable transactions from each other.
     pub fn open() -> Result<Option<Self>, Error> {
+        errand::ask(Self::open_here)
+    }
+
+    fn open_here() -> Result<Option<Self>, Error> {
         // SAFETY: reads this backend's state.
         #[allow(unsafe_code)]
         let is_fit = unsafe {
@@ -56,6 +61,10 @@ impl ResultCache {
 
     /// Those of the results that are there; the same may have been kept more than once.
     pub fn read(&self, keys: &[Key]) -> Result<HashMap<Key, Vec<Vec<u8>>>, Error> {
+        errand::ask(|| self.read_here(keys))
+    }
+
+    fn read_here(&self, keys: &[Key]) -> Result<HashMap<Key, Vec<Vec<u8>>>, Error> {
         let _rights = WorkerRights::assume();
         let mut found: HashMap<Key, Vec<Vec<u8>>> = HashMap::new();
         for keys in keys.chunks(KEYS_MAX) {
@@ -81,6 +90,10 @@ impl ResultCache {
 
     /// Keeps results, unless the transaction may not write.
     pub fn write(&self, results: Vec<(Key, Vec<u8>)>) -> Result<(), Error> {
+        errand::ask(|| self.write_here(results))
+    }
+
+    fn write_here(&self, results: Vec<(Key, Vec<u8>)>) -> Result<(), Error> {
         // SAFETY: reads this backend's state.
         #[allow(unsafe_code)]
         let is_read_only = unsafe { pg_sys::XactReadOnly || pg_sys::IsInParallelMode() };

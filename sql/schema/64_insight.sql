@@ -128,6 +128,17 @@ $$;
 comment on function salesai.retrieve_evidence(text, jsonb, integer) is
     'One row: the chunks that answer a question, best first, how search ranked them, and what they say (salesai.evidence)';
 
+create function salesai.insight_details(retrieved jsonb, evidence jsonb, answered jsonb, search_ms numeric) returns jsonb
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object('retrieved', coalesce(nullif(retrieved, 'null'), '[]'), 'evidence_characters', (
+            select coalesce(sum(length(s ->> 'content')), 0)
+            from jsonb_array_elements(evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
+        'search_ms', search_ms) || coalesce(answered -> 'timings', '{}')
+$$;
+comment on function salesai.insight_details(jsonb, jsonb, jsonb, numeric) is 'What explain shows of an answer: what was retrieved, how much of it was read, how long each step took';
+
 create function salesai.insight(
     question text, account text default null, opportunity text default null, kinds text[] default null,
     since timestamptz default null, until timestamptz default null, speaker_side text default null,
@@ -162,10 +173,8 @@ begin
     result.abstained := result.method = 'abstained';
     result.elapsed_ms := 1000 * extract(epoch from clock_timestamp() - started);
     if explain then
-        result.details := jsonb_build_object('retrieved', coalesce(found.retrieved, '[]'), 'evidence_characters', (
-                select coalesce(sum(length(s ->> 'content')), 0)
-                from jsonb_array_elements(found.evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
-            'search_ms', round(1000 * extract(epoch from searched - started), 1)) || coalesce(answered -> 'timings', '{}');
+        result.details := salesai.insight_details(found.retrieved, found.evidence, answered,
+            round(1000 * extract(epoch from searched - started), 1));
     end if;
     if not current_setting('transaction_read_only')::boolean then
         result.insight_id := salesai.keep_insight(question, result, answered, filters, options, found.chunk_ids, found.evidence);

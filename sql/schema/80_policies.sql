@@ -40,6 +40,12 @@ create policy own on salesai.insight
     using (created_by = salesai.current_role_name() or (select salesai.reads_all() and salesai.writes()))
     with check (created_by = salesai.current_role_name());
 
+-- Whom the answer belongs to. Only a worker changes one.
+alter table salesai.insight_request enable row level security, force row level security;
+create policy own on salesai.insight_request for select
+    using (asked_by = salesai.current_role_name() or (select salesai.reads_all() and salesai.writes()));
+create policy worker on salesai.insight_request to salesai_worker using (true);
+
 -- Words of customers, which nobody reads row by row.
 alter table salesai.posting_list enable row level security, force row level security;
 create policy worker on salesai.posting_list to salesai_worker using (true);

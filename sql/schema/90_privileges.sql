@@ -48,7 +48,8 @@ grant select on
     salesai.segment, salesai.chunk, salesai.embedding_set, salesai.job, salesai.job_error, salesai.insight,
     salesai.citation, salesai.call_metrics, salesai.queue_status, salesai.pipeline_errors, salesai.sidecar_status,
     salesai.model, salesai.adapter, salesai.models, salesai.adapters, salesai.redaction_policy,
-    salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.lexical_language
+    salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.lexical_language,
+    salesai.insight_request
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- Not what the CRM says besides, which may be costs.
 grant select (id, source, external_id, name, code, source_updated_at, updated_at, deleted_at, name_key) on salesai.product
@@ -76,6 +77,7 @@ grant select, insert, update, delete on salesai.lexical_segment, salesai.posting
 grant select, update on salesai.lexical_index to salesai_worker;
 grant select, insert, delete on salesai.result_cache to salesai_worker;
 grant select on salesai.result_epoch to salesai_worker;
+grant update on salesai.insight_request to salesai_worker;
 grant select, update on salesai.raw_payload to salesai_worker;
 grant select on salesai.data_key to salesai_worker;
 grant insert on salesai.segment to salesai_worker;

@@ -7,6 +7,7 @@ use pgrx::spi::SpiTupleTable;
 use pgrx::{FromDatum, Spi};
 use proto::model::{AdapterHeader, ModelChoice};
 
+use crate::errand;
 use crate::error::Error;
 use crate::sidecar::Deadline;
 
@@ -36,6 +37,10 @@ pub struct ActiveAdapter {
 
 /// The session's role, and the active generation of `adapter`.
 pub fn context(model: Option<&str>, adapter: Option<&str>) -> Result<Context, Error> {
+    errand::ask(|| context_here(model, adapter))
+}
+
+fn context_here(model: Option<&str>, adapter: Option<&str>) -> Result<Context, Error> {
     if !is_installed()? {
         // As before adapters came: nothing is shared, and all callers count as one.
         return match adapter {
@@ -68,6 +73,10 @@ pub fn context(model: Option<&str>, adapter: Option<&str>) -> Result<Context, Er
 
 /// The session's role as the sidecar knows it.
 pub fn caller() -> Result<String, Error> {
+    errand::ask(caller_here)
+}
+
+fn caller_here() -> Result<String, Error> {
     if !is_installed()? {
         return Ok(String::new());
     }
@@ -140,13 +149,15 @@ pub fn part_count(adapter_id: i64) -> Result<i64, Error> {
 /// Sends the active generation to the sidecar, through the SQL function, which has the owner's rights.
 pub fn load(name: &str, deadline: Deadline) -> Result<(), Error> {
     let timeout_ms = i32::try_from(deadline.remaining().as_millis()).unwrap_or(i32::MAX);
-    Spi::connect(|client| {
-        client.select(
-            "select salesai.load_adapter($1, $2)",
-            Some(1),
-            &[name.into(), timeout_ms.max(1).into()],
-        )?;
-        Ok(())
+    errand::ask(|| {
+        Spi::connect(|client| {
+            client.select(
+                "select salesai.load_adapter($1, $2)",
+                Some(1),
+                &[name.into(), timeout_ms.max(1).into()],
+            )?;
+            Ok(())
+        })
     })
 }
 

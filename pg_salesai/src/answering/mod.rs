@@ -10,4 +10,4 @@ mod timings;
 mod whole;
 
 pub use streamed::{AnswerStream, Ended, Item};
-pub use whole::answered;
+pub use whole::{answered, check_options};

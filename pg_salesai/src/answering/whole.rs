@@ -8,8 +8,10 @@ use serde_json::Value;
 
 use super::answer_json::outcome_json;
 use super::asked::Asked;
+use super::options::Options;
 use crate::error::Error;
 use crate::generation::{self, Draft};
+use crate::sidecar::Deadline;
 
 /// One call of the model, then every claim is checked against the evidence.
 pub fn answered(question: &str, evidence: Value, options: Value) -> Result<Value, Error> {
@@ -24,6 +26,14 @@ pub fn answered(question: &str, evidence: Value, options: Value) -> Result<Value
     let outcome = asked.outcome(draft.as_ref().map(|draft| draft.text.as_str()));
     asked.timings.add("check_ms", start);
     Ok(outcome_json(outcome, &asked, draft.as_ref()))
+}
+
+/// Fails as [`answered`] would for such options, as far as the database knows.
+pub fn check_options(options: Value) -> Result<(), Error> {
+    let options: Options = serde_json::from_value(options)?;
+    generation::checked_context(options.model.as_deref(), options.adapter.as_deref())?;
+    Deadline::from_argument(options.timeout_ms)?;
+    options.request("", &[]).map(drop)
 }
 
 /// What the model writes; None when it is not to be asked, or when the sidecar serves none by default.

@@ -15,6 +15,11 @@ fn answer_question(question: &str, evidence: JsonB, options: JsonB) -> Result<Js
     Ok(JsonB(answering::answered(question, evidence.0, options.0)?))
 }
 
+#[pg_extern(sql = "")]
+fn check_answer_options(options: JsonB) -> Result<(), ErrorReport> {
+    Ok(answering::check_options(options.0)?)
+}
+
 /// A row for each sentence; what came of it all is kept as `kept` says.
 #[pg_extern(sql = "")]
 fn answer_stream(

@@ -145,6 +145,30 @@ impl RememberedVector {
     }
 }
 
+/// Embeds a text, unless its vector is remembered, and has it remembered.
+pub fn remember(
+    text: &str,
+    model: &str,
+    model_sha256: &str,
+    deadline: impl Fn() -> Deadline,
+) -> Result<(), Error> {
+    let Some(cache) = ResultCache::open()? else {
+        return Ok(());
+    };
+    let remembered = RememberedVector::of(model_sha256, text)?;
+    if remembered.read()?.is_some() {
+        return Ok(());
+    }
+    let model = ModelChoice::from(model.to_owned());
+    let texts = vec![Text::from(text.to_owned())];
+    let embedded = embed(&model, texts, Priority::Interactive, deadline)?;
+    let is_same = embedded.model_sha256 == model_sha256;
+    match embedded.into_vectors()?.first() {
+        Some(vector) if is_same => cache.write(vec![remembered.with(vector)]),
+        _ => Ok(()),
+    }
+}
+
 /// Numbers as they are kept.
 pub fn bytes(numbers: &[f32]) -> Vec<u8> {
     numbers

@@ -1,4 +1,4 @@
-//! From a leased job to chunks and embeddings. Database work comes in short transactions; between them,
+//! From a leased job to chunks and embeddings, and from a question that waits to its answer. Database work comes in short transactions; between them,
 //! while a model runs, nothing is open.
 
 mod batch;
@@ -9,8 +9,12 @@ mod indexing;
 mod job_queue;
 mod outcome;
 mod reading;
+mod request_queue;
+mod requests;
+mod trouble;
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::time::Duration;
 
 use pgrx::PgSqlErrorCode;
 use pgrx::Spi;
@@ -22,6 +26,8 @@ use crate::search::merging;
 use crate::sidecar::Deadline;
 pub use batch::run_batch;
 pub use job_queue::{Lanes, is_schema_current, tidy_up};
+pub use request_queue::has_due_requests;
+pub use requests::{Round, answer_next, note_outage};
 
 /// Where the database work of a job runs.
 pub trait Transactions {
@@ -34,6 +40,9 @@ pub trait Transactions {
     /// Builds the index of an embedding set. `steps` do it without blocking anybody, where each can be run outside
     /// a transaction.
     fn build_index(&self, set_id: i64, steps: &[String]) -> Result<(), DatabaseError>;
+
+    /// Ends the process where a command waits for the database to be free; called in the middle of long work.
+    fn make_way(&self) {}
 }
 
 /// An error that PostgreSQL raised inside a transaction of the worker.
@@ -43,7 +52,17 @@ pub struct DatabaseError {
     pub message: String,
 }
 
+impl From<DatabaseError> for Error {
+    fn from(error: DatabaseError) -> Self {
+        Self::Database {
+            code: error.code,
+            message: error.message,
+        }
+    }
+}
+
 /// All work in the transaction of the statement that asks; an error ends that statement.
+#[derive(Clone)]
 pub struct CallersTransaction;
 
 impl Transactions for CallersTransaction {
@@ -64,7 +83,7 @@ impl Transactions for CallersTransaction {
     }
 }
 
-/// Drains up to `max_jobs` jobs in the caller's session.
+/// Drains up to `max_jobs` jobs in the caller's session, then answers questions that wait.
 pub fn process_here(
     transactions: &CallersTransaction,
     max_jobs: i32,
@@ -94,6 +113,13 @@ pub fn process_here(
         }
         if batch.claimed == 0 {
             break;
+        }
+    }
+    while finished < max_jobs && has_due_requests()? {
+        match answer_next(transactions) {
+            Round::Answered => finished += 1,
+            Round::Failed(Duration::ZERO) => {}
+            Round::Idle | Round::Failed(_) => break,
         }
     }
     // Where no worker runs, nobody else does it.

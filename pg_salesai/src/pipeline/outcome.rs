@@ -53,7 +53,7 @@ pub enum Class {
 }
 
 impl Class {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::RecordTemporary => "record_temporary",
             Self::RecordPermanent => "record_permanent",

@@ -12,6 +12,7 @@ use proto::client::{ClientError, SidecarClient};
 
 use super::interrupts::{self, Waited};
 use crate::config;
+use crate::errand;
 use crate::error::Error;
 use crate::usage;
 use crate::wait_events::{WaitEvent, Waiting};
@@ -116,6 +117,7 @@ pub(super) fn wait_on<T>(
             Waited::Interrupted => {
                 check_for_interrupts!();
             }
+            Waited::LookDue => errand::look()?,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use pgrx::pg_sys;
 
+use crate::errand;
+
 /// How often a waiting call looks at the flags: a cancelled backend is idle again within this and the
 /// time it takes to unwind.
 const POLL: Duration = Duration::from_millis(5);
@@ -14,24 +16,33 @@ pub enum Waited<T> {
     Answered(T),
     /// PostgreSQL wants `ProcessInterrupts` to be called; the future is intact and may go on after it.
     Interrupted,
+    /// An errand is to look whether it is still wanted; the same holds of the future.
+    LookDue,
 }
 
-/// Waits for `answer`, or until an interrupt is pending.
+/// Waits for `answer`, or until something else has to be done first.
 pub async fn wait<T>(answer: Pin<&mut impl Future<Output = T>>) -> Waited<T> {
     tokio::select! {
         biased;
         answer = answer => Waited::Answered(answer),
-        () = pending() => Waited::Interrupted,
+        is_interrupted = pending() => match is_interrupted {
+            true => Waited::Interrupted,
+            false => Waited::LookDue,
+        },
     }
 }
 
-async fn pending() {
+/// True when it is an interrupt.
+async fn pending() -> bool {
     loop {
         // First the pause: while interrupts are held off, ProcessInterrupts returns without clearing the
         // flag, and a loop without a pause would spin.
         tokio::time::sleep(POLL).await;
         if is_pending() {
-            return;
+            return true;
+        }
+        if errand::is_look_due() {
+            return false;
         }
     }
 }

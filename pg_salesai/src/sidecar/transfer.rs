@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::call::{Deadline, runtime};
 use super::interrupts::{self, Waited};
 use crate::config;
+use crate::errand;
 use crate::error::Error;
 use crate::usage;
 
@@ -64,6 +65,7 @@ pub fn send_adapter(
             Round::Waited(Waited::Interrupted) => {
                 check_for_interrupts!();
             }
+            Round::Waited(Waited::LookDue) => errand::look()?,
             Round::HasRoom => match (next_part()?, sender.as_ref()) {
                 (Some(part), Some(sender)) => push(sender, &part)?,
                 // Without a sender the stream ends, and only the answer is waited for.

@@ -1,6 +1,6 @@
 //! Background processes: a launcher, and for each database named in `salesai.worker_databases` some workers that lease
-//! jobs, call the sidecar with no transaction open and write each result in one short transaction, and one that builds
-//! indexes.
+//! jobs and questions, call the sidecar with no transaction open and write each result in one short transaction, and
+//! one that builds indexes.
 
 mod launcher;
 mod posts;
@@ -16,7 +16,7 @@ use pgrx::{FromDatum, check_for_interrupts};
 use proto::model::Priority;
 
 use crate::config;
-use crate::pipeline::{self, Lanes, embedding};
+use crate::pipeline::{self, Lanes, Round, Transactions, embedding};
 use crate::sidecar::Deadline;
 use crate::wait_events::WaitEvent;
 use posts::Task;
@@ -54,6 +54,15 @@ impl Task {
         match self {
             Self::Work(_) => Lanes::Models,
             Self::BuildIndexes => Lanes::Maintenance,
+        }
+    }
+
+    /// Whether it also answers questions that wait. A slow model may take minutes for one, so where there are several
+    /// workers, the first has jobs alone.
+    fn answers(self) -> bool {
+        match self {
+            Self::Work(number) => number > 0 || config::workers_per_database() == 1,
+            Self::BuildIndexes => false,
         }
     }
 
@@ -99,7 +108,10 @@ pub extern "C-unwind" fn salesai_worker_main(argument: pg_sys::Datum) {
     let transactions = OwnTransactions::new(database.clone());
     let mut tidied = Instant::now();
     while task.is_wanted(&database) {
-        let pause = work(&transactions, task.lanes());
+        let mut pause = work(&transactions, task.lanes());
+        if task.answers() {
+            pause = pause.min(answer(&transactions));
+        }
         process::wait(pause, WaitEvent::Queue);
         check_for_interrupts!();
         process::reload_settings();
@@ -113,12 +125,7 @@ pub extern "C-unwind" fn salesai_worker_main(argument: pg_sys::Datum) {
 
 /// One round; returns how long to rest.
 fn work(transactions: &OwnTransactions, lanes: Lanes) -> Duration {
-    if transactions.is_database_wanted() {
-        // DROP DATABASE and ALTER DATABASE ... RENAME wait for us at most 5 s.
-        log!("pg_salesai worker leaves its database to a command that needs it");
-        transactions.cancel_index_build();
-        process::leave();
-    }
+    transactions.make_way();
     transactions.merge_lexical_index(lanes);
     if !transactions.has_due_jobs(lanes) {
         return config::worker_poll();
@@ -138,5 +145,21 @@ fn work(transactions: &OwnTransactions, lanes: Lanes) -> Duration {
         Some(pause) => pause,
         None if batch.claimed == 0 || lanes == Lanes::Maintenance => config::worker_poll(),
         None => Duration::ZERO,
+    }
+}
+
+/// Answers one question that waits; returns how long to rest.
+fn answer(transactions: &OwnTransactions) -> Duration {
+    if !transactions.has_due_requests() {
+        return config::worker_poll();
+    }
+    if let Err(error) = embedding::check_ready(Deadline::after(STATE_TIMEOUT)) {
+        pipeline::note_outage(transactions, error);
+        return SIDECAR_PAUSE;
+    }
+    match pipeline::answer_next(transactions) {
+        Round::Answered => Duration::ZERO,
+        Round::Idle => config::worker_poll(),
+        Round::Failed(pause) => pause,
     }
 }

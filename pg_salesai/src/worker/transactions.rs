@@ -6,12 +6,15 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use pgrx::{PgTryBuilder, Spi};
 
-use super::{posts, top_level};
+use super::{posts, process, top_level};
 use crate::error::Error;
-use crate::pipeline::{DatabaseError, Lanes, Transactions, is_schema_current, tidy_up};
+use crate::pipeline::{
+    DatabaseError, Lanes, Transactions, has_due_requests, is_schema_current, tidy_up,
+};
 use crate::search::merging;
 
 /// Transactions of the worker: committed when the body returns, rolled back when PostgreSQL raises an error.
+#[derive(Clone)]
 pub struct OwnTransactions {
     database: String,
 }
@@ -23,7 +26,7 @@ impl OwnTransactions {
     }
 
     /// Cancels the build of an index here, for a command that waits for it.
-    pub fn cancel_index_build(&self) {
+    fn cancel_index_build(&self) {
         posts::cancel_index_build(&self.database);
     }
 
@@ -47,6 +50,11 @@ impl OwnTransactions {
             )?)
         });
         matches!(answer, Ok(Ok::<_, Error>(Some(true))))
+    }
+
+    /// True when a question waits here.
+    pub fn has_due_requests(&self) -> bool {
+        matches!(self.run(has_due_requests), Ok(Ok(true)))
     }
 
     /// Makes few rows of the many changes of the queue's counts, and drops old results.
@@ -78,7 +86,7 @@ impl OwnTransactions {
     }
 
     /// True when a command waits for this database to have no other connection.
-    pub fn is_database_wanted(&self) -> bool {
+    fn is_database_wanted(&self) -> bool {
         self.ask(
             "select exists (
                  select from pg_catalog.pg_locks l
@@ -149,6 +157,15 @@ impl Transactions for OwnTransactions {
         });
         posts::set_building(false);
         built
+    }
+
+    fn make_way(&self) {
+        if self.is_database_wanted() {
+            // DROP DATABASE and ALTER DATABASE ... RENAME wait for us at most 5 s.
+            log!("pg_salesai worker leaves its database to a command that needs it");
+            self.cancel_index_build();
+            process::leave();
+        }
     }
 }
 

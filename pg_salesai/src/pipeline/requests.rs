@@ -1,0 +1,227 @@
+//! From a question that waits to the answer that is kept: leased in one short transaction, its evidence found in another,
+//! the answer kept in a third; models are asked between them, in none. All but the first have the rights of who asked.
+
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use domain::lexical::parse_query;
+use pgrx::warning;
+use serde_json::{Value, json};
+
+use super::outcome::milliseconds;
+use super::request_queue::{self, Leased, Request};
+use super::trouble::{SIDECAR_PAUSE, Trouble};
+use super::{DatabaseError, Transactions, embedding, job_queue};
+use crate::answering;
+use crate::config;
+use crate::errand::{self, Errand};
+use crate::error::Error;
+use crate::rights::AskerRights;
+use crate::sidecar::Deadline;
+
+/// How a round ended.
+pub enum Round {
+    /// No question is due.
+    Idle,
+    Answered,
+    /// The question was not answered, or belongs to somebody else now; how long to rest.
+    Failed(Duration),
+}
+
+/// Why an answer is not kept.
+enum End {
+    /// Another process has the question now, or nobody wants it.
+    Lost,
+    Troubled(Trouble),
+}
+
+/// Answers the next question that is due.
+pub fn answer_next<T: Transactions + Clone + 'static>(transactions: &T) -> Round {
+    let lease_ms = milliseconds(config::job_timeout()).saturating_mul(2);
+    let leased = match transactions.run(|| Leased::claim(lease_ms)) {
+        Ok(Ok(Some(leased))) => leased,
+        Ok(Ok(None)) => return Round::Idle,
+        Ok(Err(error)) => return not_leased(&error.to_string()),
+        Err(error) => return not_leased(&error.message),
+    };
+    let work = Work {
+        transactions: transactions.clone(),
+        leased,
+        lease_ms,
+    };
+    match work.answer() {
+        Ok(()) => Round::Answered,
+        Err(End::Lost) => Round::Failed(Duration::ZERO),
+        Err(End::Troubled(trouble)) => {
+            let noted = transactions.run(|| leased.fail(&trouble));
+            if !matches!(noted, Ok(Ok(()))) {
+                warning!("request {} keeps its lease until it runs out", leased.id);
+            }
+            let pause = if trouble.is_away() {
+                SIDECAR_PAUSE
+            } else {
+                Duration::ZERO
+            };
+            Round::Failed(pause)
+        }
+    }
+}
+
+/// Says at the questions that wait why nobody answers them.
+pub fn note_outage(transactions: &impl Transactions, error: Error) {
+    let trouble = Trouble::from(error);
+    let noted = transactions.run(|| request_queue::note_outage(&trouble));
+    if !matches!(noted, Ok(Ok(()))) {
+        warning!("could not say at waiting requests that the sidecar is away");
+    }
+}
+
+fn not_leased(message: &str) -> Round {
+    warning!("could not lease a request: {message}");
+    Round::Failed(SIDECAR_PAUSE)
+}
+
+#[derive(Clone)]
+struct Work<T> {
+    transactions: T,
+    leased: Leased,
+    lease_ms: i32,
+}
+
+impl<T: Transactions + Clone + 'static> Work<T> {
+    fn answer(&self) -> Result<(), End> {
+        let start = Instant::now();
+        let request = self.run(|| permitted(&self.leased))?;
+        self.between(&request.role, || remember_vector(&request.asked))?;
+        let gathered = self.run(|| {
+            let request = permitted(&self.leased)?;
+            let _rights = AskerRights::assume(&request.role);
+            Ok(request.gather()??)
+        })?;
+        let (evidence, options) = (gathered.evidence.clone(), call_options(&request.options));
+        let answered = self.between(&request.role, || {
+            answering::answered(&request.asked, evidence, options)
+        })?;
+        self.run(|| {
+            if !self.leased.lock()? {
+                return Err(End::Lost);
+            }
+            let request = permitted(&self.leased)?;
+            let rights = AskerRights::assume(&request.role);
+            let kept = request.keep(&gathered, &answered, milliseconds(start.elapsed()))?;
+            drop(rights);
+            self.leased.finish(kept?)?;
+            Ok(())
+        })
+    }
+
+    /// Calls models between the transactions of a worker; where a caller's is open, in that.
+    fn between<R>(&self, role: &str, work: impl FnOnce() -> Result<R, Error>) -> Result<R, End> {
+        let done = if errand::is_in_transaction() {
+            let _rights = AskerRights::assume(role);
+            work()
+        } else {
+            let errand = OnBehalf {
+                work: self.clone(),
+                role: role.to_owned(),
+            };
+            errand::run(Rc::new(errand), work)
+        };
+        match done {
+            Err(Error::Withdrawn) => Err(End::Lost),
+            done => Ok(done?),
+        }
+    }
+
+    fn run<R>(&self, body: impl FnOnce() -> Result<R, End>) -> Result<R, End> {
+        run(&self.transactions, body)?
+    }
+}
+
+/// The question, if it has not lost the rights that it was asked with.
+fn permitted(leased: &Leased) -> Result<Request, End> {
+    let mut request = leased.request()?.ok_or(End::Lost)?;
+    match request.problem.take() {
+        None => Ok(request),
+        Some(problem) => Err(End::Troubled(Trouble::not_permitted(problem))),
+    }
+}
+
+/// Has the question embedded before search asks for it, in whose transaction no model is called then.
+fn remember_vector(asked: &str) -> Result<(), Error> {
+    let words = parse_query(asked).text;
+    // The active set comes first, if there is one.
+    let sets = errand::ask(job_queue::target_sets)?;
+    match sets.first().filter(|set| set.set_id.is_some()) {
+        Some(set) => embedding::remember(&words, &set.model, &set.model_sha256, || {
+            Deadline::after(config::job_timeout())
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Where the caller named no limit, that of a job.
+fn call_options(options: &Value) -> Value {
+    let mut options = options.clone();
+    if options["timeout_ms"].is_null() {
+        options["timeout_ms"] = json!(milliseconds(config::job_timeout()));
+    }
+    options
+}
+
+fn run<R>(transactions: &impl Transactions, body: impl FnOnce() -> R) -> Result<R, DatabaseError> {
+    // An error ends the transaction, and with it all that the body may have left half done.
+    let body = AssertUnwindSafe(body);
+    transactions.run(move || {
+        let body = body;
+        (body.0)()
+    })
+}
+
+/// What the models' work asks of the database, with the rights of who asked.
+struct OnBehalf<T> {
+    work: Work<T>,
+    role: String,
+}
+
+impl<T: Transactions + Clone + 'static> Errand for OnBehalf<T> {
+    fn transact(&self, body: &mut dyn FnMut()) -> Result<(), Error> {
+        Ok(run(&self.work.transactions, || {
+            let _rights = AskerRights::assume(&self.role);
+            body();
+        })?)
+    }
+
+    fn look(&self) -> Result<(), Error> {
+        let Work {
+            transactions,
+            leased,
+            lease_ms,
+        } = &self.work;
+        transactions.make_way();
+        match transactions.run(|| leased.renew(*lease_ms))? {
+            Ok(true) => Ok(()),
+            // An error as well: the extension may be gone.
+            _ => Err(Error::Withdrawn),
+        }
+    }
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Troubled(error.into())
+    }
+}
+
+impl From<DatabaseError> for End {
+    fn from(error: DatabaseError) -> Self {
+        Self::Troubled(error.into())
+    }
+}
+
+impl From<Trouble> for End {
+    fn from(trouble: Trouble) -> Self {
+        Self::Troubled(trouble)
+    }
+}

@@ -1,0 +1,92 @@
+//! Why a question has no answer yet, or will have none.
+
+use std::time::Duration;
+
+use pgrx::PgSqlErrorCode;
+use serde::Deserialize;
+
+use super::DatabaseError;
+use super::outcome::{Class, milliseconds};
+use crate::error::{Error, Report};
+
+/// How long a question waits after the sidecar could not take it.
+pub const SIDECAR_PAUSE: Duration = Duration::from_secs(1);
+
+/// What PostgreSQL would have told who asked.
+#[derive(Debug, Deserialize)]
+pub struct Trouble {
+    /// SQLSTATE.
+    pub code: String,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Trouble {
+    pub fn not_permitted(message: String) -> Self {
+        Self {
+            code: "42501".to_owned(),
+            message,
+            hint: Some("Submit it again as a role that may.".to_owned()),
+        }
+    }
+
+    /// As for a job, but that somebody named the model, the account and the limits, and hears what is wrong with them.
+    pub fn class(&self) -> Class {
+        match (self.code.as_str(), self.code.get(..2)) {
+            // The sidecar is away or busy, or a resource is.
+            ("58000" | "53400", _) | (_, Some("53" | "57" | "58")) if !self.is_late() => {
+                Class::PipelineTemporary
+            }
+            // Other weights, the key file: somebody has to do something for everybody.
+            ("55000" | "F0000", _) => Class::PipelinePermanent,
+            // Evidence that went away, a conflict, a model that was too slow, a mistake of ours.
+            (_, Some("23" | "40" | "55" | "57" | "XX")) => Class::RecordTemporary,
+            _ => Class::RecordPermanent,
+        }
+    }
+
+    /// Where the class does not say it.
+    pub fn retry_ms(&self) -> Option<i32> {
+        self.is_away().then(|| milliseconds(SIDECAR_PAUSE))
+    }
+
+    /// Whether the sidecar could not take the question.
+    pub fn is_away(&self) -> bool {
+        matches!(self.code.as_str(), "58000" | "53400")
+    }
+
+    /// Whether a model, or a statement, took longer than it may.
+    fn is_late(&self) -> bool {
+        self.code == "57014"
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        let Report {
+            code,
+            message,
+            hint,
+            ..
+        } = Report::from(error);
+        Self {
+            code: sqlstate(code),
+            message,
+            hint,
+        }
+    }
+}
+
+impl From<DatabaseError> for Trouble {
+    fn from(error: DatabaseError) -> Self {
+        Self::from(Error::from(error))
+    }
+}
+
+/// Five characters of six bits each, the first one lowest (`ERRCODE` in `utils/elog.h`).
+fn sqlstate(code: PgSqlErrorCode) -> String {
+    let code = code as u32;
+    (0..5)
+        .filter_map(|place| char::from_u32((code >> (6 * place) & 0x3f) + u32::from(b'0')))
+        .collect()
+}
