@@ -162,6 +162,7 @@ fn rights_are_those_of_when_it_is_answered() {
     let switched: i64 = switch.one(ask, &[]);
     // Who is gone, and somebody else has the name.
     let gone: i64 = cluster.connect_as("q_gone").one(ask, &[]);
+    let namesake: i64 = cluster.connect_as("q_namesake").one(ask, &[]);
     // Who does not see anything any more.
     let moved: i64 = cluster.connect_as("q_moved").one(ask, &[]);
     // Who may not call anything any more.
@@ -169,6 +170,7 @@ fn rights_are_those_of_when_it_is_answered() {
     owner.run(
         "revoke q_priya from q_switch;
          drop role q_gone; create role q_gone login in role salesai_admin;
+         drop role q_namesake; create role q_namesake login in role salesai_rep;
          delete from salesai.principal where role_name = 'q_moved';
          revoke salesai_rep from q_left;
          select salesai.resume()",
@@ -188,6 +190,15 @@ fn rights_are_those_of_when_it_is_answered() {
             &[&request],
         );
         assert!(said.contains(what), "{said}");
+    }
+    let mut other = cluster.connect_as("q_namesake");
+    for sql in [
+        "select salesai.insight_result($1)",
+        "select salesai.insight_cancel($1)",
+    ] {
+        other
+            .refusal(sql, &[&namesake])
+            .assert_is("P0002", "another's who had the name");
     }
     let reason: Option<String> = cluster.connect_as("q_moved").one(
         "select i.reason from salesai.insight_result($1, wait_ms => 120000) i",
@@ -250,6 +261,15 @@ fn process_answers_without_workers() {
     session
         .refusal("select salesai.insight_result($1)", &[&wrong])
         .assert_is("42704", "an unknown model");
+    // And so is nonsense that did not come by the front door.
+    let forged: i64 = session.one(
+        "select salesai.enqueue_insight('q', 'q', '{}', '{\"evidence_count\": \"x\"}', false)",
+        &[],
+    );
+    assert_eq!(session.one::<i32>("select salesai.process()", &[]), 0);
+    session
+        .refusal("select salesai.insight_result($1)", &[&forged])
+        .assert_is("22P02", "no number");
 }
 
 /// One that is cancelled while it acts for somebody is itself again, and the question waits as before.
@@ -367,6 +387,15 @@ fn cancelled_request_stops() {
     );
     session.run("select salesai.resume()");
     let running = stall(&world, &mut session);
+    // Nobody waits for one who cancels and does not commit.
+    let mut hesitant = world.cluster.connect();
+    hesitant.run("begin");
+    assert!(hesitant.one::<bool>(cancel, &[&running]));
+    wait_until("no worker waits", CANCEL_LIMIT, || {
+        session.column::<String>(WAITS, &[]).is_empty()
+            && session.column::<String>(HELD, &[]).is_empty()
+    });
+    hesitant.run("rollback");
     assert!(session.one::<bool>(cancel, &[&running]));
     let cancelled = Instant::now();
     wait_until("the worker gives up", CANCEL_LIMIT, || {
@@ -457,6 +486,12 @@ fn waiting_ends() {
     session
         .refusal(sql, &[&own])
         .assert_is("55000", "its own transaction");
+    session.run("rollback; begin; savepoint inner_one");
+    let own: i64 = session.one("select salesai.insight_submit($1)", &[&QUESTION]);
+    session.run("release inner_one");
+    session
+        .refusal(sql, &[&own])
+        .assert_is("55000", "its own transaction, a savepoint ago");
     session.run("rollback");
     let request: i64 = session.one("select salesai.insight_submit($1)", &[&QUESTION]);
     session.run("begin isolation level repeatable read");
@@ -580,6 +615,7 @@ fn cluster() -> &'static Cluster {
             "create role q_priya login in role salesai_rep;
              create role q_grace login in role salesai_rep;
              create role q_gone login in role salesai_rep;
+             create role q_namesake login in role salesai_rep;
              create role q_moved login in role salesai_rep;
              create role q_left login in role salesai_rep;
              create role q_switch login in role q_priya;

@@ -108,25 +108,38 @@ $$;
 comment on function salesai.conversation_context(bigint, text) is
     'What a follow-up asks: the last two questions of the conversation and its own, and where the last one looked. root: the first answer';
 
+create function salesai.focused_queries(question text) returns text[]
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'focused_queries_wrapper';
+comment on function salesai.focused_queries(text) is
+    'What is searched for a question: itself, then each of those that it joins by "and", with the names that it is about';
+
 create function salesai.retrieve_evidence(question text, filters jsonb, evidence_count integer)
 returns table (chunk_ids bigint[], retrieved jsonb, evidence jsonb)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    select array_agg(h.chunk_id order by h.score desc, h.chunk_id),
-        jsonb_agg(jsonb_build_object('chunk_id', h.chunk_id, 'interaction_id', h.interaction_id, 'dense_rank', h.dense_rank,
-            'lexical_rank', h.lexical_rank, 'score', h.score) order by h.score desc, h.chunk_id)
+    with hit as (
+        select q.query, q.place, h.chunk_id, h.interaction_id, h.dense_rank, h.lexical_rank, h.score,
+            row_number() over (partition by q.place order by h.score desc, h.chunk_id) as rank
+        from unnest(salesai.focused_queries(question)) with ordinality q (query, place)
+        cross join lateral salesai.search(q.query, evidence_count, filters ->> 'account', filters ->> 'opportunity',
+            case when filters ? 'kinds' then array(select jsonb_array_elements_text(filters -> 'kinds')) end,
+            (filters ->> 'since')::timestamptz, (filters ->> 'until')::timestamptz, filters ->> 'speaker_side') h),
+    -- The best of each query, then the second of each.
+    best as (select distinct on (h.chunk_id) h.* from hit h order by h.chunk_id, h.rank, h.place),
+    chosen as (select * from best b order by b.rank, b.place limit evidence_count)
+    select array_agg(c.chunk_id order by c.rank, c.place),
+        jsonb_agg(jsonb_build_object('chunk_id', c.chunk_id, 'interaction_id', c.interaction_id, 'dense_rank', c.dense_rank,
+            'lexical_rank', c.lexical_rank, 'score', c.score, 'query', c.query) order by c.rank, c.place)
     into chunk_ids, retrieved
-    from salesai.search(question, evidence_count, filters ->> 'account', filters ->> 'opportunity',
-        case when filters ? 'kinds' then array(select jsonb_array_elements_text(filters -> 'kinds')) end,
-        (filters ->> 'since')::timestamptz, (filters ->> 'until')::timestamptz, filters ->> 'speaker_side') h;
+    from chosen c;
     evidence := salesai.evidence(chunk_ids);
     return next;
 end
 $$;
 comment on function salesai.retrieve_evidence(text, jsonb, integer) is
-    'One row: the chunks that answer a question, best first, how search ranked them, and what they say (salesai.evidence)';
+    'One row: the chunks that answer a question, best first, by which query (salesai.focused_queries) and how search ranked them, and what they say (salesai.evidence)';
 
 create function salesai.insight_details(retrieved jsonb, evidence jsonb, answered jsonb, search_ms numeric) returns jsonb
 language sql immutable parallel safe

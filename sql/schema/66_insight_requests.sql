@@ -27,6 +27,7 @@ create table salesai.insight_request (
     insight_id bigint references salesai.insight on delete cascade,
     details jsonb,
     created_at timestamptz not null default now(),
+    created_in xid8 not null default pg_current_xact_id(),
     finished_at timestamptz,
     check ((state = 'running') = (lease_token is not null)),
     check ((state = 'done') = (insight_id is not null)),
@@ -34,11 +35,19 @@ create table salesai.insight_request (
 );
 create index insight_request_due_index on salesai.insight_request (asked_by, not_before, id) where state = 'queued';
 create index insight_request_running_index on salesai.insight_request (lease_expires_at) where state = 'running';
+create index insight_request_open_index on salesai.insight_request (asked_by) where state in ('queued', 'running');
+create index insight_request_finished_index on salesai.insight_request (finished_at) where finished_at is not null;
 create index insight_request_insight_index on salesai.insight_request (insight_id) where insight_id is not null;
 comment on table salesai.insight_request is
     'Questions of salesai.insight_submit and what became of them; who asked sees them, and roles that read and write everything. error_*: the last failure, also of one that is tried again';
 comment on column salesai.insight_request.asked is 'The question as it is understood: after the questions before it';
 comment on column salesai.insight_request.losses is 'How often its holder died or lost its lease; a question that kills its holders fails in the end';
+
+create function salesai.is_asker(asker_id oid) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$ select asker_id = (select r.oid from pg_roles r where r.rolname = salesai.current_role_name()) $$;
+comment on function salesai.is_asker(oid) is 'Whether this is the session''s role, and not one that had its name';
 
 create function salesai.check_answer_options(options jsonb) returns void
 language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'check_answer_options_wrapper';
@@ -74,7 +83,7 @@ begin
 end
 $$;
 comment on function salesai.insight_submit(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, boolean, bigint) is
-    'salesai.insight through the queue: checks and stores the question and returns its number for salesai.insight_result at once. A worker, or salesai.process(), answers it with the rights that the caller''s role has then. timeout_ms: for the model, default salesai.job_timeout_ms';
+    'salesai.insight through the queue: checks and stores the question and returns its number for salesai.insight_result at once. A worker, or salesai.process(), answers it with the rights that the caller''s role has then. timeout_ms: for the model, default and at most salesai.job_timeout_ms';
 
 -- Owner rights: whose rights a question has is not the caller's to say.
 create function salesai.enqueue_insight(question text, asked text, filters jsonb, options jsonb, explain boolean) returns bigint
@@ -119,7 +128,7 @@ begin
     deadline := clock_timestamp() + make_interval(secs => wait_ms / 1000.0);
     loop
         -- A new snapshot each time.
-        select r.*, r.xmin = pg_current_xact_id_if_assigned()::xid as is_uncommitted into found
+        select r.*, r.created_in = pg_current_xact_id_if_assigned() as is_uncommitted into found
         from salesai.insight_request r where r.id = request;
         if found.id is null then
             raise exception 'request % does not exist', request using errcode = 'P0002',
@@ -176,12 +185,12 @@ begin
     set state = 'cancelled', finished_at = clock_timestamp(),
         lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null
     where r.id = request and r.state in ('queued', 'running')
-      and (r.asked_by = salesai.current_role_name() or (select salesai.reads_all() and salesai.writes()));
+      and (salesai.is_asker(r.asker_id) or (select salesai.reads_all() and salesai.writes()));
     if found then
         return true;
     end if;
     select true into is_known from salesai.insight_request r
-    where r.id = request and (r.asked_by = salesai.current_role_name() or (select salesai.reads_all() and salesai.writes()));
+    where r.id = request and (salesai.is_asker(r.asker_id) or (select salesai.reads_all() and salesai.writes()));
     if is_known is null then
         raise exception 'request % does not exist', request using errcode = 'P0002',
             hint = 'Give the number that salesai.insight_submit returned, as the role that asked.';
@@ -280,9 +289,11 @@ end
 $$;
 comment on function salesai.claim_request(integer) is 'Leases a question to this backend';
 
+-- Somebody may cancel it and not commit: nobody waits long for that.
 create function salesai.renew_request(request_id bigint, lease_token uuid, lease_ms integer) returns boolean
 language sql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
 as $$
     update salesai.insight_request r set lease_expires_at = clock_timestamp() + make_interval(secs => lease_ms / 1000.0)
     where r.id = $1 and r.lease_token = $2
@@ -293,6 +304,7 @@ comment on function salesai.renew_request(bigint, uuid, integer) is 'Renews a le
 create function salesai.lock_request(request_id bigint, lease_token uuid) returns boolean
 language sql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
 as $$ select true from salesai.insight_request r where r.id = $1 and r.lease_token = $2 for update $$;
 comment on function salesai.lock_request(bigint, uuid) is 'Locks a leased question, so that nobody else ends it; NULL when the lease was lost';
 
@@ -318,14 +330,14 @@ as $$
         when not pg_has_role(login_id, asker_id, 'SET')
             then format('who asked may not act as role "%s" any more', role_name)
         when not has_schema_privilege(asker_id, 'salesai', 'usage')
-            or not has_function_privilege(asker_id, 'salesai.gather_evidence(text, jsonb, integer)', 'execute')
+            or not has_function_privilege(asker_id, 'salesai.gather_evidence(text, jsonb, jsonb)', 'execute')
             then format('role "%s" may not use salesai any more', role_name)
     end
 $$;
 comment on function salesai.asker_problem(text, oid, oid) is 'Why a question has lost the rights that it was asked with; NULL when it has not';
 
 -- The next two run with the rights of who asked. Nobody waits for their errors, so they return them.
-create function salesai.gather_evidence(asked text, filters jsonb, evidence_count integer) returns jsonb
+create function salesai.gather_evidence(asked text, filters jsonb, options jsonb) returns jsonb
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
@@ -336,7 +348,7 @@ declare
     message text;
     hint text;
 begin
-    select * into gathered from salesai.retrieve_evidence(asked, filters, evidence_count);
+    select * into gathered from salesai.retrieve_evidence(asked, filters, (options ->> 'evidence_count')::integer);
     return jsonb_build_object('chunk_ids', gathered.chunk_ids, 'retrieved', gathered.retrieved, 'evidence', gathered.evidence,
         'search_ms', round(1000 * extract(epoch from clock_timestamp() - started), 1));
 exception when others then
@@ -344,12 +356,14 @@ exception when others then
     return jsonb_build_object('error', jsonb_build_object('code', code, 'message', message, 'hint', nullif(hint, '')));
 end
 $$;
-comment on function salesai.gather_evidence(text, jsonb, integer) is 'salesai.retrieve_evidence as JSON, and how long it took, or why it failed';
+comment on function salesai.gather_evidence(text, jsonb, jsonb) is 'salesai.retrieve_evidence as JSON, and how long it took, or why it failed';
 
 -- request: salesai.leased_request; gathered: salesai.gather_evidence; answered: salesai.answer_question.
 create function salesai.keep_answer(request jsonb, gathered jsonb, answered jsonb, elapsed_ms integer) returns jsonb
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+-- As in salesai.finish_job.
+set lock_timeout = '30s'
 as $$
 declare
     result salesai.insight_result := jsonb_populate_record(null::salesai.insight_result, answered);
@@ -396,6 +410,7 @@ create function salesai.fail_request(
     request_id bigint, lease_token uuid, class text, code text, message text, hint text, retry_ms integer) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
 as $$
 declare
     attempts_max constant integer := 5;
@@ -417,6 +432,16 @@ end
 $$;
 comment on function salesai.fail_request(bigint, uuid, text, text, text, text, integer) is
     'Notes that a leased question failed, in the classes of salesai.fail_job; retry_ms: when it is tried again, where the class does not say';
+
+create function salesai.purge_requests(older_than interval default '30 days') returns bigint
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    with gone as (delete from salesai.insight_request r where r.finished_at < now() - older_than returning 1)
+    select count(*) from gone
+$$;
+comment on function salesai.purge_requests(interval) is
+    'Deletes questions that ended longer ago; how many. Their answers stay in salesai.insight. A worker does it by itself';
 
 create function salesai.note_outage(code text, message text, hint text) returns void
 language sql

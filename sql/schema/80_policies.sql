@@ -43,7 +43,7 @@ create policy own on salesai.insight
 -- Whom the answer belongs to. Only a worker changes one.
 alter table salesai.insight_request enable row level security, force row level security;
 create policy own on salesai.insight_request for select
-    using (asked_by = salesai.current_role_name() or (select salesai.reads_all() and salesai.writes()));
+    using (salesai.is_asker(asker_id) or (select salesai.reads_all() and salesai.writes()));
 create policy worker on salesai.insight_request to salesai_worker using (true);
 
 -- Words of customers, which nobody reads row by row.

@@ -21,7 +21,7 @@ revoke execute on function
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
-revoke execute on function salesai.purge_results(interval)
+revoke execute on function salesai.purge_results(interval), salesai.purge_requests(interval)
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function salesai.rebuild_lexical_index(real, real)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
@@ -77,7 +77,7 @@ grant select, insert, update, delete on salesai.lexical_segment, salesai.posting
 grant select, update on salesai.lexical_index to salesai_worker;
 grant select, insert, delete on salesai.result_cache to salesai_worker;
 grant select on salesai.result_epoch to salesai_worker;
-grant update on salesai.insight_request to salesai_worker;
+grant update, delete on salesai.insight_request to salesai_worker;
 grant select, update on salesai.raw_payload to salesai_worker;
 grant select on salesai.data_key to salesai_worker;
 grant insert on salesai.segment to salesai_worker;

@@ -3179,25 +3179,38 @@ $$;
 comment on function salesai.conversation_context(bigint, text) is
     'What a follow-up asks: the last two questions of the conversation and its own, and where the last one looked. root: the first answer';
 
+create function salesai.focused_queries(question text) returns text[]
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'focused_queries_wrapper';
+comment on function salesai.focused_queries(text) is
+    'What is searched for a question: itself, then each of those that it joins by "and", with the names that it is about';
+
 create function salesai.retrieve_evidence(question text, filters jsonb, evidence_count integer)
 returns table (chunk_ids bigint[], retrieved jsonb, evidence jsonb)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    select array_agg(h.chunk_id order by h.score desc, h.chunk_id),
-        jsonb_agg(jsonb_build_object('chunk_id', h.chunk_id, 'interaction_id', h.interaction_id, 'dense_rank', h.dense_rank,
-            'lexical_rank', h.lexical_rank, 'score', h.score) order by h.score desc, h.chunk_id)
+    with hit as (
+        select q.query, q.place, h.chunk_id, h.interaction_id, h.dense_rank, h.lexical_rank, h.score,
+            row_number() over (partition by q.place order by h.score desc, h.chunk_id) as rank
+        from unnest(salesai.focused_queries(question)) with ordinality q (query, place)
+        cross join lateral salesai.search(q.query, evidence_count, filters ->> 'account', filters ->> 'opportunity',
+            case when filters ? 'kinds' then array(select jsonb_array_elements_text(filters -> 'kinds')) end,
+            (filters ->> 'since')::timestamptz, (filters ->> 'until')::timestamptz, filters ->> 'speaker_side') h),
+    -- The best of each query, then the second of each.
+    best as (select distinct on (h.chunk_id) h.* from hit h order by h.chunk_id, h.rank, h.place),
+    chosen as (select * from best b order by b.rank, b.place limit evidence_count)
+    select array_agg(c.chunk_id order by c.rank, c.place),
+        jsonb_agg(jsonb_build_object('chunk_id', c.chunk_id, 'interaction_id', c.interaction_id, 'dense_rank', c.dense_rank,
+            'lexical_rank', c.lexical_rank, 'score', c.score, 'query', c.query) order by c.rank, c.place)
     into chunk_ids, retrieved
-    from salesai.search(question, evidence_count, filters ->> 'account', filters ->> 'opportunity',
-        case when filters ? 'kinds' then array(select jsonb_array_elements_text(filters -> 'kinds')) end,
-        (filters ->> 'since')::timestamptz, (filters ->> 'until')::timestamptz, filters ->> 'speaker_side') h;
+    from chosen c;
     evidence := salesai.evidence(chunk_ids);
     return next;
 end
 $$;
 comment on function salesai.retrieve_evidence(text, jsonb, integer) is
-    'One row: the chunks that answer a question, best first, how search ranked them, and what they say (salesai.evidence)';
+    'One row: the chunks that answer a question, best first, by which query (salesai.focused_queries) and how search ranked them, and what they say (salesai.evidence)';
 
 create function salesai.insight_details(retrieved jsonb, evidence jsonb, answered jsonb, search_ms numeric) returns jsonb
 language sql immutable parallel safe
@@ -3429,6 +3442,7 @@ create table salesai.insight_request (
     insight_id bigint references salesai.insight on delete cascade,
     details jsonb,
     created_at timestamptz not null default now(),
+    created_in xid8 not null default pg_current_xact_id(),
     finished_at timestamptz,
     check ((state = 'running') = (lease_token is not null)),
     check ((state = 'done') = (insight_id is not null)),
@@ -3436,11 +3450,19 @@ create table salesai.insight_request (
 );
 create index insight_request_due_index on salesai.insight_request (asked_by, not_before, id) where state = 'queued';
 create index insight_request_running_index on salesai.insight_request (lease_expires_at) where state = 'running';
+create index insight_request_open_index on salesai.insight_request (asked_by) where state in ('queued', 'running');
+create index insight_request_finished_index on salesai.insight_request (finished_at) where finished_at is not null;
 create index insight_request_insight_index on salesai.insight_request (insight_id) where insight_id is not null;
 comment on table salesai.insight_request is
     'Questions of salesai.insight_submit and what became of them; who asked sees them, and roles that read and write everything. error_*: the last failure, also of one that is tried again';
 comment on column salesai.insight_request.asked is 'The question as it is understood: after the questions before it';
 comment on column salesai.insight_request.losses is 'How often its holder died or lost its lease; a question that kills its holders fails in the end';
+
+create function salesai.is_asker(asker_id oid) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$ select asker_id = (select r.oid from pg_roles r where r.rolname = salesai.current_role_name()) $$;
+comment on function salesai.is_asker(oid) is 'Whether this is the session''s role, and not one that had its name';
 
 create function salesai.check_answer_options(options jsonb) returns void
 language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'check_answer_options_wrapper';
@@ -3476,7 +3498,7 @@ begin
 end
 $$;
 comment on function salesai.insight_submit(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, boolean, bigint) is
-    'salesai.insight through the queue: checks and stores the question and returns its number for salesai.insight_result at once. A worker, or salesai.process(), answers it with the rights that the caller''s role has then. timeout_ms: for the model, default salesai.job_timeout_ms';
+    'salesai.insight through the queue: checks and stores the question and returns its number for salesai.insight_result at once. A worker, or salesai.process(), answers it with the rights that the caller''s role has then. timeout_ms: for the model, default and at most salesai.job_timeout_ms';
 
 -- Owner rights: whose rights a question has is not the caller's to say.
 create function salesai.enqueue_insight(question text, asked text, filters jsonb, options jsonb, explain boolean) returns bigint
@@ -3521,7 +3543,7 @@ begin
     deadline := clock_timestamp() + make_interval(secs => wait_ms / 1000.0);
     loop
         -- A new snapshot each time.
-        select r.*, r.xmin = pg_current_xact_id_if_assigned()::xid as is_uncommitted into found
+        select r.*, r.created_in = pg_current_xact_id_if_assigned() as is_uncommitted into found
         from salesai.insight_request r where r.id = request;
         if found.id is null then
             raise exception 'request % does not exist', request using errcode = 'P0002',
@@ -3578,12 +3600,12 @@ begin
     set state = 'cancelled', finished_at = clock_timestamp(),
         lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null
     where r.id = request and r.state in ('queued', 'running')
-      and (r.asked_by = salesai.current_role_name() or (select salesai.reads_all() and salesai.writes()));
+      and (salesai.is_asker(r.asker_id) or (select salesai.reads_all() and salesai.writes()));
     if found then
         return true;
     end if;
     select true into is_known from salesai.insight_request r
-    where r.id = request and (r.asked_by = salesai.current_role_name() or (select salesai.reads_all() and salesai.writes()));
+    where r.id = request and (salesai.is_asker(r.asker_id) or (select salesai.reads_all() and salesai.writes()));
     if is_known is null then
         raise exception 'request % does not exist', request using errcode = 'P0002',
             hint = 'Give the number that salesai.insight_submit returned, as the role that asked.';
@@ -3682,9 +3704,11 @@ end
 $$;
 comment on function salesai.claim_request(integer) is 'Leases a question to this backend';
 
+-- Somebody may cancel it and not commit: nobody waits long for that.
 create function salesai.renew_request(request_id bigint, lease_token uuid, lease_ms integer) returns boolean
 language sql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
 as $$
     update salesai.insight_request r set lease_expires_at = clock_timestamp() + make_interval(secs => lease_ms / 1000.0)
     where r.id = $1 and r.lease_token = $2
@@ -3695,6 +3719,7 @@ comment on function salesai.renew_request(bigint, uuid, integer) is 'Renews a le
 create function salesai.lock_request(request_id bigint, lease_token uuid) returns boolean
 language sql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
 as $$ select true from salesai.insight_request r where r.id = $1 and r.lease_token = $2 for update $$;
 comment on function salesai.lock_request(bigint, uuid) is 'Locks a leased question, so that nobody else ends it; NULL when the lease was lost';
 
@@ -3720,14 +3745,14 @@ as $$
         when not pg_has_role(login_id, asker_id, 'SET')
             then format('who asked may not act as role "%s" any more', role_name)
         when not has_schema_privilege(asker_id, 'salesai', 'usage')
-            or not has_function_privilege(asker_id, 'salesai.gather_evidence(text, jsonb, integer)', 'execute')
+            or not has_function_privilege(asker_id, 'salesai.gather_evidence(text, jsonb, jsonb)', 'execute')
             then format('role "%s" may not use salesai any more', role_name)
     end
 $$;
 comment on function salesai.asker_problem(text, oid, oid) is 'Why a question has lost the rights that it was asked with; NULL when it has not';
 
 -- The next two run with the rights of who asked. Nobody waits for their errors, so they return them.
-create function salesai.gather_evidence(asked text, filters jsonb, evidence_count integer) returns jsonb
+create function salesai.gather_evidence(asked text, filters jsonb, options jsonb) returns jsonb
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
@@ -3738,7 +3763,7 @@ declare
     message text;
     hint text;
 begin
-    select * into gathered from salesai.retrieve_evidence(asked, filters, evidence_count);
+    select * into gathered from salesai.retrieve_evidence(asked, filters, (options ->> 'evidence_count')::integer);
     return jsonb_build_object('chunk_ids', gathered.chunk_ids, 'retrieved', gathered.retrieved, 'evidence', gathered.evidence,
         'search_ms', round(1000 * extract(epoch from clock_timestamp() - started), 1));
 exception when others then
@@ -3746,12 +3771,14 @@ exception when others then
     return jsonb_build_object('error', jsonb_build_object('code', code, 'message', message, 'hint', nullif(hint, '')));
 end
 $$;
-comment on function salesai.gather_evidence(text, jsonb, integer) is 'salesai.retrieve_evidence as JSON, and how long it took, or why it failed';
+comment on function salesai.gather_evidence(text, jsonb, jsonb) is 'salesai.retrieve_evidence as JSON, and how long it took, or why it failed';
 
 -- request: salesai.leased_request; gathered: salesai.gather_evidence; answered: salesai.answer_question.
 create function salesai.keep_answer(request jsonb, gathered jsonb, answered jsonb, elapsed_ms integer) returns jsonb
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
+-- As in salesai.finish_job.
+set lock_timeout = '30s'
 as $$
 declare
     result salesai.insight_result := jsonb_populate_record(null::salesai.insight_result, answered);
@@ -3798,6 +3825,7 @@ create function salesai.fail_request(
     request_id bigint, lease_token uuid, class text, code text, message text, hint text, retry_ms integer) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
 as $$
 declare
     attempts_max constant integer := 5;
@@ -3819,6 +3847,16 @@ end
 $$;
 comment on function salesai.fail_request(bigint, uuid, text, text, text, text, integer) is
     'Notes that a leased question failed, in the classes of salesai.fail_job; retry_ms: when it is tried again, where the class does not say';
+
+create function salesai.purge_requests(older_than interval default '30 days') returns bigint
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    with gone as (delete from salesai.insight_request r where r.finished_at < now() - older_than returning 1)
+    select count(*) from gone
+$$;
+comment on function salesai.purge_requests(interval) is
+    'Deletes questions that ended longer ago; how many. Their answers stay in salesai.insight. A worker does it by itself';
 
 create function salesai.note_outage(code text, message text, hint text) returns void
 language sql
@@ -3976,7 +4014,7 @@ create policy worker on salesai.result_cache to salesai_worker using (true);
 -- Whom the answer belongs to. Only a worker changes one.
 alter table salesai.insight_request enable row level security, force row level security;
 create policy own on salesai.insight_request for select
-    using (asked_by = salesai.current_role_name() or (select salesai.reads_all() and salesai.writes()));
+    using (salesai.is_asker(asker_id) or (select salesai.reads_all() and salesai.writes()));
 create policy worker on salesai.insight_request to salesai_worker using (true);
 
 alter function salesai.process(integer, integer) set search_path = pg_catalog, pg_temp;
@@ -4018,7 +4056,7 @@ revoke execute on function
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
-revoke execute on function salesai.purge_results(interval)
+revoke execute on function salesai.purge_results(interval), salesai.purge_requests(interval)
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function salesai.rebuild_lexical_index(real, real)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
@@ -4040,7 +4078,7 @@ grant select on salesai.result_epoch to salesai_worker;
 revoke all on salesai.insight_request from public;
 grant select on salesai.insight_request
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
-grant update on salesai.insight_request to salesai_worker;
+grant update, delete on salesai.insight_request to salesai_worker;
 revoke all on salesai.inbox, salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.product from public;
 grant select on salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;

@@ -129,23 +129,13 @@ fn score_sentences<'s, 'e>(
         let nearest = near.iter().copied().fold(0.0, f32::max);
         let rank_bonus = RANK_BONUS / group.evidence.number.max(1) as f32;
         for (sentence_at, sentence) in sentences.iter().enumerate() {
-            let question_before = sentences[..sentence_at]
-                .last()
-                .filter(|before| before.is_question())
-                .map_or(0.0, |before| weights.coverage([before]));
-            let coverage =
-                (weights.coverage([sentence]) + QUESTION_SHARE * question_before).min(1.0);
             let neighbourhood = weights.coverage(neighbours(sentences, sentence_at));
             let similarity = near[sentence_at];
             let is_candidate = neighbourhood > 0.0 || similarity >= SIMILARITY_MIN;
             if sentence.is_question() || is_back_channel(sentence) || !is_candidate {
                 continue;
             }
-            let has_kind = sentence
-                .words
-                .iter()
-                .any(|word| asked_kinds.contains(&word.kind));
-            let kind_bonus = if has_kind { KIND_BONUS } else { 0.0 };
+            let coverage = coverage(sentences, sentence_at, weights);
             candidates.push(Candidate {
                 sentence,
                 position: (group_at, sentence_at),
@@ -156,11 +146,28 @@ fn score_sentences<'s, 'e>(
                     + similarity
                     + nearest
                     + rank_bonus
-                    + kind_bonus,
+                    + kind_bonus(sentence, &asked_kinds),
             });
         }
     }
     candidates
+}
+
+/// Of a sentence, with part of that of a question just before it.
+fn coverage(sentences: &[EvidenceSentence<'_>], at: usize, weights: &WordWeights) -> f32 {
+    let question_before = sentences[..at]
+        .last()
+        .filter(|before| before.is_question())
+        .map_or(0.0, |before| weights.coverage([before]));
+    (weights.coverage([&sentences[at]]) + QUESTION_SHARE * question_before).min(1.0)
+}
+
+fn kind_bonus(sentence: &EvidenceSentence<'_>, asked_kinds: &[WordKind]) -> f32 {
+    let has_kind = sentence
+        .words
+        .iter()
+        .any(|word| asked_kinds.contains(&word.kind));
+    if has_kind { KIND_BONUS } else { 0.0 }
 }
 
 /// A sentence and those around it.

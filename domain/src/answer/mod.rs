@@ -8,6 +8,7 @@ mod draft;
 mod evidence;
 mod extraction;
 mod prompt;
+mod queries;
 mod sentence_index;
 mod verification;
 
@@ -16,6 +17,7 @@ pub use citation::{Citation, locate_quote};
 pub use evidence::{Evidence, EvidenceSegment};
 pub use extraction::{evidence_sentences, extract_answer, is_related};
 pub use prompt::{Prompt, build_prompt};
+pub use queries::focused_queries;
 pub use verification::{
     CLAIMS_MAX, judge_answer, settled_claims, settled_sentences, verify_answer,
 };

@@ -11,6 +11,11 @@ use crate::client_output;
 use crate::error::Error;
 
 #[pg_extern(sql = "")]
+fn focused_queries(question: &str) -> Vec<String> {
+    domain::answer::focused_queries(question)
+}
+
+#[pg_extern(sql = "")]
 fn answer_question(question: &str, evidence: JsonB, options: JsonB) -> Result<JsonB, ErrorReport> {
     Ok(JsonB(answering::answered(question, evidence.0, options.0)?))
 }

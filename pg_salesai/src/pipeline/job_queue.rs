@@ -380,8 +380,9 @@ fn uuid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
     Ok(Uuid::from_bytes(number.to_be_bytes()))
 }
 
-/// Keeps the counts of jobs short, and the cache of results young.
+/// Keeps the counts of jobs short, and the cache of results and the list of questions young.
 pub fn tidy_up() -> Result<(), Error> {
     Spi::run("select salesai.add_up_job_counts()")?;
-    Ok(Spi::run("select salesai.purge_results()")?)
+    Spi::run("select salesai.purge_results()")?;
+    Ok(Spi::run("select salesai.purge_requests()")?)
 }

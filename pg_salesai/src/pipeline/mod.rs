@@ -1,5 +1,5 @@
-//! From a leased job to chunks and embeddings, and from a question that waits to its answer. Database work comes in short transactions; between them,
-//! while a model runs, nothing is open.
+//! From a leased job to chunks and embeddings, and from a question that waits to its answer. Database work comes in
+//! short transactions; between them, while a model runs, nothing is open.
 
 mod batch;
 mod chunks;
@@ -115,8 +115,11 @@ pub fn process_here(
             break;
         }
     }
+    let limit = timeout_ms
+        .and_then(|ms| u64::try_from(ms).ok())
+        .map_or(config::job_timeout(), Duration::from_millis);
     while finished < max_jobs && has_due_requests()? {
-        match answer_next(transactions) {
+        match answer_next(transactions, limit) {
             Round::Answered => finished += 1,
             Round::Failed(Duration::ZERO) => {}
             Round::Idle | Round::Failed(_) => break,

@@ -129,7 +129,8 @@ impl Leased {
 impl Request {
     /// With the rights of who asked.
     pub fn gather(&self) -> Result<Result<Gathered, Trouble>, Error> {
-        let gathered = "select salesai.gather_evidence($1 ->> 'asked', $1 -> 'filters', ($1 -> 'options' ->> 'evidence_count')::integer)";
+        let gathered =
+            "select salesai.gather_evidence($1 ->> 'asked', $1 -> 'filters', $1 -> 'options')";
         let json = answer(gathered, &[JsonB(self.json.clone()).into()])?;
         Ok(json.map(|json| Gathered {
             evidence: json["evidence"].clone(),

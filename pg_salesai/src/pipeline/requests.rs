@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use domain::answer::focused_queries;
 use domain::lexical::parse_query;
 use pgrx::warning;
 use serde_json::{Value, json};
@@ -19,6 +20,9 @@ use crate::errand::{self, Errand};
 use crate::error::Error;
 use crate::rights::AskerRights;
 use crate::sidecar::Deadline;
+
+/// The sidecar answers at once whether it is there.
+const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a round ended.
 pub enum Round {
@@ -36,8 +40,8 @@ enum End {
     Troubled(Trouble),
 }
 
-/// Answers the next question that is due.
-pub fn answer_next<T: Transactions + Clone + 'static>(transactions: &T) -> Round {
+/// Answers the next question that is due; a call of a model takes at most `limit`.
+pub fn answer_next<T: Transactions + Clone + 'static>(transactions: &T, limit: Duration) -> Round {
     let lease_ms = milliseconds(config::job_timeout()).saturating_mul(2);
     let leased = match transactions.run(|| Leased::claim(lease_ms)) {
         Ok(Ok(Some(leased))) => leased,
@@ -49,11 +53,14 @@ pub fn answer_next<T: Transactions + Clone + 'static>(transactions: &T) -> Round
         transactions: transactions.clone(),
         leased,
         lease_ms,
+        limit,
     };
     match work.answer() {
         Ok(()) => Round::Answered,
         Err(End::Lost) => Round::Failed(Duration::ZERO),
-        Err(End::Troubled(trouble)) => {
+        Err(End::Troubled(mut trouble)) => {
+            trouble.is_of_its_model = trouble.is_outage()
+                && embedding::check_ready(Deadline::after(STATE_TIMEOUT)).is_ok();
             let noted = transactions.run(|| leased.fail(&trouble));
             if !matches!(noted, Ok(Ok(()))) {
                 warning!("request {} keeps its lease until it runs out", leased.id);
@@ -87,19 +94,25 @@ struct Work<T> {
     transactions: T,
     leased: Leased,
     lease_ms: i32,
+    limit: Duration,
 }
 
 impl<T: Transactions + Clone + 'static> Work<T> {
     fn answer(&self) -> Result<(), End> {
         let start = Instant::now();
         let request = self.run(|| permitted(&self.leased))?;
-        self.between(&request.role, || remember_vector(&request.asked))?;
+        self.between(&request.role, || {
+            remember_vector(&request.asked, self.limit)
+        })?;
         let gathered = self.run(|| {
             let request = permitted(&self.leased)?;
             let _rights = AskerRights::assume(&request.role);
             Ok(request.gather()??)
         })?;
-        let (evidence, options) = (gathered.evidence.clone(), call_options(&request.options));
+        let (evidence, options) = (
+            gathered.evidence.clone(),
+            call_options(&request.options, self.limit),
+        );
         let answered = self.between(&request.role, || {
             answering::answered(&request.asked, evidence, options)
         })?;
@@ -148,25 +161,31 @@ fn permitted(leased: &Leased) -> Result<Request, End> {
     }
 }
 
-/// Has the question embedded before search asks for it, in whose transaction no model is called then.
-fn remember_vector(asked: &str) -> Result<(), Error> {
-    let words = parse_query(asked).text;
+/// Has what is searched for embedded before search asks for it, in whose transaction no model is called then.
+fn remember_vector(asked: &str, limit: Duration) -> Result<(), Error> {
     // The active set comes first, if there is one.
     let sets = errand::ask(job_queue::target_sets)?;
     match sets.first().filter(|set| set.set_id.is_some()) {
-        Some(set) => embedding::remember(&words, &set.model, &set.model_sha256, || {
-            Deadline::after(config::job_timeout())
-        }),
+        Some(set) => focused_queries(asked)
+            .iter()
+            .map(|query| parse_query(query).text)
+            // Search embeds no others either.
+            .filter(|words| !words.trim().is_empty())
+            .try_for_each(|words| {
+                embedding::remember(&words, &set.model, &set.model_sha256, || {
+                    Deadline::after(limit)
+                })
+            }),
         None => Ok(()),
     }
 }
 
-/// Where the caller named no limit, that of a job.
-fn call_options(options: &Value) -> Value {
+/// With the limit that the caller named, where it is lower: nobody holds a worker for days.
+fn call_options(options: &Value, limit: Duration) -> Value {
+    let most = i64::from(milliseconds(limit));
+    let named = options["timeout_ms"].as_i64().unwrap_or(most);
     let mut options = options.clone();
-    if options["timeout_ms"].is_null() {
-        options["timeout_ms"] = json!(milliseconds(config::job_timeout()));
-    }
+    options["timeout_ms"] = json!(named.min(most));
     options
 }
 
@@ -198,11 +217,12 @@ impl<T: Transactions + Clone + 'static> Errand for OnBehalf<T> {
             transactions,
             leased,
             lease_ms,
+            ..
         } = &self.work;
         transactions.make_way();
-        match transactions.run(|| leased.renew(*lease_ms))? {
-            Ok(true) => Ok(()),
-            // An error as well: the extension may be gone.
+        match transactions.run(|| leased.renew(*lease_ms)) {
+            Ok(Ok(true)) => Ok(()),
+            // An error as well: the extension may be gone, or somebody holds the row.
             _ => Err(Error::Withdrawn),
         }
     }

@@ -19,6 +19,9 @@ pub struct Trouble {
     pub code: String,
     pub message: String,
     pub hint: Option<String>,
+    /// Not the sidecar is away, but the server of the model that was named.
+    #[serde(skip)]
+    pub is_of_its_model: bool,
 }
 
 impl Trouble {
@@ -27,11 +30,15 @@ impl Trouble {
             code: "42501".to_owned(),
             message,
             hint: Some("Submit it again as a role that may.".to_owned()),
+            is_of_its_model: false,
         }
     }
 
     /// As for a job, but that somebody named the model, the account and the limits, and hears what is wrong with them.
     pub fn class(&self) -> Class {
+        if self.is_of_its_model {
+            return Class::RecordTemporary;
+        }
         match (self.code.as_str(), self.code.get(..2)) {
             // The sidecar is away or busy, or a resource is.
             ("58000" | "53400", _) | (_, Some("53" | "57" | "58")) if !self.is_late() => {
@@ -52,7 +59,12 @@ impl Trouble {
 
     /// Whether the sidecar could not take the question.
     pub fn is_away(&self) -> bool {
-        matches!(self.code.as_str(), "58000" | "53400")
+        matches!(self.code.as_str(), "58000" | "53400") && !self.is_of_its_model
+    }
+
+    /// Whether the sidecar, or the server of a model, could not be reached.
+    pub fn is_outage(&self) -> bool {
+        self.code == "58000"
     }
 
     /// Whether a model, or a statement, took longer than it may.
@@ -73,6 +85,7 @@ impl From<Error> for Trouble {
             code: sqlstate(code),
             message,
             hint,
+            is_of_its_model: false,
         }
     }
 }

@@ -157,7 +157,7 @@ fn answer(transactions: &OwnTransactions) -> Duration {
         pipeline::note_outage(transactions, error);
         return SIDECAR_PAUSE;
     }
-    match pipeline::answer_next(transactions) {
+    match pipeline::answer_next(transactions, config::job_timeout()) {
         Round::Answered => Duration::ZERO,
         Round::Idle => config::worker_poll(),
         Round::Failed(pause) => pause,
