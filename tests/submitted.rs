@@ -387,15 +387,6 @@ fn cancelled_request_stops() {
     );
     session.run("select salesai.resume()");
     let running = stall(&world, &mut session);
-    // Nobody waits for one who cancels and does not commit.
-    let mut hesitant = world.cluster.connect();
-    hesitant.run("begin");
-    assert!(hesitant.one::<bool>(cancel, &[&running]));
-    wait_until("no worker waits", CANCEL_LIMIT, || {
-        session.column::<String>(WAITS, &[]).is_empty()
-            && session.column::<String>(HELD, &[]).is_empty()
-    });
-    hesitant.run("rollback");
     assert!(session.one::<bool>(cancel, &[&running]));
     let cancelled = Instant::now();
     wait_until("the worker gives up", CANCEL_LIMIT, || {
@@ -426,6 +417,19 @@ fn cancelled_request_stops() {
     // The worker goes on.
     let next: i64 = session.one("select salesai.insight_submit($1)", &[&QUESTION]);
     assert!(session.one::<bool>(IS_ANSWERED, &[&next]));
+    // Nor does it wait for one who cancels and does not commit; it was not cancelled then.
+    let running = stall(&world, &mut session);
+    let mut hesitant = world.cluster.connect();
+    hesitant.run("begin");
+    assert!(hesitant.one::<bool>(cancel, &[&running]));
+    // It looks every second, and waits for a lock as long.
+    std::thread::sleep(Duration::from_secs(3));
+    wait_until("no worker is in a transaction", LIMIT, || {
+        session.column::<String>(HELD, &[]).is_empty()
+    });
+    hesitant.run("rollback");
+    world.sidecar.resume();
+    assert!(session.one::<bool>(IS_ANSWERED, &[&running]));
 }
 
 /// Goal: failures are told: an outage as long as it lasts, what cannot be mended for good.
@@ -515,7 +519,12 @@ fn waiting_ends() {
         let pid = victim.backend_pid();
         std::thread::scope(|scope| {
             let running = scope.spawn(|| victim.try_run(sql, &[&request]));
-            std::thread::sleep(Duration::from_millis(500));
+            wait_until("it waits", LIMIT, || {
+                owner.one(
+                    "select exists (select from pg_stat_activity where pid = $1 and wait_event = 'PgSleep')",
+                    &[&pid],
+                )
+            });
             let start = Instant::now();
             assert!(owner.one::<bool>(&format!("select {function}($1)"), &[&pid]));
             let refusal = running

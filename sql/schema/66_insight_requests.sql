@@ -256,7 +256,7 @@ declare
     lost record;
 begin
     -- Whoever holds it dies: it fails, so that others get their turn.
-    for lost in select * from salesai.insight_request r where r.state = 'running' and r.losses >= losses_max loop
+    for lost in select * from salesai.insight_request r where r.state = 'running' and r.losses >= losses_max for update skip locked loop
         if salesai.is_lost(lost.lease_expires_at, lost.holder_pid, lost.holder_started_at) then
             perform salesai.fail_request(lost.id, lost.lease_token, 'record_permanent', '58000',
                 format('its worker died or was too slow %s times', losses_max), null, null);

@@ -3190,19 +3190,18 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- Of the whole question as many as are wanted, of each part of it the best.
     with hit as (
-        select q.query, q.place, h.chunk_id, h.interaction_id, h.dense_rank, h.lexical_rank, h.score,
-            row_number() over (partition by q.place order by h.score desc, h.chunk_id) as rank
+        select q.query, q.place, h.chunk_id, h.interaction_id, h.dense_rank, h.lexical_rank, h.score
         from unnest(salesai.focused_queries(question)) with ordinality q (query, place)
-        cross join lateral salesai.search(q.query, evidence_count, filters ->> 'account', filters ->> 'opportunity',
+        cross join lateral salesai.search(q.query, case q.place when 1 then evidence_count else 1 end, filters ->> 'account', filters ->> 'opportunity',
             case when filters ? 'kinds' then array(select jsonb_array_elements_text(filters -> 'kinds')) end,
             (filters ->> 'since')::timestamptz, (filters ->> 'until')::timestamptz, filters ->> 'speaker_side') h),
-    -- The best of each query, then the second of each.
-    best as (select distinct on (h.chunk_id) h.* from hit h order by h.chunk_id, h.rank, h.place),
-    chosen as (select * from best b order by b.rank, b.place limit evidence_count)
-    select array_agg(c.chunk_id order by c.rank, c.place),
+    chosen as (select distinct on (h.chunk_id) h.* from hit h order by h.chunk_id, h.place)
+    select array_agg(c.chunk_id order by c.place, c.score desc, c.chunk_id),
         jsonb_agg(jsonb_build_object('chunk_id', c.chunk_id, 'interaction_id', c.interaction_id, 'dense_rank', c.dense_rank,
-            'lexical_rank', c.lexical_rank, 'score', c.score, 'query', c.query) order by c.rank, c.place)
+            'lexical_rank', c.lexical_rank, 'score', c.score, 'query', c.query)
+            order by c.place, c.score desc, c.chunk_id)
     into chunk_ids, retrieved
     from chosen c;
     evidence := salesai.evidence(chunk_ids);
@@ -3210,7 +3209,7 @@ begin
 end
 $$;
 comment on function salesai.retrieve_evidence(text, jsonb, integer) is
-    'One row: the chunks that answer a question, best first, by which query (salesai.focused_queries) and how search ranked them, and what they say (salesai.evidence)';
+    'One row: the chunks that answer a question, evidence_count of the whole, best first, then the best of each part (salesai.focused_queries), how search ranked them, and what they say (salesai.evidence)';
 
 create function salesai.insight_details(retrieved jsonb, evidence jsonb, answered jsonb, search_ms numeric) returns jsonb
 language sql immutable parallel safe
@@ -3671,7 +3670,7 @@ declare
     lost record;
 begin
     -- Whoever holds it dies: it fails, so that others get their turn.
-    for lost in select * from salesai.insight_request r where r.state = 'running' and r.losses >= losses_max loop
+    for lost in select * from salesai.insight_request r where r.state = 'running' and r.losses >= losses_max for update skip locked loop
         if salesai.is_lost(lost.lease_expires_at, lost.holder_pid, lost.holder_started_at) then
             perform salesai.fail_request(lost.id, lost.lease_token, 'record_permanent', '58000',
                 format('its worker died or was too slow %s times', losses_max), null, null);

@@ -69,7 +69,11 @@ pub fn extract_answer(
     }
     let mut candidates = score_sentences(question, &index, &weights, similarities);
     candidates.sort_by(|left, right| right.score.total_cmp(&left.score));
-    let best = candidates.first().ok_or(Abstention::Unsupported)?;
+    // Words around a sentence make it better, but no answer.
+    let best = candidates
+        .first()
+        .filter(|best| best.coverage > 0.0 || best.similarity >= SIMILARITY_MIN)
+        .ok_or(Abstention::Unsupported)?;
     let confidence = best.coverage.max(best.similarity).min(CONFIDENCE_MAX);
     let score_min = best.score * SCORE_SHARE_MIN;
 

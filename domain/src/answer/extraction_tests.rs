@@ -78,6 +78,14 @@ fn back_channels_are_no_answer() {
         &[&["Right, delivery, yes."]],
         Err(Abstention::Unsupported),
     );
+    check(
+        "What about delivery?",
+        &[&[
+            "Right, delivery, yes.",
+            "We go skiing in Tyrol with the family.",
+        ]],
+        Err(Abstention::Unsupported),
+    );
 }
 
 /// Goal: near-equal sentences come in the order in which they were said, at most three, each once.

@@ -1,5 +1,7 @@
 //! What is searched for a question: a compound one asks for several things, each of which may stand elsewhere.
 
+use crate::lexical::parse_query;
+use crate::sentences::sentence_ranges;
 use crate::words::{WordKind, content_words};
 
 /// More parts say little that is new.
@@ -16,11 +18,18 @@ const PREPOSITIONS: &[&str] = &[
 
 /// The question, and, where it joins several by "and", each of them, with the names of the whole: "Who are we up against
 /// at Vestra, and how much cheaper are they?" also asks "how much cheaper are they? Vestra".
+///
+/// Only the last sentence is taken apart: those before it are what it follows. One who writes minus words or phrases
+/// knows what to search for.
 pub fn focused_queries(question: &str) -> Vec<String> {
-    let parts = parts(question);
     let mut queries = vec![question.to_owned()];
-    if parts.len() > 1 {
-        let names = names(question);
+    let query = parse_query(question);
+    let Some(last) = sentence_ranges(question).pop() else {
+        return queries;
+    };
+    let parts = parts(&question[last.clone()]);
+    if parts.len() > 1 && query.phrases.is_empty() && query.excluded.is_empty() {
+        let names = names(&question[last]);
         queries.extend(parts.into_iter().map(|part| with_names(part, &names)));
     }
     queries

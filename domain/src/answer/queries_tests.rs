@@ -40,6 +40,9 @@ fn simple_questions_are_left_whole() {
         "What do procurement and legal still want?",
         "Did they say how and when?",
         "Why and when?",
+        "What did they want and why did it fail? When does the pilot begin?",
+        "Who objected to the price, and what did they want instead? -Vestra",
+        "Who said \"stop and what then\" to Vestra?",
         " and ",
         "",
     ] {
