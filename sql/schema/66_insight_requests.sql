@@ -65,21 +65,14 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    context record;
-    options jsonb;
-    filters jsonb;
+    understood record;
 begin
-    select * into context from salesai.conversation_context(conversation, question);
-    if account is null and opportunity is null then
-        account := context.account;
-        opportunity := context.opportunity;
-    end if;
-    options := salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, context.root, context.asked);
-    filters := salesai.insight_filters(account, opportunity, kinds, since, until, speaker_side, seed);
+    select * into understood from salesai.understood_question(question, account, opportunity, kinds, since, until, speaker_side,
+        evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, conversation);
     -- What search and the answer would refuse.
-    perform salesai.search_filters(account, opportunity, kinds, since, until, speaker_side, null, null, null, null, null, null);
-    perform salesai.check_answer_options(options);
-    return salesai.enqueue_insight(question, context.asked, filters, options, coalesce(explain, false));
+    perform salesai.search_filters(understood.filters ->> 'account', understood.filters ->> 'opportunity', kinds, since, until, speaker_side, null, null, null, null, null, null);
+    perform salesai.check_answer_options(understood.options);
+    return salesai.enqueue_insight(question, understood.asked, understood.filters, understood.options, coalesce(explain, false));
 end
 $$;
 comment on function salesai.insight_submit(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, boolean, bigint) is

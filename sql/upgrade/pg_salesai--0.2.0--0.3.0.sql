@@ -3179,6 +3179,26 @@ $$;
 comment on function salesai.conversation_context(bigint, text) is
     'What a follow-up asks: the last two questions of the conversation and its own, and where the last one looked. root: the first answer';
 
+create function salesai.understood_question(
+    question text, account text, opportunity text, kinds text[], since timestamptz, until timestamptz, speaker_side text,
+    evidence_count integer, model text, adapter text, timeout_ms integer, max_tokens integer, seed bigint, method text,
+    conversation bigint)
+returns table (asked text, filters jsonb, options jsonb)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select c.asked,
+        -- A column goes before a parameter of the same name.
+        salesai.insight_filters(
+            coalesce(understood_question.account, case when understood_question.opportunity is null then c.account end),
+            coalesce(understood_question.opportunity, case when understood_question.account is null then c.opportunity end),
+            kinds, since, until, speaker_side, seed),
+        salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, c.root, c.asked)
+    from salesai.conversation_context(conversation, question) c
+$$;
+comment on function salesai.understood_question(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, bigint) is
+    'What the arguments of salesai.insight ask: the question after those before it, where to look (a follow-up that names neither account nor opportunity: where the last answer did), and how to answer';
+
 create function salesai.focused_queries(question text) returns text[]
 language c immutable strict parallel safe as 'MODULE_PATHNAME', 'focused_queries_wrapper';
 comment on function salesai.focused_queries(text) is
@@ -3234,24 +3254,17 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     started constant timestamptz := clock_timestamp();
-    context record;
-    options jsonb;
-    filters jsonb;
+    understood record;
     found record;
     searched timestamptz;
     answered jsonb;
     result salesai.insight_result;
 begin
-    select * into context from salesai.conversation_context(conversation, question);
-    if account is null and opportunity is null then
-        account := context.account;
-        opportunity := context.opportunity;
-    end if;
-    options := salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, context.root, context.asked);
-    filters := salesai.insight_filters(account, opportunity, kinds, since, until, speaker_side, seed);
-    select * into found from salesai.retrieve_evidence(context.asked, filters, evidence_count);
+    select * into understood from salesai.understood_question(question, account, opportunity, kinds, since, until, speaker_side,
+        evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, conversation);
+    select * into found from salesai.retrieve_evidence(understood.asked, understood.filters, evidence_count);
     searched := clock_timestamp();
-    answered := salesai.answer_question(context.asked, found.evidence, options);
+    answered := salesai.answer_question(understood.asked, found.evidence, understood.options);
     result := jsonb_populate_record(null::salesai.insight_result, answered);
     result.abstained := result.method = 'abstained';
     result.elapsed_ms := 1000 * extract(epoch from clock_timestamp() - started);
@@ -3260,7 +3273,8 @@ begin
             round(1000 * extract(epoch from searched - started), 1));
     end if;
     if not current_setting('transaction_read_only')::boolean then
-        result.insight_id := salesai.keep_insight(question, result, answered, filters, options, found.chunk_ids, found.evidence);
+        result.insight_id := salesai.keep_insight(question, result, answered, understood.filters, understood.options,
+            found.chunk_ids, found.evidence);
     end if;
     return result;
 end
@@ -3283,17 +3297,12 @@ returns setof text
 language sql volatile cost 1000000 rows 3
 set search_path = pg_catalog, pg_temp
 as $$
-    select salesai.answer_stream(c.asked, f.evidence, o.options, jsonb_build_object('question', question, 'filters', o.filters,
-        'options', o.options, 'chunk_ids', f.chunk_ids, 'evidence', f.evidence, 'started', t.started))
+    select salesai.answer_stream(u.asked, f.evidence, u.options, jsonb_build_object('question', question, 'filters', u.filters,
+        'options', u.options, 'chunk_ids', f.chunk_ids, 'evidence', f.evidence, 'started', t.started))
     from (select clock_timestamp() as started) t
-    cross join lateral salesai.conversation_context(conversation, question) c
-    cross join lateral (select
-        -- A column goes before a parameter of the same name.
-        salesai.insight_filters(coalesce(insight_stream.account, case when insight_stream.opportunity is null then c.account end),
-            coalesce(insight_stream.opportunity, case when insight_stream.account is null then c.opportunity end),
-            kinds, since, until, speaker_side, seed) as filters,
-        salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, c.root, c.asked) as options) o
-    cross join lateral salesai.retrieve_evidence(c.asked, o.filters, evidence_count) f
+    cross join lateral salesai.understood_question(question, account, opportunity, kinds, since, until, speaker_side,
+        evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, conversation) u
+    cross join lateral salesai.retrieve_evidence(u.asked, u.filters, evidence_count) f
 $$;
 comment on function salesai.insight_stream(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, bigint) is
     'salesai.insight a sentence at a time, each with the numbers of its citations, as soon as it is written and borne out by the evidence. In the select list (select salesai.insight_stream(...)) a driver that reads row by row, or a cursor, has each row before the next is written; a FROM clause collects all first. No row: there is no answer, and a notice says why. The answer is kept when it was read to its end';
@@ -3479,21 +3488,14 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    context record;
-    options jsonb;
-    filters jsonb;
+    understood record;
 begin
-    select * into context from salesai.conversation_context(conversation, question);
-    if account is null and opportunity is null then
-        account := context.account;
-        opportunity := context.opportunity;
-    end if;
-    options := salesai.insight_options(evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, context.root, context.asked);
-    filters := salesai.insight_filters(account, opportunity, kinds, since, until, speaker_side, seed);
+    select * into understood from salesai.understood_question(question, account, opportunity, kinds, since, until, speaker_side,
+        evidence_count, model, adapter, timeout_ms, max_tokens, seed, method, conversation);
     -- What search and the answer would refuse.
-    perform salesai.search_filters(account, opportunity, kinds, since, until, speaker_side, null, null, null, null, null, null);
-    perform salesai.check_answer_options(options);
-    return salesai.enqueue_insight(question, context.asked, filters, options, coalesce(explain, false));
+    perform salesai.search_filters(understood.filters ->> 'account', understood.filters ->> 'opportunity', kinds, since, until, speaker_side, null, null, null, null, null, null);
+    perform salesai.check_answer_options(understood.options);
+    return salesai.enqueue_insight(question, understood.asked, understood.filters, understood.options, coalesce(explain, false));
 end
 $$;
 comment on function salesai.insight_submit(text, text, text, text[], timestamptz, timestamptz, text, integer, text, text, integer, integer, bigint, text, boolean, bigint) is

@@ -1,5 +1,7 @@
 //! Embedding any number of texts, in requests that keep the contract's limits.
 
+use std::time::Duration;
+
 use proto::client::ClientError;
 use proto::limits::{self, BatchSize};
 use proto::model::{EmbeddingRequest, ModelChoice, Priority, TextBatch, TextPurpose};
@@ -185,6 +187,9 @@ pub fn floats(bytes: &[u8]) -> Vec<f32> {
         .map(|number| f32::from_le_bytes(*number))
         .collect()
 }
+
+/// Longest wait for an answer about the sidecar's state.
+pub const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Fails with the reason when the sidecar cannot take work now.
 pub fn check_ready(deadline: Deadline) -> Result<(), Error> {

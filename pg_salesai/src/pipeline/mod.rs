@@ -28,6 +28,7 @@ pub use batch::run_batch;
 pub use job_queue::{Lanes, is_schema_current, tidy_up};
 pub use request_queue::has_due_requests;
 pub use requests::{Round, answer_next, note_outage};
+pub use trouble::SIDECAR_PAUSE;
 
 /// Where the database work of a job runs.
 pub trait Transactions {

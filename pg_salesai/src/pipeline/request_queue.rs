@@ -17,6 +17,7 @@ pub struct Leased {
 }
 
 /// What it asks.
+#[derive(Deserialize)]
 pub struct Request {
     /// Whose rights it has.
     pub role: String,
@@ -26,16 +27,8 @@ pub struct Request {
     pub asked: String,
     pub options: Value,
     /// All of it, as SQL has it.
+    #[serde(skip)]
     json: Value,
-}
-
-/// The same as far as it is read here.
-#[derive(Deserialize)]
-struct RequestFields {
-    role: String,
-    problem: Option<String>,
-    asked: String,
-    options: Value,
 }
 
 /// What search found for a question.
@@ -84,14 +77,8 @@ impl Leased {
         let Some(JsonB(json)) = one::<JsonB>(question, &self.key())? else {
             return Ok(None);
         };
-        let fields: RequestFields = RequestFields::deserialize(&json)?;
-        Ok(Some(Request {
-            role: fields.role,
-            problem: fields.problem,
-            asked: fields.asked,
-            options: fields.options,
-            json,
-        }))
+        let request = Request::deserialize(&json)?;
+        Ok(Some(Request { json, ..request }))
     }
 
     pub fn finish(&self, kept: Kept) -> Result<bool, Error> {

@@ -21,9 +21,6 @@ use crate::error::Error;
 use crate::rights::AskerRights;
 use crate::sidecar::Deadline;
 
-/// The sidecar answers at once whether it is there.
-const STATE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// How a round ended.
 pub enum Round {
     /// No question is due.
@@ -60,7 +57,7 @@ pub fn answer_next<T: Transactions + Clone + 'static>(transactions: &T, limit: D
         Err(End::Lost) => Round::Failed(Duration::ZERO),
         Err(End::Troubled(mut trouble)) => {
             trouble.is_of_its_model = trouble.is_outage()
-                && embedding::check_ready(Deadline::after(STATE_TIMEOUT)).is_ok();
+                && embedding::check_ready(Deadline::after(embedding::STATE_TIMEOUT)).is_ok();
             let noted = transactions.run(|| leased.fail(&trouble));
             if !matches!(noted, Ok(Ok(()))) {
                 warning!("request {} keeps its lease until it runs out", leased.id);

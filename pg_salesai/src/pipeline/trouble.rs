@@ -9,7 +9,7 @@ use super::DatabaseError;
 use super::outcome::{Class, milliseconds};
 use crate::error::{Error, Report};
 
-/// How long a question waits after the sidecar could not take it.
+/// How long jobs and questions wait after the sidecar could not take them.
 pub const SIDECAR_PAUSE: Duration = Duration::from_secs(1);
 
 /// What PostgreSQL would have told who asked.

@@ -16,7 +16,8 @@ use pgrx::{FromDatum, check_for_interrupts};
 use proto::model::Priority;
 
 use crate::config;
-use crate::pipeline::{self, Lanes, Round, Transactions, embedding};
+use crate::pipeline::embedding::STATE_TIMEOUT;
+use crate::pipeline::{self, Lanes, Round, SIDECAR_PAUSE, Transactions, embedding};
 use crate::sidecar::Deadline;
 use crate::wait_events::WaitEvent;
 use posts::Task;
@@ -25,10 +26,6 @@ use transactions::OwnTransactions;
 
 /// How often the changes of the queue's counts are added up, and old results dropped.
 const TIDY_PAUSE: Duration = Duration::from_secs(5);
-/// Pause while the sidecar is away.
-const SIDECAR_PAUSE: Duration = Duration::from_secs(1);
-/// Longest wait for an answer about the sidecar's state.
-const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Registers the launcher when the postmaster loads the library; does nothing in a backend.
 pub fn register() {
