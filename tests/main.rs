@@ -4,6 +4,7 @@
 mod adapters;
 mod attacks;
 mod bad_input;
+mod batching;
 mod cancel;
 mod cascades;
 mod crash;

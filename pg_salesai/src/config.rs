@@ -38,6 +38,8 @@ static HNSW_EF_CONSTRUCTION: GucSetting<i32> = GucSetting::<i32>::new(64);
 
 /// Whether what models made is kept and used again.
 static RESULT_CACHE: GucSetting<bool> = GucSetting::<bool>::new(true);
+/// Whether queries call operators for many rows at once.
+static BATCH_OPERATORS: GucSetting<bool> = GucSetting::<bool>::new(true);
 
 /// How fast the repetition of a word is saturated.
 static BM25_K1: GucSetting<f64> = GucSetting::<f64>::new(1.2);
@@ -65,7 +67,7 @@ pub fn register() {
     register_queue();
     register_embedding_sets();
     register_search();
-    register_result_cache();
+    register_models();
     // SAFETY: called once while the library loads, with a literal that outlives the server.
     #[allow(unsafe_code)]
     unsafe {
@@ -234,7 +236,7 @@ fn register_search() {
     );
 }
 
-fn register_result_cache() {
+fn register_models() {
     GucRegistry::define_bool_guc(
         c"salesai.result_cache",
         c"Keeps what models make, and uses it again.",
@@ -242,6 +244,14 @@ fn register_result_cache() {
         &RESULT_CACHE,
         GucContext::Userset,
         GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"salesai.batch_operators",
+        c"Lets a query that calls an operator for each row call it for many rows at once.",
+        c"Queries that are planned from then on. Turn it off to see what each row asks.",
+        &BATCH_OPERATORS,
+        GucContext::Userset,
+        GucFlags::EXPLAIN,
     );
 }
 
@@ -307,6 +317,10 @@ pub fn bm25_b() -> f32 {
 
 pub fn result_cache() -> bool {
     RESULT_CACHE.get()
+}
+
+pub fn batch_operators() -> bool {
+    BATCH_OPERATORS.get()
 }
 
 fn milliseconds(setting: &GucSetting<i32>) -> Duration {

@@ -1,5 +1,6 @@
 //! `pg_salesai`: the door from SQL to the sales rules and the inference sidecar.
 //!
+//! - [`batching`]: one call of an operator for many rows of a query
 //! - [`config`]: every setting
 //! - [`errand`]: model calls between transactions
 //! - [`error`]: what went wrong, as SQLSTATE, detail and hint
@@ -27,6 +28,7 @@ use pgrx::prelude::*;
 
 mod adapters;
 mod answering;
+mod batching;
 mod client_output;
 mod config;
 mod errand;
@@ -54,6 +56,7 @@ pg_module_magic!(name, version);
 pub extern "C-unwind" fn _PG_init() {
     config::register();
     worker::register();
+    batching::register();
     #[cfg(feature = "pg18")]
     explain::register();
 }

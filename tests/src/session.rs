@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 
 use postgres::error::DbError;
 use postgres::types::{FromSqlOwned, ToSql};
-use postgres::{Client, Row};
+use postgres::{Client, Row, SimpleQueryMessage};
 
 /// Parameters of a statement.
 pub type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -51,6 +51,17 @@ impl Session {
             .iter()
             .map(|row| row.get(0))
             .collect()
+    }
+
+    /// The first column of all rows as text, a line each.
+    pub fn text(&mut self, sql: &str) -> String {
+        let messages = self.client.simple_query(sql);
+        let messages = messages.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let lines = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// The error of a statement that must fail.
