@@ -26,6 +26,7 @@ mod memory;
 mod metrics;
 mod no_snapshot;
 mod operators;
+mod progress;
 mod queue;
 mod real_input;
 mod redaction;

@@ -21,6 +21,7 @@ const LABELS: [&str; 3] = ["request", "risk", "small talk"];
 #[test]
 fn forms_agree() {
     let mut session = world::shared().connect();
+    session.run("set salesai.batch_operators = off");
     for (operator, array, scalar) in [
         (
             "classify",

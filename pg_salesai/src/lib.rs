@@ -12,6 +12,7 @@
 //! - [`search`]: the legs of search, and the lexical index
 //! - [`adapters`]: LoRA adapters and their way to the sidecar
 //! - [`client_output`]: rows on their way to the client
+//! - [`progress`]: how far calls about many texts are, for other sessions to see
 //! - [`result_cache`]: what models made, to be used again
 //! - [`rights`]: work that the caller has no rights for
 //! - [`segments`]: what was said, as SQL stores it
@@ -39,6 +40,7 @@ mod functions;
 mod generation;
 mod operators;
 mod pipeline;
+mod progress;
 mod result_cache;
 mod rights;
 mod search;

@@ -21,6 +21,12 @@ language c volatile parallel unsafe cost 1000000 rows 100 as 'MODULE_PATHNAME', 
 comment on function salesai.apply_operator(text, text[], jsonb, jsonb) is
     'Applies classify {labels}, is_true {statement}, extract {fields}, summarize or agg {instruction} to documents: a row for each, numbered from 1, with a value or an error. All are asked about together, equal ones once; NULL and blank ones have NULL. options: salesai.operator_options';
 
+create function salesai.operator_progress()
+returns table (pid integer, operator text, started_at timestamptz, texts bigint, done bigint, done_before bigint)
+language c volatile parallel restricted rows 5 as 'MODULE_PATHNAME', 'operator_progress_wrapper';
+comment on function salesai.operator_progress() is
+    'Sessions of this database that ask a model about many texts now, of roles that the caller belongs to (pg_read_all_stats: of all): texts of the present call, equal ones once, and how many have an answer; done_before: answers to earlier calls of the same statement, which may ask about its rows in several batches. Empty where the library is not preloaded';
+
 create function salesai.operator_statistics()
 returns table (operator text, calls bigint, documents bigint, failures bigint, generations bigint, remembered bigint, shortened bigint,
     prompt_tokens bigint, completion_tokens bigint, last_error text)

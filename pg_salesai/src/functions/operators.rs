@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::operators::{Application, Outcome, Targeted, apply, cascade, statistics};
+use crate::progress;
 
 /// A row for each document: its number from 1, and a value or an error.
 #[pg_extern(sql = "")]
@@ -157,6 +158,30 @@ fn applied(
 ) -> Result<Vec<Option<Outcome>>, Error> {
     let operator = checked_operator(name, arguments)?;
     apply(name, &operator, documents, &Application::parse(options)?)
+}
+
+#[pg_extern(sql = "")]
+fn operator_progress() -> TableIterator<
+    'static,
+    (
+        name!(pid, i32),
+        name!(operator, String),
+        name!(started_at, Option<TimestampWithTimeZone>),
+        name!(texts, i64),
+        name!(done, i64),
+        name!(done_before, i64),
+    ),
+> {
+    TableIterator::new(progress::visible().into_iter().map(|(pid, operator, at)| {
+        (
+            pid,
+            operator,
+            TimestampWithTimeZone::try_from(at.started_at).ok(),
+            at.texts,
+            at.done,
+            at.done_before,
+        )
+    }))
 }
 
 #[pg_extern(sql = "")]

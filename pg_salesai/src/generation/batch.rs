@@ -11,6 +11,7 @@ use super::remembered::Remembered;
 use super::streams::Streams;
 use crate::adapters::registry;
 use crate::error::Error;
+use crate::progress;
 use crate::sidecar::{self, Deadline};
 use crate::usage::{self, Measure};
 
@@ -100,6 +101,7 @@ pub fn generate_all(batch: &Batch<'_>) -> Result<Vec<Result<Draft, ClientError>>
     if let Some(remembered) = &remembered {
         let known = remembered.drafts()?.into_iter();
         drafts = known.map(|draft| draft.map(Ok)).collect();
+        progress::advance(drafts.iter().flatten().count());
     }
     let generated = generate_rest(batch, &first, drafts)?;
     if let Some(remembered) = &remembered {

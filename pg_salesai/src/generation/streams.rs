@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::batch::{Draft, Overload};
+use crate::progress;
 use crate::sidecar::Deadline;
 use crate::usage::{self, Measure};
 
@@ -52,6 +53,7 @@ impl Streams<'_> {
             let rest = self.deadline.remaining().saturating_sub(TELLING);
             match timeout(rest, streams.join_next()).await {
                 Ok(Some(Ok((place, answer)))) => {
+                    progress::advance(1);
                     let is_end = answer.as_ref().is_err_and(self.ends_all);
                     answers.push((place, answer));
                     if is_end {

@@ -10,6 +10,7 @@ use super::document_error::DocumentError;
 use super::statistics::count;
 use crate::error::Error;
 use crate::generation::{Batch, Draft, Overload, Prompted, generate_all};
+use crate::progress::Shown;
 use crate::sidecar::Deadline;
 use crate::usage::{self, Measure};
 
@@ -34,6 +35,7 @@ impl Asking<'_> {
             .filter_map(|(text, is_sent)| is_sent.then_some(*text))
             .collect();
         let before = usage::total();
+        let _shown = Shown::begin(self.name, sent.len());
         let drafts = generate_all(&Batch {
             size: sent.len(),
             request: &|place| self.request(self.operator.question(sent[place])),

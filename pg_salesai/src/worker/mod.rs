@@ -18,6 +18,7 @@ use proto::model::Priority;
 use crate::config;
 use crate::pipeline::embedding::STATE_TIMEOUT;
 use crate::pipeline::{self, Lanes, Round, SIDECAR_PAUSE, Transactions, embedding};
+use crate::progress;
 use crate::sidecar::Deadline;
 use crate::wait_events::WaitEvent;
 use posts::Task;
@@ -34,6 +35,7 @@ pub fn register() {
     let is_preloading = unsafe { pg_sys::process_shared_preload_libraries_in_progress };
     if is_preloading {
         posts::register();
+        progress::register();
         launcher::register();
     }
 }

@@ -1,6 +1,6 @@
-//! Measures semantic operators: rows that are asked about one by one beside the same in one call, and cascades beside
-//! the model alone, on sentences of e-mails that people have labelled (enron_intent) and of dialogues
-//! (persuasion_for_good).
+//! Measures semantic operators: rows that are asked about one by one, in the batches of their query, and as an array;
+//! and cascades beside the model alone. On sentences of e-mails that people have labelled (enron_intent) and of
+//! dialogues (persuasion_for_good).
 //!
 //! `cargo run -p tests --example operators -- [rows] [cascades]`, with the environment of `make test`;
 //! `make bench-operators` sets it. SALESAI_BENCH_DOCUMENTS (200), SALESAI_BENCH_CASCADE (10000).
@@ -47,7 +47,8 @@ fn rows() {
     // Texts take longer than choices.
     let few = documents[..documents.len() / 10].to_vec();
     println!(
-        "| operator | row by row, ms a document | in one call | times as fast |\n|---|---|---|---|"
+        "| operator | row by row, ms a document | the query's batches | times as fast | an array | times as fast |
+|---|---|---|---|---|---|"
     );
     for (name, documents, each, together) in [
         (
@@ -86,10 +87,12 @@ fn labelled(folder: &Path) -> Vec<(bool, String)> {
 }
 
 fn compare(session: &mut Session, name: &str, documents: &Vec<String>, each: &str, together: &str) {
-    let mut times = [Vec::new(), Vec::new()];
-    // Once, so that both find the model and the beginning of the prompt in memory.
+    let mut times = [const { Vec::new() }; 3];
+    let forms = [("off", each), ("on", each), ("on", together)];
+    // Once, so that all find the model and the beginning of the prompt in memory.
     for round in 0..=ROUNDS {
-        for (sql, times) in [each, together].into_iter().zip(&mut times) {
+        for ((is_batched, sql), times) in forms.into_iter().zip(&mut times) {
+            session.run(&format!("set salesai.batch_operators = {is_batched}"));
             let start = Instant::now();
             session.rows(sql, &[documents]);
             if round > 0 {
@@ -97,15 +100,17 @@ fn compare(session: &mut Session, name: &str, documents: &Vec<String>, each: &st
             }
         }
     }
-    let [each, together] =
+    let [each, batched, together] =
         times.map(|mut times| [0.0, 0.5, 1.0].map(|share| percentile(&mut times, share)));
     let shown = |times: [Duration; 3]| {
         let [least, median, most] = times.map(|time| time.as_secs_f64() * 1000.0);
         format!("{median:.1} ({least:.1} to {most:.1})")
     };
     println!(
-        "| {name} | {} | {} | {:.2} |",
+        "| {name} | {} | {} | {:.2} | {} | {:.2} |",
         shown(each),
+        shown(batched),
+        each[1].as_secs_f64() / batched[1].as_secs_f64(),
         shown(together),
         each[1].as_secs_f64() / together[1].as_secs_f64()
     );
