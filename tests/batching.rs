@@ -35,6 +35,10 @@ fn queries_give_the_same() {
         format!("select {CLASSIFY} as label, count(*) from note n group by 1 order by 1"),
         "select n.person, salesai.classify(string_agg(n.content, ' ' order by n.id), array['request', 'small talk']) from note n
              group by n.person having salesai.is_true('Somebody asks.', min(n.content)) or count(*) > 0 order by 1".into(),
+        format!("select count(*) filter (where {IS_TRUE}), avg({IS_TRUE}::integer) from note n"),
+        format!("select n.person, string_agg({CLASSIFY}, ',' order by n.id), count(distinct {CLASSIFY}), {CLASSIFY}
+             from note n group by n.person, n.content order by 1, n.content"),
+        format!("select n.person, n.id % 2, max({CLASSIFY}) from note n group by grouping sets (n.person, n.id % 2, ()) having count({IS_TRUE}) >= 0 order by 1, 2"),
         "select n.person, grouping(n.person), salesai.sentiment(max(n.content)) from note n group by rollup (n.person) order by 1, 2".into(),
         format!("select distinct {CLASSIFY} from note n where n.person in (1, 2) order by 1"),
         format!("select n.id, rank() over (order by n.id), {CLASSIFY} from note n order by 1"),

@@ -3,6 +3,7 @@
 //!
 //! - [`planning`]: which nodes of a plan get a batching node above them
 //! - [`rewriting`]: what moves from a node to the one above it
+//! - [`aggregates`]: calls in the arguments of aggregates
 //! - [`calls`]: which calls may be made for many rows at once
 //! - [`node`]: the custom scan, as the executor sees it
 //! - [`batch`]: its rows, and what was said of them
@@ -11,6 +12,7 @@
 //!
 //! Where the library is not loaded before a query is planned, nothing happens, and the query asks row by row.
 
+mod aggregates;
 mod batch;
 mod call;
 mod calls;

@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_int};
 
 use pgrx::{PgList, pg_sys, prelude::*};
 
-use super::rewriting;
+use super::{aggregates, rewriting};
 use crate::config;
 
 thread_local! {
@@ -78,6 +78,9 @@ unsafe fn rewritten(plan: *mut pg_sys::Plan) -> *mut pg_sys::Plan {
         }
         pg_sys::check_stack_depth();
         rewrite_below(plan);
+        if (*plan).type_ == pg_sys::NodeTag::T_Agg {
+            aggregates::batch_arguments(plan);
+        }
         match computes_itself(plan) {
             true => rewriting::batched(plan).unwrap_or(plan),
             false => plan,

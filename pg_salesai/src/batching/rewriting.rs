@@ -38,6 +38,7 @@ pub unsafe fn batched(below: *mut pg_sys::Plan) -> Option<*mut pg_sys::Plan> {
         }
         let moved = list(moves.iter().chain(&targets).copied());
         let mut row = Row {
+            of: pg_sys::INDEX_VAR,
             columns: columns_of(moved.cast()),
             calls: Vec::new(),
         };
@@ -51,6 +52,29 @@ pub unsafe fn batched(below: *mut pg_sys::Plan) -> Option<*mut pg_sys::Plan> {
         targets
             .iter()
             .for_each(|&target| calls::collect(target, &mut row.calls));
+        let targets = replaced((*below).targetlist.cast(), (&raw mut row).cast());
+        let above = above(below, below, &row, private);
+        (*above).scan.plan.targetlist = targets.cast();
+        (*above).scan.plan.qual = conditions.into_pg();
+        (*below).targetlist = row.produced();
+        (*below).qual = list(stays.iter().copied());
+        Some(above.cast())
+    }
+}
+
+/// A batching node with this row, above a node, which reads the parameters that `asker` reads.
+///
+/// # Safety
+/// Both are nodes of a finished plan, and the row one of theirs.
+#[allow(unsafe_code)]
+pub(super) unsafe fn above(
+    below: *mut pg_sys::Plan,
+    asker: *mut pg_sys::Plan,
+    row: &Row,
+    private: *mut pg_sys::List,
+) -> *mut pg_sys::CustomScan {
+    // SAFETY: by the caller; zero is a valid value of all fields.
+    unsafe {
         let above: *mut pg_sys::CustomScan =
             pg_sys::palloc0(size_of::<pg_sys::CustomScan>()).cast();
         (*above).scan.plan = pg_sys::Plan {
@@ -58,32 +82,32 @@ pub unsafe fn batched(below: *mut pg_sys::Plan) -> Option<*mut pg_sys::Plan> {
             parallel_aware: false,
             parallel_safe: false,
             async_capable: false,
-            targetlist: replaced((*below).targetlist.cast(), (&raw mut row).cast()).cast(),
-            qual: conditions.into_pg(),
+            targetlist: ptr::null_mut(),
+            qual: ptr::null_mut(),
             lefttree: below,
             righttree: ptr::null_mut(),
             initPlan: ptr::null_mut(),
-            extParam: pg_sys::bms_copy((*below).extParam),
-            allParam: pg_sys::bms_copy((*below).allParam),
+            extParam: pg_sys::bms_copy((*asker).extParam),
+            allParam: pg_sys::bms_copy((*asker).allParam),
             ..*below
         };
         (*above).custom_scan_tlist = row.described();
         (*above).custom_private = private;
         (*above).methods = node::scan_methods();
-        (*below).targetlist = row.produced();
-        (*below).qual = list(stays.iter().copied());
         // Only a child of an Append is asked for rows asynchronously.
         (*below).async_capable = false;
-        Some(above.cast())
+        above
     }
 }
 
-/// The row of the node above.
-struct Row {
-    /// What is read of the node below, as it sees that.
-    columns: Vec<*mut pg_sys::Node>,
+/// The row of a batching node.
+pub(super) struct Row {
+    /// How who reads it calls it: `INDEX_VAR` the node itself, `OUTER_VAR` the node above.
+    pub of: c_int,
+    /// What is read of the node below, as the calls' expressions call it.
+    pub columns: Vec<*mut pg_sys::Node>,
     /// As written in the query.
-    calls: Vec<*mut pg_sys::FuncExpr>,
+    pub calls: Vec<*mut pg_sys::FuncExpr>,
 }
 
 #[allow(unsafe_code)]
@@ -123,6 +147,7 @@ impl Row {
             }
             for (at, &call) in self.calls.iter().enumerate() {
                 let mut before = Self {
+                    of: pg_sys::INDEX_VAR,
                     columns: self.columns.clone(),
                     calls: self.calls[..at].to_vec(),
                 };
@@ -143,7 +168,7 @@ impl Row {
         }
     }
 
-    fn number_of_call(&self, at: usize) -> i16 {
+    pub fn number_of_call(&self, at: usize) -> i16 {
         number::<i16>(self.columns.len() + at + 1)
     }
 }
@@ -151,7 +176,7 @@ impl Row {
 /// A copy of an expression that reads the row of the node above.
 #[allow(unsafe_code)]
 #[pg_guard]
-unsafe extern "C-unwind" fn replaced(
+pub(super) unsafe extern "C-unwind" fn replaced(
     node: *mut pg_sys::Node,
     row: *mut c_void,
 ) -> *mut pg_sys::Node {
@@ -168,11 +193,11 @@ unsafe extern "C-unwind" fn replaced(
             | pg_sys::NodeTag::T_Aggref
             | pg_sys::NodeTag::T_WindowFunc
             | pg_sys::NodeTag::T_GroupingFunc => {
-                let at = row_ref
-                    .columns
-                    .iter()
-                    .position(|&column| is_same(column.cast()));
-                at.map(|at| number::<i16>(at + 1))
+                let mut columns = row_ref.columns.iter();
+                let Some(at) = columns.position(|&column| is_column(column, node)) else {
+                    error!("a column is not in the row of a batching node");
+                };
+                Some(number::<i16>(at + 1))
             }
             pg_sys::NodeTag::T_FuncExpr => {
                 let at = row_ref.calls.iter().position(|&call| is_same(call.cast()));
@@ -181,15 +206,35 @@ unsafe extern "C-unwind" fn replaced(
             _ => None,
         };
         match number {
-            Some(number) => variable(pg_sys::INDEX_VAR, number, node).cast(),
+            Some(number) => variable(row_ref.of, number, node).cast(),
             None => pg_sys::expression_tree_mutator_impl(node, Some(replaced), row),
         }
     }
 }
 
-/// A column of a row, of the type that an expression has.
+/// Whether both are read from the same place.
 #[allow(unsafe_code)]
-unsafe fn variable(of: c_int, number: i16, like: *mut pg_sys::Node) -> *mut pg_sys::Var {
+unsafe fn is_column(column: *mut pg_sys::Node, node: *mut pg_sys::Node) -> bool {
+    // SAFETY: by the caller; a node is of the type that its tag says.
+    unsafe {
+        let place = |node: *mut pg_sys::Node| {
+            let variable: *mut pg_sys::Var = node.cast();
+            ((*variable).varno, (*variable).varattno)
+        };
+        let is_variable = |node: *mut pg_sys::Node| (*node).type_ == pg_sys::NodeTag::T_Var;
+        match is_variable(column) && is_variable(node) {
+            true => place(column) == place(node),
+            false => pg_sys::equal(column.cast(), node.cast()),
+        }
+    }
+}
+
+/// A column of a row, of the type that an expression has.
+///
+/// # Safety
+/// It is an expression of a plan.
+#[allow(unsafe_code)]
+pub(super) unsafe fn variable(of: c_int, number: i16, like: *mut pg_sys::Node) -> *mut pg_sys::Var {
     // SAFETY: by the caller, an expression.
     unsafe {
         pg_sys::makeVar(
@@ -265,7 +310,7 @@ fn list(nodes: impl Iterator<Item = *mut pg_sys::Node>) -> *mut pg_sys::List {
 }
 
 /// A plan has at most some thousand columns.
-fn number<N: TryFrom<usize>>(count: usize) -> N {
+pub(super) fn number<N: TryFrom<usize>>(count: usize) -> N {
     match N::try_from(count) {
         Ok(number) => number,
         Err(_) => error!("a row has too many columns"),
