@@ -22,6 +22,11 @@ fn restored_database_is_the_same() {
     let origin = world::shared();
     // Of several parts.
     Adapter::new(32, 5).register(&mut origin.connect(), "t/dump");
+    origin.connect().run(
+        "select salesai.prompt_template_create('agg', 'Short. {instruction}', note => 'dump');
+         insert into salesai.prompt_template_case (task, documents, arguments, expectation, expected)
+         values ('agg', '{a}', '{\"instruction\": \"b\"}', 'contains', '\"c\"')",
+    );
     let copy = restore(origin);
     let (mut before, mut after) = (origin.connect(), copy.connect());
     assert_eq!(row_counts(&mut after), row_counts(&mut before));

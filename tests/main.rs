@@ -27,6 +27,7 @@ mod metrics;
 mod no_snapshot;
 mod operators;
 mod progress;
+mod prompt_templates;
 mod queue;
 mod real_input;
 mod redaction;

@@ -7,7 +7,7 @@ use tests::session::Session;
 use tests::world;
 
 /// Tables without customer data; all others have row-level security forced.
-const OPEN_TABLES: [&str; 14] = [
+const OPEN_TABLES: [&str; 15] = [
     "product",
     "team",
     "rep",
@@ -22,6 +22,7 @@ const OPEN_TABLES: [&str; 14] = [
     "lexical_index",
     "lexical_segment",
     "lexical_language",
+    "prompt_template",
 ];
 
 /// Tables whose rows belong to an interaction or account, with the path to the owner.

@@ -22,7 +22,8 @@
 //!
 //! Asking a model about documents:
 //! - [`operators`]: classify, is_true, extract, summarize, agg;
-//! - [`cascade`]: which of them a cheap classifier may answer.
+//! - [`cascade`]: which of them a cheap classifier may answer;
+//! - [`prompt_template`]: what a model is told to do, in texts that a person may change.
 
 pub mod answer;
 pub mod cascade;
@@ -36,6 +37,7 @@ pub mod lexical;
 pub mod operators;
 pub mod paragraphs;
 pub mod period;
+pub mod prompt_template;
 pub mod redaction;
 pub mod segment;
 pub mod sentences;

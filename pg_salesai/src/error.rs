@@ -1,6 +1,7 @@
 //! What can go wrong, and the one place that says it in PostgreSQL's terms.
 
 use domain::lexical::Damaged;
+use domain::prompt_template::TemplateError;
 use domain::{EmailError, ParagraphError, TableError, TranscriptError};
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -61,6 +62,10 @@ pub enum Error {
     NoAdapter { name: String },
     #[error("adapter \"{name}\" does not belong to this model")]
     AdapterOfOtherModel { name: String, base: String },
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    #[error("prompt template {version} of \"{task}\" does not exist")]
+    NoPromptTemplate { task: &'static str, version: i32 },
     /// A policy hides kinds of personal data from the role.
     #[error("permission denied for whole originals")]
     HiddenKinds,
@@ -178,6 +183,12 @@ impl From<Error> for Report {
                     .set_detail(format!("It changes model \"{base}\"."))
                     .set_hint("Leave model away: the adapter brings its own.")
             }
+            Error::Template(error) => {
+                report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+                    .set_hint(error.hint())
+            }
+            Error::NoPromptTemplate { .. } => report(PgSqlErrorCode::ERRCODE_NO_DATA_FOUND, message)
+                .set_hint("salesai.prompt_templates lists them."),
             Error::HiddenKinds => {
                 report(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message)
                     .set_detail("A row of salesai.redaction_policy hides something from this role.")

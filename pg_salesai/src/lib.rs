@@ -9,12 +9,14 @@
 //! - [`generation`]: texts from the model, on behalf of the caller
 //! - [`answering`]: answers from evidence, whole or as a stream
 //! - [`operators`]: classify, is_true, extract, summarize, agg over documents
+//! - [`prompt_templates`]: what a model is told to do, as the database has it
 //! - [`search`]: the legs of search, and the lexical index
 //! - [`adapters`]: LoRA adapters and their way to the sidecar
 //! - [`client_output`]: rows on their way to the client
 //! - [`progress`]: how far calls about many texts are, for other sessions to see
 //! - [`result_cache`]: what models made, to be used again
 //! - [`rights`]: work that the caller has no rights for
+//! - [`schema`]: what a database of an older version lacks
 //! - [`segments`]: what was said, as SQL stores it
 //! - [`sidecar`]: the only place that opens a socket or runs async code
 //! - [`usage`]: what was asked of models, in numbers
@@ -41,8 +43,10 @@ mod generation;
 mod operators;
 mod pipeline;
 mod progress;
+mod prompt_templates;
 mod result_cache;
 mod rights;
+mod schema;
 mod search;
 mod segments;
 mod sidecar;

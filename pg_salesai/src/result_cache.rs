@@ -1,6 +1,5 @@
 //! What models made, by the digest of all that it depends on: `sql/schema/48_result_cache.sql`.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 
 use pgrx::{Spi, pg_sys};
@@ -10,6 +9,7 @@ use crate::config;
 use crate::errand;
 use crate::error::Error;
 use crate::rights::WorkerRights;
+use crate::schema;
 
 /// SHA-256 over the kind of result and what it depends on, each with its length.
 pub type Key = Vec<u8>;
@@ -45,7 +45,7 @@ impl ResultCache {
             !pg_sys::RecoveryInProgress()
                 && pg_sys::XactIsoLevel != pg_sys::XACT_SERIALIZABLE as i32
         };
-        if !config::result_cache() || !is_fit || !is_installed()? {
+        if !config::result_cache() || !is_fit || !schema::has_relation("salesai.result_cache")? {
             return Ok(None);
         }
         let _rights = WorkerRights::assume();
@@ -109,22 +109,4 @@ impl ResultCache {
         )?;
         Ok(())
     }
-}
-
-/// False in a database whose schema is older. `Spi::get_one` would assign a transaction id.
-fn is_installed() -> Result<bool, Error> {
-    thread_local! {
-        static IS_INSTALLED: Cell<bool> = const { Cell::new(false) };
-    }
-    if !IS_INSTALLED.get() {
-        let question = "select pg_catalog.to_regclass('salesai.result_cache') is not null";
-        let is_installed = Spi::connect(|client| {
-            client
-                .select(question, Some(1), &[])?
-                .first()
-                .get_one::<bool>()
-        })?;
-        IS_INSTALLED.set(is_installed.unwrap_or(false));
-    }
-    Ok(IS_INSTALLED.get())
 }

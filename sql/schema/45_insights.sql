@@ -23,6 +23,8 @@ create table salesai.insight (
     options jsonb,
     -- The first answer of the conversation that it follows.
     conversation bigint,
+    -- Of the prompt template that the model was asked by.
+    prompt_version integer,
     check ((method = 'abstained') = (answer is null))
 );
 create index insight_conversation_idx on salesai.insight (conversation);

@@ -167,9 +167,9 @@ as $$
     select jsonb_build_object('retrieved', coalesce(nullif(retrieved, 'null'), '[]'), 'evidence_characters', (
             select coalesce(sum(length(s ->> 'content')), 0)
             from jsonb_array_elements(evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
-        'search_ms', search_ms) || coalesce(answered -> 'timings', '{}')
+        'search_ms', search_ms, 'prompt_version', answered -> 'prompt_version') || coalesce(answered -> 'timings', '{}')
 $$;
-comment on function salesai.insight_details(jsonb, jsonb, jsonb, numeric) is 'What explain shows of an answer: what was retrieved, how much of it was read, how long each step took';
+comment on function salesai.insight_details(jsonb, jsonb, jsonb, numeric) is 'What explain shows of an answer: what was retrieved, how much of it was read, by which prompt template the model was asked, how long each step took';
 
 create function salesai.insight(
     question text, account text default null, opportunity text default null, kinds text[] default null,
@@ -246,11 +246,13 @@ declare
     insight_id bigint;
 begin
     insert into salesai.insight (created_by, question, filters, answer, method, reason, confidence, model,
-        model_sha256, adapter, prompt_tokens, completion_tokens, elapsed_ms, adapter_generation, evidence, evidence_sha256, options, conversation)
+        model_sha256, adapter, prompt_tokens, completion_tokens, elapsed_ms, adapter_generation, evidence, evidence_sha256, options, conversation,
+        prompt_version)
     values (salesai.current_role_name(), question, filters, result.answer, result.method, result.reason,
         result.confidence, result.model, answered ->> 'model_sha256', result.adapter, result.prompt_tokens,
         result.completion_tokens, result.elapsed_ms, (answered ->> 'adapter_generation')::bigint,
-        chunk_ids, salesai.evidence_digest(evidence), options - 'conversation', (options ->> 'conversation')::bigint)
+        chunk_ids, salesai.evidence_digest(evidence), options - 'conversation', (options ->> 'conversation')::bigint,
+        (answered ->> 'prompt_version')::integer)
     returning id into insight_id;
     insert into salesai.citation (insight_id, number, claim, interaction_id, segment_id, speaker, start_ms,
         end_ms, start_char, end_char, quote, similarity)
@@ -280,9 +282,9 @@ comment on function salesai.keep_stream(jsonb, jsonb) is 'Stores the answer of a
 
 create type salesai.insight_replay_result as (
     reproduced boolean, evidence text, model text, kept_answer text, kept_method text, answer text, method text,
-    answer_today text, method_today text, evidence_gone bigint[], evidence_new bigint[]);
+    answer_today text, method_today text, evidence_gone bigint[], evidence_new bigint[], template text);
 comment on type salesai.insight_replay_result is
-    'reproduced: the same answer, method, reason and quotes; evidence: unchanged, changed (some of it is gone, hidden or edited) or gone; model: same or other, by the digest of its weights and the generation of the adapter, NULL where it did not write then or now. answer: from the evidence of then; answer_today: from what search finds now, NULL where it cannot be asked any more; evidence_gone, evidence_new: chunks that it no longer finds, or did not find then';
+    'reproduced: the same answer, method, reason and quotes; evidence: unchanged, changed (some of it is gone, hidden or edited) or gone; model: same or other, by the digest of its weights and the generation of the adapter, NULL where it did not write then or now; template: same or other, whether the prompt template of then is the active one, NULL where no model was asked. answer: from the evidence and by the template of then; answer_today: from what search finds now, by the template of now, NULL where it cannot be asked any more; evidence_gone, evidence_new: chunks that it no longer finds, or did not find then';
 
 create function salesai.insight_replay(insight_id bigint, timeout_ms integer default null) returns salesai.insight_replay_result
 language plpgsql volatile cost 1000000
@@ -313,11 +315,14 @@ begin
     options := kept.options || jsonb_strip_nulls(jsonb_build_object('timeout_ms', timeout_ms));
     asked := coalesce(options ->> 'asked', kept.question);
     evidence := salesai.evidence(kept.evidence);
-    answered := salesai.answer_question(asked, evidence, options);
+    replay.template := case salesai.active_prompt_version('insight', kept.model) = kept.prompt_version
+        when true then 'same' when false then 'other' end;
+    answered := salesai.answer_question(asked, evidence,
+        options || jsonb_strip_nulls(jsonb_build_object('prompt_version', kept.prompt_version)));
     begin
         select coalesce(r.chunk_ids, '{}'), r.evidence into today, evidence_today
         from salesai.retrieve_evidence(asked, kept.filters, (options ->> 'evidence_count')::integer) r;
-        answered_today := case when today = coalesce(kept.evidence, '{}') then answered
+        answered_today := case when today = coalesce(kept.evidence, '{}') and replay.template is distinct from 'other' then answered
             else salesai.answer_question(asked, evidence_today, options) end;
         replay.answer_today := answered_today ->> 'answer';
         replay.method_today := answered_today ->> 'method';
@@ -348,4 +353,4 @@ begin
 end
 $$;
 comment on function salesai.insight_replay(bigint, integer) is
-    'Answers a kept question again: from the evidence of then with its options and seed, which gives the same answer as long as evidence and weights are the same, and from what search finds today. Under the caller''s rights; nothing is kept. timeout_ms (NULL: as then) is for each of the two answers';
+    'Answers a kept question again: from the evidence of then with its options, seed and prompt template, which gives the same answer as long as evidence and weights are the same, and from what search finds today, by the template of today. Under the caller''s rights; nothing is kept. timeout_ms (NULL: as then) is for each of the two answers';

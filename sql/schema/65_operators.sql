@@ -4,15 +4,15 @@
 
 create function salesai.operator_options(
     model text default null, adapter text default null, timeout_ms integer default null, on_error text default null,
-    max_error_ratio double precision default null) returns jsonb
+    max_error_ratio double precision default null, prompt_version integer default null) returns jsonb
 language sql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
     select jsonb_strip_nulls(jsonb_build_object('model', model, 'adapter', adapter, 'timeout_ms', timeout_ms,
-        'on_error', on_error, 'max_error_ratio', max_error_ratio))
+        'on_error', on_error, 'max_error_ratio', max_error_ratio, 'prompt_version', prompt_version))
 $$;
-comment on function salesai.operator_options(text, text, integer, text, double precision) is
-    'Options of salesai.apply_operator. model, adapter: NULL for the default model; timeout_ms: for all documents together, NULL for salesai.timeout_ms; on_error: null (default: a document that fails has NULL and is counted, a call with several warns how many), detail (warnings name them) or error (the call fails); max_error_ratio: a call of which more fails, fails (NULL: 1)';
+comment on function salesai.operator_options(text, text, integer, text, double precision, integer) is
+    'Options of salesai.apply_operator. model, adapter: NULL for the default model; timeout_ms: for all documents together, NULL for salesai.timeout_ms; on_error: null (default: a document that fails has NULL and is counted, a call with several warns how many), detail (warnings name them) or error (the call fails); max_error_ratio: a call of which more fails, fails (NULL: 1); prompt_version: of the operator''s prompt template, NULL for the active one';
 
 create function salesai.apply_operator(
     operator text, documents text[], arguments jsonb default '{}', options jsonb default '{}')

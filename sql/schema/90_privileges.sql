@@ -40,6 +40,12 @@ revoke execute on function
     salesai.activate_adapter(text, bigint), salesai.retire_adapter(text), salesai.remove_adapter(bigint),
     salesai.unload_adapter(text, integer), salesai.lock_adapter(text)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+-- What models are told to do is an administrator's to say; everybody sees it.
+revoke execute on function
+    salesai.prompt_template_create(text, text, text, text), salesai.prompt_template_test(text, integer, text, integer),
+    salesai.prompt_template_activate(text, integer, boolean), salesai.prompt_template_rollback(text, text),
+    salesai.prompt_answers(text, integer, text, jsonb), salesai.compare_prompts(text, integer, integer, text, jsonb)
+    from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 
 -- Readers: everything but originals and their keys; answers are kept for everyone who asks.
 grant select on
@@ -49,7 +55,7 @@ grant select on
     salesai.citation, salesai.call_metrics, salesai.queue_status, salesai.pipeline_errors, salesai.sidecar_status,
     salesai.model, salesai.adapter, salesai.models, salesai.adapters, salesai.redaction_policy,
     salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.lexical_language,
-    salesai.insight_request
+    salesai.insight_request, salesai.prompt_template, salesai.prompt_templates
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- Not what the CRM says besides, which may be costs.
 grant select (id, source, external_id, name, code, source_updated_at, updated_at, deleted_at, name_key) on salesai.product
@@ -70,6 +76,10 @@ grant insert, update on salesai.team, salesai.rep, salesai.account, salesai.cont
     salesai.opportunity, salesai.opportunity_stage_history, salesai.chunk to salesai_admin, salesai_gateway;
 grant insert, update, delete on salesai.team_member to salesai_admin, salesai_gateway;
 grant insert, update, delete on salesai.principal, salesai.redaction_policy, salesai.queue_pause to salesai_admin;
+grant insert (task, version, model, text, note, created_by), update (state, activated_by, activated_at, is_forced, replaced_version)
+    on salesai.prompt_template to salesai_admin;
+grant select, insert, update, delete on salesai.prompt_template_case to salesai_admin;
+grant select, insert on salesai.prompt_template_run to salesai_admin;
 
 grant select, insert, update, delete on salesai.job, salesai.chunk to salesai_worker;
 -- Which words there are, and where, is nobody else's to read.

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::condensing::whole_sentences;
 use super::fields::{FieldError, Fields};
 use crate::fence::{fenced, unfenced};
+use crate::prompt_template::{PromptTemplate, Task};
 use crate::redacted::Redacted;
 
 /// Labels of one classification.
@@ -108,55 +109,46 @@ impl Operator {
         matches!(self, Self::Summarize | Self::Agg { .. })
     }
 
-    /// What the model is asked about a document.
-    pub fn question(&self, document: &str) -> Question {
-        let (task, ending) = self.task();
+    /// Whose templates its instructions come from.
+    pub fn task(&self) -> Task {
+        match self {
+            Self::Classify { .. } => Task::Classify,
+            Self::IsTrue { .. } => Task::IsTrue,
+            Self::Extract { .. } => Task::Extract,
+            Self::Summarize => Task::Summarize,
+            Self::Agg { .. } => Task::Agg,
+        }
+    }
+
+    /// What the model is asked about a document, by a template of its task.
+    pub fn question(&self, template: &PromptTemplate, document: &str) -> Question {
+        let (instructions, ending) = (template.filled(&self.named()), self.ending());
         Question {
-            system: format!("{task} {FENCE}"),
+            system: format!("{instructions} {FENCE}"),
             user: format!("<document>\n{}\n</document>\n{ending}", fenced(document)),
             form: self.form(),
             tokens_max: self.tokens_max(),
         }
     }
 
-    /// What to do, and what the prompt ends with.
-    fn task(&self) -> (String, &str) {
+    /// What the caller names, as the template has a place for it.
+    fn named(&self) -> String {
         match self {
-            Self::Classify { labels } => (
-                format!(
-                    "You sort documents of a sales team. Answer with the one label that fits best: {}.",
-                    labels.join("; ")
-                ),
-                "Label:",
-            ),
-            Self::IsTrue { statement } => (
-                format!(
-                    "You check a statement about a document. Answer yes if the document says so, no if it says \
-                     otherwise, unclear if it does not say. Statement: {statement}"
-                ),
-                "Answer:",
-            ),
-            Self::Extract { fields } => (
-                format!(
-                    "You extract fields from a document, as the document has them; null where it does not say. \
-                     Fields:\n{}\n",
-                    fields.explained()
-                ),
-                "Fields as JSON:",
-            ),
-            Self::Summarize => (
-                "You summarise a document of a sales team in at most three sentences. \
-                 Keep names, numbers and dates exactly as it has them."
-                    .to_owned(),
-                "Summary:",
-            ),
-            Self::Agg { instruction } => (
-                format!(
-                    "You work on a document of a sales team, or on notes that were made of its parts. \
-                     Keep names, numbers and dates exactly as it has them. Task: {instruction}"
-                ),
-                "Answer:",
-            ),
+            Self::Classify { labels } => labels.join("; "),
+            Self::IsTrue { statement } => statement.clone(),
+            Self::Extract { fields } => fields.explained(),
+            Self::Summarize => String::new(),
+            Self::Agg { instruction } => instruction.clone(),
+        }
+    }
+
+    /// What the prompt ends with.
+    fn ending(&self) -> &'static str {
+        match self {
+            Self::Classify { .. } => "Label:",
+            Self::IsTrue { .. } | Self::Agg { .. } => "Answer:",
+            Self::Extract { .. } => "Fields as JSON:",
+            Self::Summarize => "Summary:",
         }
     }
 

@@ -22,6 +22,7 @@ pub fn outcome_json(
         json["model_sha256"] = draft.started.model_sha256.clone().into();
         json["prompt_tokens"] = draft.started.prompt_tokens.into();
         json["completion_tokens"] = draft.finished.completion_tokens.into();
+        json["prompt_version"] = asked.prompt_version.into();
         json["adapter"] = asked.options.adapter.clone().into();
         json["adapter_generation"] = match draft.started.adapter_generation {
             0 => Value::Null,

@@ -1,6 +1,8 @@
 //! A question with its evidence, before anybody answers.
 
 use domain::answer::{self, Abstention, Answer, Evidence};
+use domain::prompt_template::Task;
+use proto::model::GenerationRequest;
 use serde_json::Value;
 
 use super::evidence_rows;
@@ -9,6 +11,7 @@ use super::similarity::similarities;
 use super::timings::Timings;
 use crate::error::Error;
 use crate::generation;
+use crate::prompt_templates::{Chosen, Wanted};
 use crate::sidecar::Deadline;
 
 pub struct Asked {
@@ -17,6 +20,8 @@ pub struct Asked {
     pub options: Options,
     pub deadline: Deadline,
     pub timings: Timings,
+    /// Of the template that the model is asked by, once it is.
+    pub prompt_version: Option<i32>,
     /// Of the question with each sentence of the evidence.
     similarities: Vec<f32>,
 }
@@ -32,6 +37,7 @@ impl Asked {
             deadline: Deadline::from_argument(options.timeout_ms)?,
             options,
             timings: Timings::default(),
+            prompt_version: None,
             similarities: Vec::new(),
         };
         if !asked.evidence.is_empty() {
@@ -52,6 +58,21 @@ impl Asked {
     /// Whether a language model is to be asked.
     pub fn wants_model(&self) -> bool {
         self.options.method != Some(Method::Extractive)
+    }
+
+    /// What the model is asked, by the template that is active now, or that was named.
+    pub fn request(&mut self) -> Result<GenerationRequest, Error> {
+        let wanted = Wanted {
+            task: Task::Insight,
+            version: self.options.prompt_version,
+            model: self.options.model.as_deref(),
+            adapter: self.options.adapter.as_deref(),
+            deadline: self.deadline,
+        };
+        let Chosen { version, template } = wanted.choose()?;
+        self.prompt_version = Some(version);
+        self.options
+            .request(&template, &self.question, &self.evidence)
     }
 
     /// The answer by what the model wrote; None when there is none.

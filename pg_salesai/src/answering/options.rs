@@ -1,6 +1,7 @@
 //! How an answer is made.
 
 use domain::answer::{self, Evidence};
+use domain::prompt_template::PromptTemplate;
 use proto::model::{GenerationRequest, Sampling};
 use serde::Deserialize;
 
@@ -17,6 +18,8 @@ pub struct Options {
     #[serde(default)]
     seed: i64,
     pub method: Option<Method>,
+    /// Version of the prompt template; None: the active one.
+    pub prompt_version: Option<i32>,
 }
 
 /// The only way in which the answer may come about.
@@ -28,15 +31,16 @@ pub enum Method {
 }
 
 impl Options {
-    /// What the model is asked.
+    /// What the model is asked, by a template of insight.
     pub fn request(
         &self,
+        template: &PromptTemplate,
         question: &str,
         evidence: &[Evidence],
     ) -> Result<GenerationRequest, Error> {
         let tokens_max = self.max_tokens.unwrap_or(96);
         let tokens_max = u32::try_from(tokens_max).ok().filter(|&tokens| tokens > 0);
-        let prompt = answer::build_prompt(question, evidence);
+        let prompt = answer::build_prompt(template, question, evidence);
         Ok(GenerationRequest {
             // Facts are asked for, not ideas: the likeliest text, reproducible. The seed is kept with the
             // answer for models that sample.

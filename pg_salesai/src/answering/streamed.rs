@@ -41,10 +41,10 @@ pub enum Item {
 
 impl AnswerStream {
     pub fn open(question: &str, evidence: Value, options: Value) -> Result<Self, Error> {
-        let asked = Asked::read(question, evidence, options)?;
+        let mut asked = Asked::read(question, evidence, options)?;
         let start = Instant::now();
         let text = match asked.is_related() && asked.wants_model() {
-            true => open_text(&asked)?,
+            true => open_text(&mut asked)?,
             false => None,
         };
         Ok(Self {
@@ -121,8 +121,8 @@ impl AnswerStream {
 }
 
 /// None where the sidecar serves no model by default.
-fn open_text(asked: &Asked) -> Result<Option<TextStream>, Error> {
-    let request = asked.options.request(&asked.question, &asked.evidence)?;
+fn open_text(asked: &mut Asked) -> Result<Option<TextStream>, Error> {
+    let request = asked.request()?;
     match TextStream::open(&request, asked.deadline) {
         Err(Error::Sidecar(ClientError::NotFound(_))) if asked.options.leaves_model_open() => {
             Ok(None)

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use domain::answer::Abstention;
+use domain::prompt_template::{PromptTemplate, Task};
 use proto::client::ClientError;
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ pub fn answered(question: &str, evidence: Value, options: Value) -> Result<Value
         return Ok(outcome_json(Err(Abstention::NoMatch), &asked, None));
     }
     let start = Instant::now();
-    let draft = draft(&asked)?;
+    let draft = draft(&mut asked)?;
     asked.timings.add("generation_ms", start);
     let start = Instant::now();
     let outcome = asked.outcome(draft.as_ref().map(|draft| draft.text.as_str()));
@@ -33,15 +34,16 @@ pub fn check_options(options: Value) -> Result<(), Error> {
     let options: Options = serde_json::from_value(options)?;
     generation::checked_context(options.model.as_deref(), options.adapter.as_deref())?;
     Deadline::from_argument(options.timeout_ms)?;
-    options.request("", &[]).map(drop)
+    let template = PromptTemplate::built_in(Task::Insight);
+    options.request(&template, "", &[]).map(drop)
 }
 
 /// What the model writes; None when it is not to be asked, or when the sidecar serves none by default.
-fn draft(asked: &Asked) -> Result<Option<Draft>, Error> {
+fn draft(asked: &mut Asked) -> Result<Option<Draft>, Error> {
     if !asked.wants_model() {
         return Ok(None);
     }
-    let request = asked.options.request(&asked.question, &asked.evidence)?;
+    let request = asked.request()?;
     match generation::generate(&request, asked.deadline) {
         Err(Error::Sidecar(ClientError::NotFound(_))) if asked.options.leaves_model_open() => {
             Ok(None)

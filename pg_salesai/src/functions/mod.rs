@@ -10,6 +10,7 @@ mod models;
 mod operations;
 mod operators;
 mod parsing;
+mod prompt_templates;
 mod redaction;
 mod search;
 mod vault;

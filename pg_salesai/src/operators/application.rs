@@ -16,7 +16,6 @@ use super::condensing;
 use super::document_error::DocumentError;
 use super::statistics::count;
 use crate::error::Error;
-use crate::sidecar::Deadline;
 
 /// Documents of one call.
 const DOCUMENTS_MAX: usize = 100_000;
@@ -30,6 +29,8 @@ pub struct Application {
     pub model: Option<String>,
     pub adapter: Option<String>,
     pub(super) timeout_ms: Option<i32>,
+    /// Version of the prompt template; None: the active one.
+    pub(super) prompt_version: Option<i32>,
     on_error: OnError,
     /// Share of documents that may fail before the whole call does; None: all.
     max_error_ratio: Option<f64>,
@@ -72,12 +73,7 @@ pub fn apply(
     application: &Application,
 ) -> Result<Vec<Option<Outcome>>, Error> {
     let distinct = Distinct::of(documents)?;
-    let asking = Asking {
-        name,
-        operator,
-        application,
-        deadline: Deadline::from_argument(application.timeout_ms)?,
-    };
+    let asking = Asking::new(name, operator, application)?;
     let answers = match operator.condenses() {
         true => condensing::condensed(&asking, &distinct.texts)?,
         false => asking.values(&distinct.texts)?,

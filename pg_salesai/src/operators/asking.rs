@@ -1,6 +1,7 @@
 //! One question about each of many texts.
 
 use domain::operators::{Form, Operator, Question};
+use domain::prompt_template::PromptTemplate;
 use proto::limits::MESSAGE_BYTES_MAX;
 use proto::model::{Constraint, GenerationRequest};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use super::statistics::count;
 use crate::error::Error;
 use crate::generation::{Batch, Draft, Overload, Prompted, generate_all};
 use crate::progress::Shown;
+use crate::prompt_templates::Wanted;
 use crate::sidecar::Deadline;
 use crate::usage::{self, Measure};
 
@@ -21,11 +23,35 @@ const TEXT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (128 << 10);
 pub struct Asking<'a> {
     pub name: &'a str,
     pub operator: &'a Operator,
-    pub application: &'a Application,
     pub deadline: Deadline,
+    application: &'a Application,
+    /// The same for all texts of the call.
+    template: PromptTemplate,
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    pub fn new(
+        name: &'a str,
+        operator: &'a Operator,
+        application: &'a Application,
+    ) -> Result<Self, Error> {
+        let deadline = Deadline::from_argument(application.timeout_ms)?;
+        let wanted = Wanted {
+            task: operator.task(),
+            version: application.prompt_version,
+            model: application.model.as_deref(),
+            adapter: application.adapter.as_deref(),
+            deadline,
+        };
+        Ok(Self {
+            name,
+            operator,
+            deadline,
+            application,
+            template: wanted.choose()?.template,
+        })
+    }
+
     /// What the model says of each text.
     pub fn values(&self, texts: &[&str]) -> Result<Vec<Result<Value, DocumentError>>, Error> {
         let is_sent: Vec<bool> = texts.iter().map(|text| self.fits(text)).collect();
@@ -38,7 +64,7 @@ impl Asking<'_> {
         let _shown = Shown::begin(self.name, sent.len());
         let drafts = generate_all(&Batch {
             size: sent.len(),
-            request: &|place| self.request(self.operator.question(sent[place])),
+            request: &|place| self.request(self.question(sent[place])),
             deadline: self.deadline,
             overload: Overload::Wait,
         })?;
@@ -67,8 +93,11 @@ impl Asking<'_> {
     /// Whether it can be sent. A bracket of a mark takes three bytes once it is replaced.
     fn fits(&self, text: &str) -> bool {
         text.len() <= TEXT_BYTES_MAX / 3
-            || (text.len() <= TEXT_BYTES_MAX
-                && self.operator.question(text).user.len() <= TEXT_BYTES_MAX)
+            || (text.len() <= TEXT_BYTES_MAX && self.question(text).user.len() <= TEXT_BYTES_MAX)
+    }
+
+    fn question(&self, text: &str) -> Question {
+        self.operator.question(&self.template, text)
     }
 
     fn request(&self, question: Question) -> GenerationRequest {

@@ -11,7 +11,6 @@ use super::application::{Application, Distinct, Outcome, settle};
 use super::asking::Asking;
 use crate::error::Error;
 use crate::pipeline::embedding::{self, Text};
-use crate::sidecar::Deadline;
 
 /// What the head reads of a document: about as much as an embedding model takes.
 const HEAD_BYTES: usize = 700;
@@ -47,12 +46,7 @@ pub fn cascade(
         _ => return Err(Error::argument("a cascade applies classify or is_true")),
     };
     let distinct = Distinct::of(documents)?;
-    let asking = Asking {
-        name,
-        operator,
-        application,
-        deadline: Deadline::from_argument(application.timeout_ms)?,
-    };
+    let asking = Asking::new(name, operator, application)?;
     let mut oracle = Oracle {
         asking,
         distinct: &distinct,

@@ -31,7 +31,7 @@ impl Served {
         })?;
         let is_meant = |model: &&Model| match name {
             Some(name) => model.name == name,
-            None => model.kind() == kind && model.is_default,
+            None => is_default(model, kind),
         };
         let model = models.iter().find(is_meant);
         let local = model.filter(|model| !model.is_remote && !model.sha256.is_empty());
@@ -47,4 +47,17 @@ impl Served {
     pub fn has_started(&self, started_s: u64) -> bool {
         self.started_s.abs_diff(started_s) <= START_SLACK_S
     }
+}
+
+/// The name of the default model of a kind.
+pub fn default_model(kind: ModelKind, deadline: Deadline) -> Result<Option<String>, Error> {
+    let models = call(deadline, async |client| {
+        client.models(deadline.remaining()).await
+    })?;
+    let default = models.into_iter().find(|model| is_default(model, kind));
+    Ok(default.map(|model| model.name))
+}
+
+fn is_default(model: &Model, kind: ModelKind) -> bool {
+    model.kind() == kind && model.is_default
 }
