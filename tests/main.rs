@@ -7,6 +7,7 @@ mod bad_input;
 mod batching;
 mod cancel;
 mod cascades;
+mod column_tasks;
 mod crash;
 mod doctor;
 mod document_ingestion;

@@ -44,6 +44,17 @@ pub struct AskerRights {
 impl AskerRights {
     /// Raises PostgreSQL's error where there is no such role, or the session may not take it.
     pub fn assume(role: &str) -> Self {
+        Self::assume_in(role, pg_sys::SECURITY_LOCAL_USERID_CHANGE)
+    }
+
+    /// For code of the role's own: nothing of it may be left for the end of the transaction, when these rights are
+    /// gone. PostgreSQL refuses deferred triggers and cursors that are held.
+    pub fn confined(role: &str) -> Self {
+        let confined = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+        Self::assume_in(role, confined)
+    }
+
+    fn assume_in(role: &str, context: u32) -> Self {
         // A name that PostgreSQL gave out has no zero byte.
         let role = CString::new(role).unwrap_or_default();
         let mut caller = Self {
@@ -66,7 +77,7 @@ impl AskerRights {
         #[allow(unsafe_code)]
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut taken.0, &mut taken.1);
-            let changed = caller.context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
+            let changed = caller.context | context as i32;
             pg_sys::SetUserIdAndSecContext(taken.0, changed);
         }
         set(c"search_path", OUR_SEARCH_PATH);

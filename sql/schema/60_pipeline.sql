@@ -399,4 +399,4 @@ language c volatile parallel unsafe
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'process_wrapper';
 comment on function salesai.process(integer, integer) is
-    'Drains up to max_jobs jobs in this session, then questions of salesai.insight_submit by roles that the session may set, for servers without the background worker; returns how many were finished. Holds this statement''s transaction while the model runs';
+    'Drains up to max_jobs jobs in this session, then questions of salesai.insight_submit and rows of column tasks by roles that the session may set, for servers without the background worker; returns how many were finished. Holds this statement''s transaction while the model runs';

@@ -19,7 +19,7 @@ create function salesai.apply_operator(
 returns table (number integer, value jsonb, error text)
 language c volatile parallel unsafe cost 1000000 rows 100 as 'MODULE_PATHNAME', 'apply_operator_wrapper';
 comment on function salesai.apply_operator(text, text[], jsonb, jsonb) is
-    'Applies classify {labels}, is_true {statement}, extract {fields}, summarize or agg {instruction} to documents: a row for each, numbered from 1, with a value or an error. All are asked about together, equal ones once; NULL and blank ones have NULL. options: salesai.operator_options';
+    'Applies classify {labels}, sentiment, is_true {statement}, extract {fields}, summarize or generate {instruction} to documents: a row for each, numbered from 1, with a value or an error. All are asked about together, equal ones once; NULL and blank ones have NULL. options: salesai.operator_options';
 
 create function salesai.operator_progress()
 returns table (pid integer, operator text, started_at timestamptz, texts bigint, done bigint, done_before bigint)
@@ -70,8 +70,11 @@ create function salesai.sentiment(
     timeout_ms integer default null) returns text
 language sql volatile parallel unsafe cost 1000000
 set search_path = pg_catalog, pg_temp
-as $$ select salesai.classify(document, array['positive', 'neutral', 'negative', 'mixed'], model, adapter, on_error, timeout_ms) $$;
-comment on function salesai.sentiment(text, text, text, text, integer) is 'salesai.classify as positive, neutral, negative or mixed';
+as $$
+    select salesai.operator_value('sentiment', document, '{}',
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''))) #>> '{}'
+$$;
+comment on function salesai.sentiment(text, text, text, text, integer) is 'Whether a document is positive, neutral, negative or mixed, as salesai.classify';
 
 create function salesai.sentiment(
     documents text[], model text default null, adapter text default null, on_error text default 'null',
@@ -79,8 +82,9 @@ create function salesai.sentiment(
 language sql volatile parallel unsafe cost 1000000
 set search_path = pg_catalog, pg_temp
 as $$
-    select salesai.classify(documents, array['positive', 'neutral', 'negative', 'mixed'], model, adapter, on_error, timeout_ms,
-        max_error_ratio)
+    select case when documents is not null then coalesce(array_agg(a.value #>> '{}' order by a.number), '{}') end
+    from salesai.apply_operator('sentiment', documents, '{}',
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''), max_error_ratio)) a
 $$;
 comment on function salesai.sentiment(text[], text, text, text, integer, double precision) is
     'The same for many documents, in order, in one call to the sidecar';

@@ -445,6 +445,10 @@ as $$
     -- Once, and not what somebody is about to change.
     where r.id in (select q.id from salesai.insight_request q
                    where q.state = 'queued' and (q.error_code, q.error_message) is distinct from ($1, $2)
-                   order by q.id limit 1000 for update skip locked)
+                   order by q.id limit 1000 for update skip locked);
+    update salesai.column_task t
+    set error_code = $1, error_message = $2, error_hint = $3
+    where t.id in (select c.id from salesai.column_task c join salesai.due_column_tasks() d on d.id = c.id
+                   where (c.error_code, c.error_message) is distinct from ($1, $2) for no key update of c skip locked)
 $$;
-comment on function salesai.note_outage(text, text, text) is 'Notes at the questions that wait why nobody can answer them now';
+comment on function salesai.note_outage(text, text, text) is 'Notes at the questions that wait, and at column tasks, why nobody can answer them now';

@@ -168,6 +168,11 @@ begin
           from salesai.queue_pause p),
          'Call salesai.resume() when the pause is over.'),
         ('failed_jobs', failed = 0, failed::text, 'See salesai.pipeline_errors, mend the cause, then select salesai.retry_errors().');
+    return query
+        select 'column_tasks', count(*) filter (where t.state = 'blocked' or t.failed > 0) = 0,
+            format('%s, %s blocked, %s rows failed', count(*), count(*) filter (where t.state = 'blocked'), coalesce(sum(t.failed), 0)),
+            'See salesai.column_tasks and salesai.column_task_errors, mend the cause, then select salesai.column_task_resume() or salesai.column_task_retry().'
+        from salesai.column_tasks t;
 end
 $$;
 comment on function salesai.doctor() is 'Each piece that the system needs, whether it works, and how to mend it when it does not';

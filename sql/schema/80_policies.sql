@@ -46,6 +46,22 @@ create policy own on salesai.insight_request for select
     using (salesai.is_asker(asker_id) or (select salesai.reads_all() and salesai.writes()));
 create policy worker on salesai.insight_request to salesai_worker using (true);
 
+-- A column task belongs to whoever has the rights of the table's owner, whose rights it has.
+alter table salesai.column_task enable row level security, force row level security;
+create policy own on salesai.column_task using (salesai.is_column_owner(owner_name))
+    with check (salesai.is_column_owner(owner_name)
+                and owner_name = (select pg_catalog.pg_get_userbyid(c.relowner) from pg_catalog.pg_class c where c.oid = relation));
+create policy reads_all on salesai.column_task for select using ((select salesai.reads_all() and salesai.writes()));
+create policy worker on salesai.column_task to salesai_worker using (true);
+alter table salesai.column_task_version enable row level security, force row level security;
+create policy own on salesai.column_task_version using (task_id in (select t.id from salesai.column_task t where salesai.is_column_owner(t.owner_name)));
+create policy reads_all on salesai.column_task_version for select using ((select salesai.reads_all() and salesai.writes()));
+create policy worker on salesai.column_task_version to salesai_worker using (true);
+alter table salesai.column_value enable row level security, force row level security;
+create policy own on salesai.column_value using (task_id in (select t.id from salesai.column_task t where salesai.is_column_owner(t.owner_name)));
+create policy reads_all on salesai.column_value for select using ((select salesai.reads_all() and salesai.writes()));
+create policy worker on salesai.column_value to salesai_worker using (true);
+
 -- Words of customers, which nobody reads row by row.
 alter table salesai.posting_list enable row level security, force row level security;
 create policy worker on salesai.posting_list to salesai_worker using (true);

@@ -94,3 +94,8 @@ grant insert on salesai.segment to salesai_worker;
 grant insert, update on salesai.participant to salesai_worker;
 grant select, insert on salesai.job_error to salesai_worker;
 grant update on salesai.interaction to salesai_worker;
+-- Whose they are, is for row-level security to say.
+grant select, insert, update, delete on salesai.column_task, salesai.column_task_version, salesai.column_value
+    to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+grant select on salesai.column_tasks, salesai.column_task_errors
+    to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;

@@ -2830,7 +2830,7 @@ create function salesai.apply_operator(
 returns table (number integer, value jsonb, error text)
 language c volatile parallel unsafe cost 1000000 rows 100 as 'MODULE_PATHNAME', 'apply_operator_wrapper';
 comment on function salesai.apply_operator(text, text[], jsonb, jsonb) is
-    'Applies classify {labels}, is_true {statement}, extract {fields}, summarize or agg {instruction} to documents: a row for each, numbered from 1, with a value or an error. All are asked about together, equal ones once; NULL and blank ones have NULL. options: salesai.operator_options';
+    'Applies classify {labels}, sentiment, is_true {statement}, extract {fields}, summarize or generate {instruction} to documents: a row for each, numbered from 1, with a value or an error. All are asked about together, equal ones once; NULL and blank ones have NULL. options: salesai.operator_options';
 
 create function salesai.operator_progress()
 returns table (pid integer, operator text, started_at timestamptz, texts bigint, done bigint, done_before bigint)
@@ -2881,8 +2881,11 @@ create function salesai.sentiment(
     timeout_ms integer default null) returns text
 language sql volatile parallel unsafe cost 1000000
 set search_path = pg_catalog, pg_temp
-as $$ select salesai.classify(document, array['positive', 'neutral', 'negative', 'mixed'], model, adapter, on_error, timeout_ms) $$;
-comment on function salesai.sentiment(text, text, text, text, integer) is 'salesai.classify as positive, neutral, negative or mixed';
+as $$
+    select salesai.operator_value('sentiment', document, '{}',
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''))) #>> '{}'
+$$;
+comment on function salesai.sentiment(text, text, text, text, integer) is 'Whether a document is positive, neutral, negative or mixed, as salesai.classify';
 
 create function salesai.sentiment(
     documents text[], model text default null, adapter text default null, on_error text default 'null',
@@ -2890,8 +2893,9 @@ create function salesai.sentiment(
 language sql volatile parallel unsafe cost 1000000
 set search_path = pg_catalog, pg_temp
 as $$
-    select salesai.classify(documents, array['positive', 'neutral', 'negative', 'mixed'], model, adapter, on_error, timeout_ms,
-        max_error_ratio)
+    select case when documents is not null then coalesce(array_agg(a.value #>> '{}' order by a.number), '{}') end
+    from salesai.apply_operator('sentiment', documents, '{}',
+        salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''), max_error_ratio)) a
 $$;
 comment on function salesai.sentiment(text[], text, text, text, integer, double precision) is
     'The same for many documents, in order, in one call to the sidecar';
@@ -3879,11 +3883,897 @@ as $$
     -- Once, and not what somebody is about to change.
     where r.id in (select q.id from salesai.insight_request q
                    where q.state = 'queued' and (q.error_code, q.error_message) is distinct from ($1, $2)
-                   order by q.id limit 1000 for update skip locked)
+                   order by q.id limit 1000 for update skip locked);
+    update salesai.column_task t
+    set error_code = $1, error_message = $2, error_hint = $3
+    where t.id in (select c.id from salesai.column_task c join salesai.due_column_tasks() d on d.id = c.id
+                   where (c.error_code, c.error_message) is distinct from ($1, $2) for no key update of c skip locked)
 $$;
-comment on function salesai.note_outage(text, text, text) is 'Notes at the questions that wait why nobody can answer them now';
+comment on function salesai.note_outage(text, text, text) is 'Notes at the questions that wait, and at column tasks, why nobody can answer them now';
 
 drop function salesai.lexical_query(text);
+
+-- Derived columns: what an operator says of a column of somebody's own table, kept up to date. Triggers note which rows
+-- changed, a worker asks a model about a few of them at a time and writes the values with the rights of the table's owner.
+-- Leases, classes of failures and pauses are those of salesai.job.
+
+create table salesai.column_task (
+    id bigint generated always as identity primary key,
+    relation regclass not null,
+    -- Whose rights it has: the table's owner, as long as it is the owner.
+    owner_name text not null,
+    target_column text not null,
+    source text not null,
+    is_expression boolean not null,
+    key_columns text[] not null,
+    operator text not null,
+    arguments jsonb not null,
+    options jsonb not null,
+    version integer not null default 1,
+    wanted_version integer not null default 1,
+    is_paused boolean not null default false,
+    is_listing boolean not null default true,
+    listed_key text[],
+    not_before timestamptz not null default now(),
+    error_code text,
+    error_message text,
+    error_hint text,
+    created_at timestamptz not null default now(),
+    unique (relation, target_column)
+);
+comment on table salesai.column_task is
+    'Columns that salesai.column_task keeps up to date; who has the rights of the owner sees them, and roles that read and write everything. error_*: why nothing is done now';
+comment on column salesai.column_task.source is 'A column, or an expression over the columns of a row';
+comment on column salesai.column_task.version is 'The newest of salesai.column_task_version';
+comment on column salesai.column_task.wanted_version is 'What an older version said is asked again';
+comment on column salesai.column_task.listed_key is 'Rows up to this key are known, while is_listing';
+
+create table salesai.column_task_version (
+    task_id bigint not null references salesai.column_task on delete cascade,
+    version integer not null,
+    source text not null,
+    operator text not null,
+    arguments jsonb not null,
+    options jsonb not null,
+    model text,
+    model_sha256 text,
+    adapter_generation bigint,
+    created_at timestamptz not null default now(),
+    primary key (task_id, version)
+);
+comment on table salesai.column_task_version is
+    'What made the values of a column: what was asked, and by which weights and generation of the adapter it was answered; other weights are a version of their own';
+
+create table salesai.column_value (
+    id bigint generated always as identity primary key,
+    task_id bigint not null references salesai.column_task on delete cascade,
+    key text[] not null,
+    state text not null default 'waiting' check (state in ('waiting', 'running', 'done', 'failed')),
+    version integer,
+    value_version integer,
+    source_sha256 text,
+    attempts integer not null default 0,
+    losses integer not null default 0,
+    not_before timestamptz not null default now(),
+    lease_token uuid,
+    lease_expires_at timestamptz,
+    holder_pid integer,
+    holder_started_at timestamptz,
+    error_class text check (error_class in ('record_temporary', 'record_permanent', 'pipeline_temporary', 'pipeline_permanent')),
+    error_code text,
+    error_message text,
+    error_hint text,
+    changed_at timestamptz not null default now(),
+    unique (task_id, key),
+    check ((state = 'running') = (lease_token is not null))
+);
+create index column_value_waiting_index on salesai.column_value (task_id, not_before, id) where state = 'waiting';
+create index column_value_settled_index on salesai.column_value (task_id, version) where state in ('done', 'failed');
+create index column_value_running_index on salesai.column_value (lease_token) where state = 'running';
+comment on table salesai.column_value is
+    'The rows of a column task: what became of each, and nothing of what they say. error_*: the last failure, also of one that is tried again';
+comment on column salesai.column_value.key is 'The primary key of the row, as text';
+comment on column salesai.column_value.version is 'Version of the task that the state done or failed is of';
+comment on column salesai.column_value.value_version is 'Version of the task that made the value which the column has; NULL for none';
+comment on column salesai.column_value.source_sha256 is 'Digest of the text that the value was made of';
+
+create function salesai.is_column_owner(owner_name text) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$ select coalesce((select pg_has_role(r.oid, 'USAGE') from pg_roles r where r.rolname = owner_name), false) $$;
+comment on function salesai.is_column_owner(text) is 'Whether the present user has the rights of this role';
+
+-- Which rows there are.
+create function salesai.relation_key(relation regclass)
+returns table (place bigint, name text, type text, equal text, greater text)
+language sql stable rows 1
+set search_path = pg_catalog, pg_temp
+as $$
+    select k.place, a.attname, format_type(a.atttypid, a.atttypmod),
+        max(o.name) filter (where o.strategy = 3), max(o.name) filter (where o.strategy = 5)
+    from pg_index i
+    join pg_class x on x.oid = i.indexrelid
+    join pg_am m on m.oid = x.relam and m.amname = 'btree'
+    cross join unnest(i.indkey::int2[], i.indclass::oid[]) with ordinality k (number, class, place)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number
+    join pg_opclass c on c.oid = k.class
+    -- By the index's own operators, whatever schema they are in.
+    cross join lateral (
+        select f.amopstrategy as strategy, format('operator(%I.%s)', n.nspname, p.oprname) as name
+        from pg_amop f join pg_operator p on p.oid = f.amopopr join pg_namespace n on n.oid = p.oprnamespace
+        where f.amopfamily = c.opcfamily and f.amoplefttype = c.opcintype and f.amoprighttype = c.opcintype) o
+    where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts
+    group by k.place, a.attname, a.atttypid, a.atttypmod
+$$;
+comment on function salesai.relation_key(regclass) is 'The columns of a table''s primary key, with the operators of its index; none where it has none that can be used';
+
+create function salesai.relation_problem(relation regclass) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when c.oid is null then format('table %s does not exist any more', relation)
+        when c.relkind = 'p' or c.relispartition then format('table %s is partitioned', relation)
+        when c.relkind <> 'r' then format('%s is no table', relation)
+        when c.relpersistence = 't' then format('table %s is temporary', relation)
+        when exists (select from pg_inherits i where c.oid in (i.inhrelid, i.inhparent)) then format('table %s inherits, or is inherited from', relation)
+        when c.relnamespace in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+            or exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
+            then format('table %s belongs to the system or to an extension', relation)
+        when not exists (select from salesai.relation_key(relation)) then format('table %s has no primary key', relation)
+        when (select count(distinct k.greater) from salesai.relation_key(relation) k) > 1
+            then format('the primary key of table %s has types of different extensions', relation)
+        -- At the end of a transaction they would run with the rights of a worker.
+        when exists (select from pg_trigger g where g.tgrelid = c.oid and g.tginitdeferred and not g.tgisinternal)
+            then format('table %s has deferred triggers', relation)
+    end
+    from (select) one left join pg_class c on c.oid = relation
+$$;
+comment on function salesai.relation_problem(regclass) is 'Why this cannot be the table of salesai.column_task; NULL when it can';
+
+create function salesai.column_task_problem(task salesai.column_task) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(salesai.relation_problem((task).relation), (
+        select case
+            when pg_get_userbyid(c.relowner) <> (task).owner_name
+                then format('table %s belongs to role "%s" now', (task).relation, pg_get_userbyid(c.relowner))
+            when not has_schema_privilege(c.relowner, 'salesai', 'usage')
+                or not has_function_privilege(c.relowner, 'salesai.write_column_values(bigint, uuid, jsonb, jsonb)', 'execute')
+                then format('role "%s" may not use salesai', (task).owner_name)
+            when array(select k.name from salesai.relation_key((task).relation) k order by k.place) <> (task).key_columns
+                then format('table %s has another primary key than before', (task).relation)
+            when a.attnum is null then format('column "%s" of table %s does not exist', (task).target_column, (task).relation)
+            when a.attgenerated <> '' or a.attname = any ((task).key_columns) or a.attname = (task).source
+                then format('column "%s" cannot be written', a.attname)
+            when case (task).operator when 'is_true' then a.atttypid <> 'boolean'::regtype
+                    when 'extract' then a.atttypid not in ('jsonb'::regtype, 'json'::regtype)
+                    else y.typcategory not in ('S', 'E') end
+                then format('column "%s" has type %s, which does not fit %s', a.attname, format_type(a.atttypid, a.atttypmod), (task).operator)
+            when not has_table_privilege(c.relowner, c.oid, 'select') or not has_column_privilege(c.relowner, c.oid, a.attnum, 'update')
+                then format('role "%s" may not read table %s, or not change its column "%s"', (task).owner_name, (task).relation, a.attname)
+            when not (task).is_expression and not exists (
+                    select from pg_attribute s where s.attrelid = c.oid and s.attname = (task).source and s.attnum > 0 and s.attgenerated <> 'v')
+                then format('column "%s" of table %s does not exist, or is not stored', (task).source, (task).relation)
+            when 4 <> (select count(*) from pg_trigger g
+                       where g.tgrelid = c.oid and g.tgname ~ '^salesai_column_task_(insert|update|delete|truncate)$'
+                         and g.tgfoid = 'salesai.note_changed_rows()'::regprocedure and g.tgenabled in ('O', 'A'))
+                then format('a trigger of salesai on table %s is gone or disabled', (task).relation)
+        end
+        from pg_class c
+        left join pg_attribute a on a.attrelid = c.oid and a.attname = (task).target_column and a.attnum > 0 and not a.attisdropped
+        left join pg_type y on y.oid = a.atttypid
+        where c.oid = (task).relation))
+$$;
+comment on function salesai.column_task_problem(salesai.column_task) is 'Why nothing can be done for a column task; NULL when it can';
+
+create function salesai.watch_relation(relation regclass) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    event record;
+begin
+    for event in select * from (values
+            ('insert', 'referencing new table as new_rows'),
+            ('update', 'referencing old table as old_rows new table as new_rows'),
+            ('delete', 'referencing old table as old_rows'),
+            ('truncate', '')) e (name, tables) loop
+        if not exists (select from pg_trigger g where g.tgrelid = relation and g.tgname = 'salesai_column_task_' || event.name) then
+            execute format('create trigger salesai_column_task_%s after %1$s on %s %s for each statement execute function salesai.note_changed_rows()',
+                event.name, relation, event.tables);
+        end if;
+    end loop;
+end
+$$;
+comment on function salesai.watch_relation(regclass) is 'Makes the triggers of salesai on a table; used by salesai.column_task';
+
+create function salesai.check_column_trigger(relation oid, trigger_name text, event text) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- For each statement, after it: others have no transition tables.
+    if not exists (
+        select from pg_trigger g
+        where g.tgrelid = relation and g.tgname = trigger_name
+          and (event not in ('INSERT', 'UPDATE') or g.tgnewtable is not distinct from 'new_rows')
+          and (event not in ('UPDATE', 'DELETE') or g.tgoldtable is not distinct from 'old_rows')) then
+        raise exception 'trigger "%" is not one of salesai', trigger_name using errcode = '39P01',
+            hint = 'salesai.column_task makes the triggers that it needs.';
+    end if;
+end
+$$;
+comment on function salesai.check_column_trigger(oid, text, text) is 'Fails for a trigger that does not give salesai.note_changed_rows the rows that it reads';
+
+-- Owner rights: who changes the table need not know of salesai. So nothing of the owner's own code may run here: keys
+-- become text by their types' output functions, rows are compared byte by byte, and the names of the transition tables
+-- lead nowhere else.
+create function salesai.note_changed_rows() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+-- A key has one text, whatever the session's settings.
+set datestyle = 'ISO, YMD'
+set intervalstyle = 'postgres'
+set timezone = 'UTC'
+set extra_float_digits = 1
+set bytea_output = 'hex'
+as $$
+declare
+    task record;
+    new_key text;
+    old_key text;
+    new_row text;
+    old_row text;
+    noted bigint;
+    is_noted boolean := false;
+begin
+    perform salesai.check_column_trigger(tg_relid, tg_name, tg_op);
+    for task in select * from salesai.column_task t where t.relation = tg_relid loop
+        if tg_op = 'TRUNCATE' then
+            delete from salesai.column_value v where v.task_id = task.id;
+            continue;
+        end if;
+        -- While a column of the key is gone, the task stands still; then all rows are listed anew.
+        select format('array[%s]', string_agg(format('pg_catalog.format(''%%s'', n.%I)', a.attname), ', ' order by k.place)),
+            format('array[%s]', string_agg(format('pg_catalog.format(''%%s'', o.%I)', a.attname), ', ' order by k.place))
+        into new_key, old_key
+        from unnest(task.key_columns) with ordinality k (name, place)
+        join pg_attribute a on a.attrelid = tg_relid and a.attname = k.name and a.attnum > 0
+        having count(*) = cardinality(task.key_columns);
+        continue when new_key is null;
+        if tg_op <> 'INSERT' then
+            execute format('delete from salesai.column_value v using old_rows o where v.task_id = $1 and v.key = %s %s', old_key,
+                case tg_op when 'UPDATE' then format('and not exists (select from new_rows n where %s = %s)', new_key, old_key) end)
+            using task.id;
+        end if;
+        continue when tg_op = 'DELETE';
+        -- The value's own column never counts, so that writing it asks for nothing.
+        select string_agg(format('n.%I', a.attname), ', ' order by a.attnum), string_agg(format('o.%I', a.attname), ', ' order by a.attnum)
+        into new_row, old_row
+        from pg_attribute a
+        where a.attrelid = tg_relid and a.attnum > 0 and not a.attisdropped and a.attgenerated <> 'v' and a.attname <> task.target_column
+          and (a.attname = task.source or not exists (
+              select from pg_attribute s where s.attrelid = tg_relid and s.attname = task.source and s.attnum > 0));
+        execute format(
+            'insert into salesai.column_value as v (task_id, key) select $1, %s from new_rows n %s
+             on conflict (task_id, key) do update
+             set state = ''waiting'', attempts = 0, losses = 0, not_before = now(), changed_at = now(),
+                 value_version = case when $2 then null else v.value_version end,
+                 lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null',
+            new_key,
+            case tg_op when 'UPDATE' then format(
+                'left join old_rows o on %s = %s where o.%I is null or row(%s)::record operator(pg_catalog.*<>) row(%s)::record',
+                old_key, new_key, task.key_columns[1], old_row, new_row) end)
+        using task.id, tg_op = 'INSERT';
+        get diagnostics noted = row_count;
+        is_noted := is_noted or noted > 0;
+    end loop;
+    if is_noted then
+        perform salesai.wake_worker();
+    end if;
+    return null;
+end
+$$;
+comment on function salesai.note_changed_rows() is 'Notes which rows of a table have to be asked about again; fired on tables of salesai.column_task';
+
+create function salesai.check_operator(operator text, arguments jsonb, options jsonb) returns void
+language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'check_operator_wrapper';
+comment on function salesai.check_operator(text, jsonb, jsonb) is
+    'Refuses what salesai.apply_operator would: arguments that do not go with the operator, an adapter that is not active or belongs to another model';
+
+create function salesai.change_column_task(previous salesai.column_task, task salesai.column_task) returns salesai.column_task
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    changed salesai.column_task;
+begin
+    update salesai.column_task t
+    set owner_name = task.owner_name, source = task.source, is_expression = task.is_expression, key_columns = task.key_columns,
+        operator = task.operator, arguments = task.arguments, options = task.options,
+        version = t.version + 1, wanted_version = t.version + 1, not_before = now(),
+        is_listing = t.is_listing or t.key_columns <> task.key_columns,
+        listed_key = case when t.key_columns = task.key_columns then t.listed_key end,
+        error_code = null, error_message = null, error_hint = null
+    where t.id = previous.id
+    returning * into changed;
+    if previous.key_columns <> task.key_columns then
+        delete from salesai.column_value v where v.task_id = previous.id;
+    end if;
+    -- What is being asked is the old question.
+    perform salesai.release_column_rows(previous.id, null, 0);
+    return changed;
+end
+$$;
+comment on function salesai.change_column_task(salesai.column_task, salesai.column_task) is 'Has a column task ask something else, of all rows; used by salesai.column_task';
+
+create function salesai.column_task(
+    relation regclass, target text, operator text, source text, labels text[] default null, statement text default null,
+    fields text[] default null, instruction text default null, model text default null, adapter text default null)
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    previous salesai.column_task;
+    task salesai.column_task;
+    problem text;
+begin
+    if relation is null or target is null or operator is null or source is null then
+        raise exception 'relation, target, operator and source must not be NULL' using errcode = '22023';
+    end if;
+    if operator not in ('classify', 'sentiment', 'is_true', 'extract', 'summarize', 'generate') then
+        raise exception 'operator "%" cannot keep a column', operator using errcode = '22023',
+            hint = 'Use classify, sentiment, is_true, extract, summarize or generate.';
+    end if;
+    task.relation := relation;
+    task.target_column := target;
+    task.source := source;
+    task.operator := operator;
+    task.arguments := jsonb_strip_nulls(jsonb_build_object('labels', labels, 'statement', statement, 'fields', fields, 'instruction', instruction));
+    task.options := salesai.operator_options(model, adapter);
+    perform salesai.check_operator(operator, task.arguments, task.options);
+    problem := salesai.relation_problem(relation);
+    if problem is not null then
+        raise exception '%', problem using errcode = '55000',
+            hint = 'Name an ordinary table with a primary key; of a partitioned one, no part can be named either.';
+    end if;
+    select pg_get_userbyid(c.relowner) into task.owner_name from pg_class c where c.oid = relation;
+    if not salesai.is_column_owner(task.owner_name) then
+        raise exception 'must be owner of table %', relation using errcode = '42501';
+    end if;
+    -- Who writes now is waited for: rows that come later are noted, those before are listed.
+    execute format('lock table %s in share row exclusive mode', relation);
+    task.is_expression := not exists (
+        select from pg_attribute a where a.attrelid = relation and a.attname = source and a.attnum > 0 and not a.attisdropped);
+    task.key_columns := array(select k.name from salesai.relation_key(relation) k order by k.place);
+    if not exists (select from pg_attribute a where a.attrelid = relation and a.attname = target and a.attnum > 0 and not a.attisdropped) then
+        execute format('alter table %s add column %I %s', relation, target,
+            case operator when 'is_true' then 'boolean' when 'extract' then 'jsonb' else 'text' end);
+    end if;
+    perform salesai.watch_relation(relation);
+    problem := salesai.column_task_problem(task);
+    if problem is not null then
+        raise exception '%', problem using errcode = '55000';
+    end if;
+    -- An expression that does not fit is refused now.
+    execute 'select d.document ' || salesai.column_document(task) || ' limit 0';
+    select * into previous from salesai.column_task t where t.relation = task.relation and t.target_column = target for no key update;
+    if previous.id is null then
+        insert into salesai.column_task (relation, owner_name, target_column, source, is_expression, key_columns, operator, arguments, options)
+        values (relation, task.owner_name, target, source, task.is_expression, task.key_columns, operator, task.arguments, task.options)
+        returning * into task;
+    elsif (previous.owner_name, previous.source, previous.is_expression, previous.key_columns, previous.operator, previous.arguments, previous.options)
+        = (task.owner_name, task.source, task.is_expression, task.key_columns, task.operator, task.arguments, task.options) then
+        return previous.id;
+    else
+        task := salesai.change_column_task(previous, task);
+    end if;
+    insert into salesai.column_task_version (task_id, version, source, operator, arguments, options)
+    values (task.id, task.version, task.source, task.operator, task.arguments, task.options);
+    perform salesai.wake_worker();
+    return task.id;
+end
+$$;
+comment on function salesai.column_task(regclass, text, text, text, text[], text, text[], text, text, text) is
+    'Keeps a column (target) of a table up to date: what an operator says of source, a column or an expression over the columns of a row. operator: classify (labels), sentiment, is_true (statement), extract (fields), summarize or generate (instruction). The target is made where there is none. A worker, or salesai.process(), fills it with the rights of the table''s owner, for rows that are there and whenever a source changes; salesai.column_tasks shows how far it is. Called again for the same target, it changes what is asked: old values stay until each is replaced. Returns the number of the task';
+
+create function salesai.own_column_task(task bigint) returns salesai.column_task
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found salesai.column_task;
+begin
+    select * into found from salesai.column_task t where t.id = task for no key update;
+    if found.id is null then
+        raise exception 'column task % does not exist', task using errcode = 'P0002',
+            hint = 'salesai.column_tasks lists them; act as the owner of the table.';
+    end if;
+    return found;
+end
+$$;
+comment on function salesai.own_column_task(bigint) is 'A column task that the present user may change, locked; fails for others';
+
+create function salesai.column_task_pause(task bigint) returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.own_column_task($1);
+    update salesai.column_task t set is_paused = true where t.id = $1;
+$$;
+comment on function salesai.column_task_pause(bigint) is 'Asks nothing for this column any more; changes are noted, and what runs is finished';
+
+create function salesai.column_task_resume(task bigint) returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.own_column_task($1);
+    update salesai.column_task t set is_paused = false, not_before = now(), error_code = null, error_message = null, error_hint = null
+    where t.id = $1;
+    select salesai.wake_worker();
+$$;
+comment on function salesai.column_task_resume(bigint) is 'Takes salesai.column_task_pause back, and tries again at once what is blocked';
+
+create function salesai.column_task_backfill(task bigint) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    filled constant salesai.column_task := salesai.own_column_task(task);
+begin
+    -- A version that says the same: values that it would make again are known.
+    insert into salesai.column_task_version (task_id, version, source, operator, arguments, options, model, model_sha256, adapter_generation)
+    select v.task_id, v.version + 1, v.source, v.operator, v.arguments, v.options, v.model, v.model_sha256, v.adapter_generation
+    from salesai.column_task_version v where v.task_id = filled.id and v.version = filled.version;
+    update salesai.column_task t
+    set version = t.version + 1, wanted_version = t.version + 1, is_listing = true, listed_key = null, not_before = now()
+    where t.id = filled.id;
+    perform salesai.wake_worker();
+end
+$$;
+comment on function salesai.column_task_backfill(bigint) is
+    'Looks at all rows again, and asks about those that no trigger noted (of logical replication, say) or whose value is stale: other weights or another generation of the adapter made it';
+
+create function salesai.column_task_retry(task bigint) returns bigint
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.own_column_task($1);
+    with retried as (
+        update salesai.column_value v set state = 'waiting', attempts = 0, losses = 0, not_before = now()
+        where v.task_id = $1 and v.state = 'failed'
+        returning 1),
+    woken as materialized (select salesai.wake_worker())
+    select (select count(*) from retried) from woken
+$$;
+comment on function salesai.column_task_retry(bigint) is 'Asks again about the rows that failed; returns how many';
+
+create function salesai.column_task_drop(task bigint) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    dropped constant salesai.column_task := salesai.own_column_task(task);
+    event text;
+begin
+    if not exists (select from salesai.column_task t where t.relation = dropped.relation and t.id <> task)
+        and exists (select from pg_class c where c.oid = dropped.relation) then
+        foreach event in array array['insert', 'update', 'delete', 'truncate'] loop
+            execute format('drop trigger if exists salesai_column_task_%s on %s', event, dropped.relation);
+        end loop;
+    end if;
+    delete from salesai.column_task t where t.id = task;
+end
+$$;
+comment on function salesai.column_task_drop(bigint) is 'Ends a column task; the column stays as it is';
+
+create function salesai.forget_column_tasks() returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$ delete from salesai.column_task t where not exists (select from pg_class c where c.oid = t.relation) $$;
+comment on function salesai.forget_column_tasks() is 'Ends the tasks of tables that were dropped. A worker does it by itself';
+
+-- What a worker does for derived columns, each in a short transaction, and how far they are.
+
+create function salesai.due_column_tasks() returns setof salesai.column_task
+language sql volatile rows 10
+set search_path = pg_catalog, pg_temp
+as $$
+    select t.* from salesai.column_task t
+    where not t.is_paused and t.not_before <= clock_timestamp()
+      and salesai.may_act_for((select r.oid from pg_roles r where r.rolname = t.owner_name))
+      and (t.is_listing
+           or exists (select from salesai.column_value v where v.task_id = t.id and v.state = 'waiting' and v.not_before <= clock_timestamp())
+           or exists (select from salesai.column_value v where v.task_id = t.id and v.state in ('done', 'failed') and v.version < t.wanted_version)
+           or exists (select from salesai.column_value v where v.task_id = t.id and v.state = 'running'
+                        and salesai.is_lost(v.lease_expires_at, v.holder_pid, v.holder_started_at)))
+      and not exists (select from salesai.queue_pause p where p.source = '')
+$$;
+comment on function salesai.due_column_tasks() is 'Column tasks that something can be done for now';
+
+create function salesai.claim_column_rows(rows_max integer, lease_ms integer) returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    losses_max constant integer := 10;
+    token constant uuid := gen_random_uuid();
+    task salesai.column_task;
+    rows jsonb;
+begin
+    -- Each in turn, whichever by chance.
+    select * into task from salesai.due_column_tasks() d order by random() limit 1;
+    if task.id is null then
+        return null;
+    end if;
+    -- Whoever holds such a row dies.
+    update salesai.column_value v
+    set state = 'failed', version = task.version, error_class = 'record_permanent', error_code = '58000', error_hint = null,
+        error_message = format('its worker died or was too slow %s times', losses_max), changed_at = now(),
+        lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null
+    where v.id in (select l.id from salesai.column_value l
+                   where l.task_id = task.id and l.state = 'running' and l.losses >= losses_max
+                     and salesai.is_lost(l.lease_expires_at, l.holder_pid, l.holder_started_at)
+                   for update skip locked);
+    with lost as materialized (
+        select v.id from salesai.column_value v
+        where v.task_id = task.id and v.state = 'running' and salesai.is_lost(v.lease_expires_at, v.holder_pid, v.holder_started_at)
+        limit rows_max for update skip locked),
+    waiting as materialized (
+        select v.id from salesai.column_value v
+        where v.task_id = task.id and v.state = 'waiting' and v.not_before <= clock_timestamp()
+        order by v.not_before, v.id limit rows_max for update skip locked),
+    stale as materialized (
+        select v.id from salesai.column_value v
+        where v.task_id = task.id and v.state in ('done', 'failed') and v.version < task.wanted_version
+        order by v.version limit rows_max for update skip locked),
+    claimed as (
+        update salesai.column_value v
+        set state = 'running', lease_token = token, losses = v.losses + (v.state = 'running')::integer,
+            attempts = case when v.state in ('done', 'failed') then 0 else v.attempts end,
+            lease_expires_at = clock_timestamp() + make_interval(secs => lease_ms / 1000.0),
+            holder_pid = pg_backend_pid(),
+            holder_started_at = (select b.backend_start from salesai.live_backends() b where b.pid = pg_backend_pid())
+        where v.id in (select id from lost union all select id from waiting union all select id from stale limit rows_max)
+        returning v.id, v.key)
+    select coalesce(jsonb_agg(jsonb_build_object('id', c.id, 'key', c.key)), '[]') into rows from claimed c;
+    if rows = '[]' and not task.is_listing then
+        return null;
+    end if;
+    return jsonb_build_object('task_id', task.id, 'token', token, 'role', task.owner_name, 'problem', salesai.column_task_problem(task),
+        'operator', task.operator, 'arguments', task.arguments, 'options', task.options, 'is_listing', task.is_listing, 'rows', rows);
+end
+$$;
+comment on function salesai.claim_column_rows(integer, integer) is 'Leases rows of a column task to this backend: what is asked of them, or why nothing can be; NULL when nothing is due';
+
+-- Rows that somebody changes now are being replaced.
+create function salesai.renew_column_rows(token uuid, lease_ms integer) returns boolean
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    update salesai.column_value v set lease_expires_at = clock_timestamp() + make_interval(secs => lease_ms / 1000.0)
+    where v.id in (select m.id from salesai.column_value m where m.state = 'running' and m.lease_token = $1 for update skip locked);
+    select exists (select from salesai.column_value v where v.state = 'running' and v.lease_token = $1)
+$$;
+comment on function salesai.renew_column_rows(uuid, integer) is 'Renews a lease; false when all of it was lost';
+
+create function salesai.release_column_rows(task_id bigint, token uuid, retry_ms integer) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    update salesai.column_value v
+    set state = 'waiting', not_before = clock_timestamp() + make_interval(secs => $3 / 1000.0),
+        lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null
+    where v.id in (select m.id from salesai.column_value m
+                   where m.state = 'running' and m.task_id = $1 and ($2 is null or m.lease_token = $2) for update skip locked)
+$$;
+comment on function salesai.release_column_rows(bigint, uuid, integer) is 'Gives leased rows back without consuming an attempt; token NULL: whoever has them';
+
+create function salesai.forget_column_rows(row_ids bigint[], token uuid) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$ delete from salesai.column_value v where v.id = any ($1) and v.lease_token = $2 $$;
+comment on function salesai.forget_column_rows(bigint[], uuid) is 'Takes leased rows that are gone off the list';
+
+create function salesai.block_column_task(task_id bigint, token uuid, code text, message text, hint text, retry_ms integer) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.release_column_rows($1, $2, 0);
+    update salesai.column_task t
+    set error_code = $3, error_message = $4, error_hint = $5,
+        not_before = clock_timestamp() + make_interval(secs => coalesce($6 / 1000.0, 30 * (random() + 0.5)))
+    where t.id in (select c.id from salesai.column_task c where c.id = $1 for no key update skip locked)
+$$;
+comment on function salesai.block_column_task(bigint, uuid, text, text, text, integer) is
+    'Notes why nothing can be done for a column task, which is looked at again after retry_ms, or about 30 s; its rows lose no attempt';
+
+create function salesai.fail_column_row(
+    row_id bigint, token uuid, class text, code text, message text, hint text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
+as $$
+declare
+    attempts_max constant integer := 5;
+    is_own_fault constant boolean := class like 'record%';
+    -- As in salesai.fail_job.
+    pause_s constant double precision := random() + 0.5;
+begin
+    update salesai.column_value v
+    set attempts = v.attempts + is_own_fault::integer, changed_at = clock_timestamp(),
+        state = case when class = 'record_permanent' or is_own_fault and v.attempts + 1 >= attempts_max then 'failed' else 'waiting' end,
+        version = t.version,
+        not_before = clock_timestamp() + make_interval(secs => pause_s * case class
+            when 'pipeline_temporary' then 5 when 'pipeline_permanent' then 30 else 2 ^ v.attempts end),
+        error_class = class, error_code = code, error_message = message, error_hint = hint,
+        lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null
+    from salesai.column_task t
+    where v.id = row_id and v.lease_token = token and t.id = v.task_id;
+end
+$$;
+comment on function salesai.fail_column_row(bigint, uuid, text, text, text, text) is 'Notes that a leased row failed, in the classes of salesai.fail_job';
+
+-- The rest runs with the rights of the table's owner, whose code it calls. Nobody waits for its errors, so it returns them.
+create function salesai.column_document(task salesai.column_task) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    -- A query of its own, so that no name of ours stands before one of the table's.
+    select format('from only %s t cross join lateral (select (%s)::text as document from (select t.*) s) d', (task).relation,
+        case when (task).is_expression then (task).source else quote_ident((task).source) end)
+$$;
+comment on function salesai.column_document(salesai.column_task) is 'The rows (t) of a column task''s table, each with what the operator is applied to (d.document), as a part of a statement';
+
+create function salesai.column_key_condition(relation regclass) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$ select string_agg(format('t.%I %s $1[%s]::%s', k.name, k.equal, k.place, k.type), ' and ' order by k.place) from salesai.relation_key(relation) k $$;
+comment on function salesai.column_key_condition(regclass) is 'What a row (t) with the key $1 fulfils, as a part of a statement';
+
+create function salesai.list_column_rows(task_id bigint, rows_max integer) returns jsonb
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set datestyle = 'ISO, YMD'
+set intervalstyle = 'postgres'
+set timezone = 'UTC'
+set extra_float_digits = 1
+set bytea_output = 'hex'
+-- Below what a deadlock is looked for after: somebody who changes a row and waits for another of these goes first.
+set lock_timeout = '200ms'
+as $$
+declare
+    task salesai.column_task;
+    key_columns text;
+    last_key text[];
+    listed bigint;
+    code text;
+    message text;
+begin
+    select * into task from salesai.column_task t where t.id = task_id and t.is_listing for no key update skip locked;
+    if task.id is null then
+        return '{}';
+    end if;
+    select string_agg(format('t.%I', k.name), ', ' order by k.place) into key_columns from salesai.relation_key(task.relation) k;
+    execute format(
+        'with page as materialized (select array[%1$s] as key from only %2$s t where $1 is null or %3$s order by %4$s limit $2),
+         numbered as materialized (select p.key, row_number() over () as number from page p),
+         noted as (
+             insert into salesai.column_value (task_id, key) select $3, n.key from numbered n order by n.number
+             on conflict (task_id, key) do nothing)
+         select max(n.number), (select l.key from numbered l order by l.number desc limit 1) from numbered n',
+        (select string_agg(format('pg_catalog.format(''%%s'', t.%I)', k.name), ', ' order by k.place) from salesai.relation_key(task.relation) k),
+        task.relation,
+        (select format('row(%s) %s row(%s)', key_columns, min(k.greater), string_agg(format('$1[%s]::%s', k.place, k.type), ', ' order by k.place))
+         from salesai.relation_key(task.relation) k),
+        key_columns)
+    into listed, last_key using task.listed_key, rows_max, task_id;
+    update salesai.column_task t
+    set listed_key = coalesce(last_key, t.listed_key), is_listing = coalesce(listed, 0) >= rows_max,
+        error_code = null, error_message = null, error_hint = null
+    where t.id = task_id;
+    return jsonb_build_object('listed', coalesce(listed, 0));
+exception when others then
+    get stacked diagnostics code = returned_sqlstate, message = message_text;
+    return jsonb_build_object('error', jsonb_build_object('code', code, 'message', message));
+end
+$$;
+comment on function salesai.list_column_rows(bigint, integer) is 'Notes the next rows of a table, in the order of its key: {listed}; nothing where another session does it';
+
+-- rows: [{id, key}]. Of each: {id, document, sha256, is_known} or {id, is_gone} or {id, error}.
+create function salesai.column_documents(task_id bigint, rows jsonb) returns jsonb
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set datestyle = 'ISO, YMD'
+set intervalstyle = 'postgres'
+set timezone = 'UTC'
+set extra_float_digits = 1
+set bytea_output = 'hex'
+-- As in salesai.list_column_rows.
+set lock_timeout = '200ms'
+as $$
+declare
+    document_bytes_max constant integer := 16777216;
+    task salesai.column_task;
+    asked text;
+    item record;
+    row_counted bigint;
+    document text;
+    sha256 text;
+    result jsonb := '[]';
+    code text;
+    message text;
+begin
+    select * into task from salesai.column_task t where t.id = task_id;
+    asked := format('select d.document, encode(sha256(convert_to(d.document, ''UTF8'')), ''hex'') as sha256 %s where %s',
+        salesai.column_document(task), salesai.column_key_condition(task.relation));
+    for item in select r.id, r.key, v.source_sha256, v.value_version
+                from jsonb_to_recordset(rows) r (id bigint, key text[]) join salesai.column_value v on v.id = r.id loop
+        begin
+            execute asked into document, sha256 using item.key;
+            get diagnostics row_counted = row_count;
+            result := result || case
+                when row_counted = 0 then jsonb_build_object('id', item.id, 'is_gone', true)
+                when octet_length(document) > document_bytes_max then
+                    jsonb_build_object('id', item.id, 'error', jsonb_build_object('code', '54000', 'message', 'the document is longer than 16 MiB'))
+                else jsonb_build_object('id', item.id, 'key', item.key, 'document', document, 'sha256', sha256,
+                    'is_known', item.source_sha256 is not distinct from sha256 and exists (
+                        select from salesai.column_task_version a join salesai.column_task_version b on b.task_id = a.task_id
+                        where a.task_id = task.id and a.version = item.value_version and b.version = task.version
+                          and (a.operator, a.arguments, a.options, a.model, a.model_sha256, a.adapter_generation)
+                              is not distinct from (b.operator, b.arguments, b.options, b.model, b.model_sha256, b.adapter_generation))) end;
+        exception when others then
+            get stacked diagnostics code = returned_sqlstate, message = message_text;
+            -- A name or a right is missing, or the table is locked: it is so for all rows.
+            if code like '42%' or code in ('55P03', '40P01') then
+                return jsonb_build_object('error', jsonb_build_object('code', code, 'message', message));
+            end if;
+            result := result || jsonb_build_object('id', item.id, 'error', jsonb_build_object('code', code, 'message', message));
+        end;
+    end loop;
+    return jsonb_build_object('rows', result);
+end
+$$;
+comment on function salesai.column_documents(bigint, jsonb) is 'What the operator of a column task is applied to, for these rows';
+
+-- The weights, and the generation of the adapter, that answered: others than before are a version of their own.
+create function salesai.made_version(task_id bigint, maker jsonb) returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    made salesai.column_task_version;
+    answered record;
+begin
+    select m.* into answered from jsonb_to_record(maker) m (model text, model_sha256 text, adapter_generation bigint);
+    for attempt in 1..2 loop
+        select v.* into made from salesai.column_task t join salesai.column_task_version v on v.task_id = t.id and v.version = t.version
+        where t.id = made_version.task_id;
+        if answered.model is null
+            or (made.model, made.model_sha256, made.adapter_generation) is not distinct from (answered.model, answered.model_sha256, answered.adapter_generation) then
+            return made.version;
+        end if;
+        -- Another worker may have noted it meanwhile.
+        perform from salesai.column_task t where t.id = made_version.task_id for no key update;
+    end loop;
+    if made.model is null then
+        update salesai.column_task_version v
+        set model = answered.model, model_sha256 = answered.model_sha256, adapter_generation = answered.adapter_generation
+        where v.task_id = made.task_id and v.version = made.version;
+        return made.version;
+    end if;
+    update salesai.column_task t set version = t.version + 1 where t.id = made.task_id;
+    insert into salesai.column_task_version (task_id, version, source, operator, arguments, options, model, model_sha256, adapter_generation)
+    values (made.task_id, made.version + 1, made.source, made.operator, made.arguments, made.options,
+        answered.model, answered.model_sha256, answered.adapter_generation);
+    return made.version + 1;
+end
+$$;
+comment on function salesai.made_version(bigint, jsonb) is 'The version of a column task that is made by these weights; maker: {model, model_sha256, adapter_generation}, NULL when no model was asked';
+
+-- results: [{id, key, sha256, value, is_known}]. Rows before their values, as who changes the table locks them.
+create function salesai.write_column_values(task_id bigint, token uuid, maker jsonb, results jsonb) returns jsonb
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set datestyle = 'ISO, YMD'
+set intervalstyle = 'postgres'
+set timezone = 'UTC'
+set extra_float_digits = 1
+set bytea_output = 'hex'
+-- As in salesai.list_column_rows.
+set lock_timeout = '200ms'
+as $$
+declare
+    task salesai.column_task;
+    made integer;
+    key_condition text;
+    locked text;
+    write text;
+    item record;
+    sha256 text;
+    row_counted bigint;
+    written integer := 0;
+    errors jsonb := '[]';
+    code text;
+    message text;
+    hint text;
+begin
+    made := salesai.made_version(task_id, maker);
+    select * into task from salesai.column_task t where t.id = task_id;
+    key_condition := salesai.column_key_condition(task.relation);
+    locked := format('select encode(sha256(convert_to(d.document, ''UTF8'')), ''hex'') %s where %s for no key update of t skip locked',
+        salesai.column_document(task), key_condition);
+    select format('update only %s t set %I = %s where %s', task.relation, a.attname,
+        case y.typcategory when 'S' then '$2' else '$2::' || format_type(a.atttypid, a.atttypmod) end, key_condition) into write
+    from pg_attribute a join pg_type y on y.oid = a.atttypid
+    where a.attrelid = task.relation and a.attname = task.target_column and a.attnum > 0;
+    for item in select * from jsonb_to_recordset(results) r (id bigint, key text[], sha256 text, value jsonb, is_known boolean) order by r.id loop
+        begin
+            execute locked into sha256 using item.key;
+            get diagnostics row_counted = row_count;
+            -- Somebody is changing it, or has deleted it.
+            continue when row_counted = 0;
+            if sha256 is distinct from item.sha256 then
+                raise exception 'the row changed meanwhile' using errcode = '40001';
+            end if;
+            update salesai.column_value v
+            set state = 'done', version = made, value_version = made, source_sha256 = item.sha256, attempts = 0, losses = 0,
+                error_class = null, error_code = null, error_message = null, error_hint = null, changed_at = clock_timestamp(),
+                lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null
+            where v.id = item.id and v.lease_token = token;
+            continue when not found;
+            if not item.is_known then
+                execute write using item.key, case task.operator when 'extract' then item.value::text else item.value #>> '{}' end;
+            end if;
+            written := written + 1;
+        exception when others then
+            get stacked diagnostics code = returned_sqlstate, message = message_text, hint = pg_exception_hint;
+            if code like '42%' or code in ('55P03', '40P01') then
+                return jsonb_build_object('error', jsonb_build_object('code', code, 'message', message, 'hint', nullif(hint, '')));
+            end if;
+            errors := errors || jsonb_build_object('id', item.id, 'error', jsonb_build_object('code', code, 'message', message, 'hint', nullif(hint, '')));
+        end;
+    end loop;
+    update salesai.column_task t set error_code = null, error_message = null, error_hint = null
+    where t.id in (select c.id from salesai.column_task c where c.id = task_id and c.error_code is not null for no key update skip locked);
+    return jsonb_build_object('written', written, 'errors', errors);
+end
+$$;
+comment on function salesai.write_column_values(bigint, uuid, jsonb, jsonb) is
+    'Writes what was said of leased rows whose source is still the same, each exactly once: {written, errors: [{id, error}]}, or why nothing can be written';
+
+create view salesai.column_tasks with (security_invoker) as
+select t.id, t.relation, t.target_column, t.operator, t.source, t.arguments, t.options ->> 'model' as model, t.options ->> 'adapter' as adapter,
+    t.owner_name, t.version,
+    case when t.is_paused then 'paused' when t.error_code is not null then 'blocked' when t.is_listing then 'listing'
+         when r.waiting > 0 then 'working' else 'idle' end as state,
+    greatest(r.rows, case when t.is_listing then c.reltuples::bigint end) as rows, r.done, r.waiting, r.failed, r.stale,
+    coalesce(t.error_message, (
+        select v.error_message from salesai.column_value v where v.task_id = t.id and v.error_code is not null
+        order by v.changed_at desc limit 1)) as last_error,
+    t.error_hint, case when t.error_code is not null then t.not_before end as next_attempt_at, t.created_at
+from salesai.column_task t
+left join pg_catalog.pg_class c on c.oid = t.relation
+cross join lateral (
+    select count(*) as rows,
+        count(*) filter (where v.state = 'done' and v.version >= t.wanted_version) as done,
+        count(*) filter (where v.state in ('waiting', 'running') or v.version < t.wanted_version) as waiting,
+        count(*) filter (where v.state = 'failed' and v.version >= t.wanted_version) as failed,
+        count(*) filter (where v.value_version < t.version) as stale
+    from salesai.column_value v where v.task_id = t.id) r;
+comment on view salesai.column_tasks is
+    'Column tasks and how far each is (rows are counted, which takes a while for many). state: blocked says that nothing can be done now, last_error why; rows: an estimate while listing; waiting: to be asked, or asked again; stale: an older version made the value that the column still has';
+
+create view salesai.column_task_errors with (security_invoker) as
+select t.id as task_id, t.relation, t.target_column, v.key, v.state, v.error_class as class, v.error_code as code, v.error_message as message,
+    v.error_hint as hint, v.attempts, case v.state when 'waiting' then v.not_before end as next_attempt_at, v.changed_at as occurred_at
+from salesai.column_value v join salesai.column_task t on t.id = v.task_id
+where v.error_code is not null;
+comment on view salesai.column_task_errors is
+    'Rows of column tasks whose last attempt failed. state failed: waits for salesai.column_task_retry, or for its source to change; waiting: is tried again at next_attempt_at';
 
 -- What an operator looks at.
 
@@ -4011,6 +4901,11 @@ begin
           from salesai.queue_pause p),
          'Call salesai.resume() when the pause is over.'),
         ('failed_jobs', failed = 0, failed::text, 'See salesai.pipeline_errors, mend the cause, then select salesai.retry_errors().');
+    return query
+        select 'column_tasks', count(*) filter (where t.state = 'blocked' or t.failed > 0) = 0,
+            format('%s, %s blocked, %s rows failed', count(*), count(*) filter (where t.state = 'blocked'), coalesce(sum(t.failed), 0)),
+            'See salesai.column_tasks and salesai.column_task_errors, mend the cause, then select salesai.column_task_resume() or salesai.column_task_retry().'
+        from salesai.column_tasks t;
 end
 $$;
 comment on function salesai.doctor() is 'Each piece that the system needs, whether it works, and how to mend it when it does not';
@@ -4029,9 +4924,25 @@ create policy own on salesai.insight_request for select
     using (salesai.is_asker(asker_id) or (select salesai.reads_all() and salesai.writes()));
 create policy worker on salesai.insight_request to salesai_worker using (true);
 
+-- A column task belongs to whoever has the rights of the table's owner, whose rights it has.
+alter table salesai.column_task enable row level security, force row level security;
+create policy own on salesai.column_task using (salesai.is_column_owner(owner_name))
+    with check (salesai.is_column_owner(owner_name)
+                and owner_name = (select pg_catalog.pg_get_userbyid(c.relowner) from pg_catalog.pg_class c where c.oid = relation));
+create policy reads_all on salesai.column_task for select using ((select salesai.reads_all() and salesai.writes()));
+create policy worker on salesai.column_task to salesai_worker using (true);
+alter table salesai.column_task_version enable row level security, force row level security;
+create policy own on salesai.column_task_version using (task_id in (select t.id from salesai.column_task t where salesai.is_column_owner(t.owner_name)));
+create policy reads_all on salesai.column_task_version for select using ((select salesai.reads_all() and salesai.writes()));
+create policy worker on salesai.column_task_version to salesai_worker using (true);
+alter table salesai.column_value enable row level security, force row level security;
+create policy own on salesai.column_value using (task_id in (select t.id from salesai.column_task t where salesai.is_column_owner(t.owner_name)));
+create policy reads_all on salesai.column_value for select using ((select salesai.reads_all() and salesai.writes()));
+create policy worker on salesai.column_value to salesai_worker using (true);
+
 alter function salesai.process(integer, integer) set search_path = pg_catalog, pg_temp;
 comment on function salesai.process(integer, integer) is
-    'Drains up to max_jobs jobs in this session, then questions of salesai.insight_submit by roles that the session may set, for servers without the background worker; returns how many were finished. Holds this statement''s transaction while the model runs';
+    'Drains up to max_jobs jobs in this session, then questions of salesai.insight_submit and rows of column tasks by roles that the session may set, for servers without the background worker; returns how many were finished. Holds this statement''s transaction while the model runs';
 
 -- Prompt templates: what a model is told to do, as versions with a test set. Version 1 of a task is built into the library
 -- (domain/src/prompt_template.rs); rows are those that somebody made. What fences the data is no part of a template.
@@ -4482,6 +5393,12 @@ revoke all on salesai.insight_request from public;
 grant select on salesai.insight_request
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 grant update, delete on salesai.insight_request to salesai_worker;
+revoke all on salesai.column_task, salesai.column_task_version, salesai.column_value, salesai.column_tasks, salesai.column_task_errors from public;
+-- Whose they are, is for row-level security to say.
+grant select, insert, update, delete on salesai.column_task, salesai.column_task_version, salesai.column_value
+    to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+grant select on salesai.column_tasks, salesai.column_task_errors
+    to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke all on salesai.inbox, salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.product from public;
 grant select on salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
@@ -4516,3 +5433,8 @@ select pg_catalog.pg_extension_config_dump('salesai.prompt_template_case'::regcl
 select pg_catalog.pg_extension_config_dump('salesai.prompt_template_case_id_seq'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.prompt_template_run'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.prompt_template_run_id_seq'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.column_task'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.column_task_id_seq'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.column_task_version'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.column_value'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.column_value_id_seq'::regclass, '');

@@ -91,6 +91,14 @@ fn answers_mean_what_was_asked() {
     let classify = operator("classify", json!({"labels": ["spam", "request "]}));
     assert_eq!(classify.value_of(" request"), Some("request ".into()));
     assert_eq!(classify.value_of("other"), None);
+    let sentiment = operator("sentiment", json!({}));
+    assert_eq!(sentiment.value_of("mixed"), Some("mixed".into()));
+    assert_eq!(sentiment.value_of("spam"), None);
+    let instruction = json!({"instruction": "List the risks"});
+    assert_eq!(
+        operator("generate", instruction.clone()),
+        operator("agg", instruction)
+    );
     let is_true = operator("is_true", json!({"statement": "it is urgent"}));
     assert_eq!(is_true.value_of("yes"), Some(true.into()));
     assert_eq!(is_true.value_of("no\n"), Some(false.into()));

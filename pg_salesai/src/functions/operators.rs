@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::generation::checked_context;
 use crate::operators::{Application, Outcome, Targeted, apply, cascade, statistics};
 use crate::progress;
 
@@ -42,6 +43,16 @@ fn apply_operator(
         (number, value, error)
     });
     Ok(TableIterator::new(rows))
+}
+
+/// Fails where [`apply_operator`] would, whatever the document.
+#[pg_extern(sql = "")]
+fn check_operator(operator: &str, arguments: JsonB, options: JsonB) -> Result<(), ErrorReport> {
+    checked_operator(operator, &arguments.0)?;
+    let application = Application::parse(options.0)?;
+    let (model, adapter) = (application.model.as_deref(), application.adapter.as_deref());
+    checked_context(model, adapter)?;
+    Ok(())
 }
 
 /// A value or an error as SQL shows it.

@@ -1,5 +1,6 @@
 //! One operator over many documents.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::mem::discriminant;
 
@@ -11,7 +12,7 @@ use proto::client::ClientError;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::asking::Asking;
+use super::asking::{Asking, Maker};
 use super::condensing;
 use super::document_error::DocumentError;
 use super::statistics::count;
@@ -72,19 +73,41 @@ pub fn apply(
     documents: &[Option<String>],
     application: &Application,
 ) -> Result<Vec<Option<Outcome>>, Error> {
+    let deadline = Deadline::from_argument(application.timeout_ms)?;
+    let applied = applied(name, operator, documents, application, deadline)?;
+    settle(name, &applied.outcomes, application)?;
+    Ok(applied.outcomes)
+}
+
+/// Outcomes as of [`apply`], and who answered; None when no model was asked.
+pub struct Applied {
+    pub outcomes: Vec<Option<Outcome>>,
+    pub maker: Option<Maker>,
+}
+
+/// [`apply`] for somebody who takes each outcome as it is.
+pub fn applied(
+    name: &str,
+    operator: &Operator,
+    documents: &[Option<String>],
+    application: &Application,
+    deadline: Deadline,
+) -> Result<Applied, Error> {
     let distinct = Distinct::of(documents)?;
-    let asking = Asking::new(name, operator, application)?;
+    let asking = Asking::new(name, operator, application, deadline)?;
     let answers = match operator.condenses() {
         true => condensing::condensed(&asking, &distinct.texts)?,
         false => asking.values(&distinct.texts)?,
     };
-    let outcomes: Vec<Option<Outcome>> = distinct
+    let outcomes = distinct
         .places
         .iter()
         .map(|place| Some(answers[(*place)?].clone()))
         .collect();
-    settle(name, &outcomes, application)?;
-    Ok(outcomes)
+    Ok(Applied {
+        outcomes,
+        maker: asking.maker.into_inner(),
+    })
 }
 
 /// Documents without repetitions.

@@ -1,9 +1,12 @@
 //! One question about each of many texts.
 
+use std::cell::RefCell;
+
 use domain::operators::{Form, Operator, Question};
 use domain::prompt_template::PromptTemplate;
 use proto::limits::MESSAGE_BYTES_MAX;
 use proto::model::{Constraint, GenerationRequest};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::application::Application;
@@ -27,6 +30,26 @@ pub struct Asking<'a> {
     application: &'a Application,
     /// The same for all texts of the call.
     template: PromptTemplate,
+    /// Who answered last.
+    pub maker: RefCell<Option<Maker>>,
+}
+
+/// The weights and the generation of the adapter that answered.
+#[derive(Debug, Clone, Serialize)]
+pub struct Maker {
+    model: String,
+    model_sha256: String,
+    adapter_generation: u64,
+}
+
+impl From<&Draft> for Maker {
+    fn from(draft: &Draft) -> Self {
+        Self {
+            model: draft.started.model.clone(),
+            model_sha256: draft.started.model_sha256.clone(),
+            adapter_generation: draft.started.adapter_generation,
+        }
+    }
 }
 
 impl<'a> Asking<'a> {
@@ -34,8 +57,8 @@ impl<'a> Asking<'a> {
         name: &'a str,
         operator: &'a Operator,
         application: &'a Application,
+        deadline: Deadline,
     ) -> Result<Self, Error> {
-        let deadline = Deadline::from_argument(application.timeout_ms)?;
         let wanted = Wanted {
             task: operator.task(),
             version: application.prompt_version,
@@ -49,6 +72,7 @@ impl<'a> Asking<'a> {
             deadline,
             application,
             template: wanted.choose()?.template,
+            maker: RefCell::default(),
         })
     }
 
@@ -68,6 +92,9 @@ impl<'a> Asking<'a> {
             deadline: self.deadline,
             overload: Overload::Wait,
         })?;
+        if let Some(draft) = drafts.iter().flatten().last() {
+            self.maker.replace(Some(draft.into()));
+        }
         let used = usage::total() - before;
         let is_cut = |draft: &&Draft| draft.is_cut() && !draft.is_remembered;
         let shortened = drafts.iter().flatten().filter(is_cut).count();

@@ -1,5 +1,7 @@
 //! One operator over many documents, most of which a small head decides: see [`domain::cascade`].
 
+use std::cell::RefCell;
+
 use domain::cascade::{Budget, Decision, Head, Judged, Plan, Reached, Target, shuffled};
 use domain::operators::Operator;
 use pgrx::check_for_interrupts;
@@ -46,7 +48,8 @@ pub fn cascade(
         _ => return Err(Error::argument("a cascade applies classify or is_true")),
     };
     let distinct = Distinct::of(documents)?;
-    let asking = Asking::new(name, operator, application)?;
+    let deadline = Deadline::from_argument(application.timeout_ms)?;
+    let asking = Asking::new(name, operator, application, deadline)?;
     let mut oracle = Oracle {
         asking,
         distinct: &distinct,

@@ -7,7 +7,8 @@ mod condensing;
 mod document_error;
 mod statistics;
 
-pub use application::{Application, Outcome, apply};
+pub use application::{Application, Applied, Outcome, applied, apply};
+pub use asking::Maker;
 pub use cascade::{Targeted, cascade};
 pub use document_error::DocumentError;
 pub use statistics::statistics;

@@ -384,5 +384,6 @@ fn uuid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
 pub fn tidy_up() -> Result<(), Error> {
     Spi::run("select salesai.add_up_job_counts()")?;
     Spi::run("select salesai.purge_results()")?;
+    Spi::run("select salesai.forget_column_tasks()")?;
     Ok(Spi::run("select salesai.purge_requests()")?)
 }

@@ -1,12 +1,16 @@
-//! From a leased job to chunks and embeddings, and from a question that waits to its answer. Database work comes in
+//! From a leased job to chunks and embeddings, from a question that waits to its answer, and from rows that changed to the
+//! values of a column. Database work comes in
 //! short transactions; between them, while a model runs, nothing is open.
 
 mod batch;
 mod chunks;
+mod column_queue;
+mod columns;
 pub mod embedding;
 mod embedding_sets;
 mod indexing;
 mod job_queue;
+mod on_behalf;
 mod outcome;
 mod reading;
 mod request_queue;
@@ -25,6 +29,8 @@ use crate::error::Error;
 use crate::search::merging;
 use crate::sidecar::Deadline;
 pub use batch::run_batch;
+pub use column_queue::has_due_columns;
+pub use columns::{Filled, fill_next};
 pub use job_queue::{Lanes, is_schema_current, tidy_up};
 pub use request_queue::has_due_requests;
 pub use requests::{Round, answer_next, note_outage};
@@ -84,7 +90,7 @@ impl Transactions for CallersTransaction {
     }
 }
 
-/// Drains up to `max_jobs` jobs in the caller's session, then answers questions that wait.
+/// Drains up to `max_jobs` jobs in the caller's session, then answers questions that wait, then fills columns.
 pub fn process_here(
     transactions: &CallersTransaction,
     max_jobs: i32,
@@ -124,6 +130,14 @@ pub fn process_here(
             Round::Answered => finished += 1,
             Round::Failed(Duration::ZERO) => {}
             Round::Idle | Round::Failed(_) => break,
+        }
+    }
+    while finished < max_jobs && has_due_columns()? {
+        let rows_max = config::worker_batch_size().min(max_jobs - finished);
+        match fill_next(transactions, rows_max, limit) {
+            Filled::Rows(rows) => finished += rows,
+            Filled::Failed(Duration::ZERO) => {}
+            Filled::Idle | Filled::Failed(_) => break,
         }
     }
     // Where no worker runs, nobody else does it.

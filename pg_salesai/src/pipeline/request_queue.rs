@@ -6,6 +6,7 @@ use pgrx::{FromDatum, IntoDatum, JsonB, Spi, Uuid};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::on_behalf::Lease;
 use super::trouble::Trouble;
 use crate::error::Error;
 
@@ -58,14 +59,7 @@ impl Leased {
         })
     }
 
-    /// False when the lease was lost, or the question was cancelled.
-    pub fn renew(&self, lease_ms: i32) -> Result<bool, Error> {
-        let renewed = "select salesai.renew_request($1, $2, $3)";
-        let arguments = [self.id.into(), self.token.into(), lease_ms.into()];
-        Ok(one::<bool>(renewed, &arguments)?.unwrap_or(false))
-    }
-
-    /// Keeps others from ending it until the transaction is over; false as above.
+    /// Keeps others from ending it until the transaction is over; false when the lease was lost, or it was cancelled.
     pub fn lock(&self) -> Result<bool, Error> {
         let locked = "select salesai.lock_request($1, $2)";
         Ok(one::<bool>(locked, &self.key())?.unwrap_or(false))
@@ -110,6 +104,15 @@ impl Leased {
 
     fn key(&self) -> [DatumWithOid<'static>; 2] {
         [self.id.into(), self.token.into()]
+    }
+}
+
+impl Lease for Leased {
+    /// False also when the question was cancelled.
+    fn renew(&self, lease_ms: i32) -> Result<bool, Error> {
+        let renewed = "select salesai.renew_request($1, $2, $3)";
+        let arguments = [self.id.into(), self.token.into(), lease_ms.into()];
+        Ok(one::<bool>(renewed, &arguments)?.unwrap_or(false))
     }
 }
 
@@ -166,7 +169,10 @@ pub fn note_outage(trouble: &Trouble) -> Result<(), Error> {
 }
 
 /// A function that returns its errors.
-fn answer(question: &str, arguments: &[DatumWithOid<'_>]) -> Result<Result<Value, Trouble>, Error> {
+pub fn answer(
+    question: &str,
+    arguments: &[DatumWithOid<'_>],
+) -> Result<Result<Value, Trouble>, Error> {
     let json = one::<JsonB>(question, arguments)?.map_or(Value::Null, |JsonB(json)| json);
     Ok(match json.get("error") {
         Some(error) => Err(Trouble::deserialize(error)?),
@@ -174,7 +180,7 @@ fn answer(question: &str, arguments: &[DatumWithOid<'_>]) -> Result<Result<Value
     })
 }
 
-fn one<T: FromDatum + IntoDatum>(
+pub fn one<T: FromDatum + IntoDatum>(
     question: &str,
     arguments: &[DatumWithOid<'_>],
 ) -> Result<Option<T>, Error> {

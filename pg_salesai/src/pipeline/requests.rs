@@ -1,8 +1,6 @@
 //! From a question that waits to the answer that is kept: leased in one short transaction, its evidence found in another,
 //! the answer kept in a third; models are asked between them, in none. All but the first have the rights of who asked.
 
-use std::panic::AssertUnwindSafe;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use domain::answer::focused_queries;
@@ -10,13 +8,14 @@ use domain::lexical::parse_query;
 use pgrx::warning;
 use serde_json::{Value, json};
 
+use super::on_behalf::{self, End, OnBehalf};
 use super::outcome::milliseconds;
 use super::request_queue::{self, Leased, Request};
 use super::trouble::{SIDECAR_PAUSE, Trouble};
-use super::{DatabaseError, Transactions, embedding, job_queue};
+use super::{Transactions, embedding, job_queue};
 use crate::answering;
 use crate::config;
-use crate::errand::{self, Errand};
+use crate::errand;
 use crate::error::Error;
 use crate::rights::AskerRights;
 use crate::sidecar::Deadline;
@@ -28,13 +27,6 @@ pub enum Round {
     Answered,
     /// The question was not answered, or belongs to somebody else now; how long to rest.
     Failed(Duration),
-}
-
-/// Why an answer is not kept.
-enum End {
-    /// Another process has the question now, or nobody wants it.
-    Lost,
-    Troubled(Trouble),
 }
 
 /// Answers the next question that is due; a call of a model takes at most `limit`.
@@ -55,9 +47,8 @@ pub fn answer_next<T: Transactions + Clone + 'static>(transactions: &T, limit: D
     match work.answer() {
         Ok(()) => Round::Answered,
         Err(End::Lost) => Round::Failed(Duration::ZERO),
-        Err(End::Troubled(mut trouble)) => {
-            trouble.is_of_its_model = trouble.is_outage()
-                && embedding::check_ready(Deadline::after(embedding::STATE_TIMEOUT)).is_ok();
+        Err(End::Troubled(trouble)) => {
+            let trouble = trouble.judged();
             let noted = transactions.run(|| leased.fail(&trouble));
             if !matches!(noted, Ok(Ok(()))) {
                 warning!("request {} keeps its lease until it runs out", leased.id);
@@ -86,7 +77,6 @@ fn not_leased(message: &str) -> Round {
     Round::Failed(SIDECAR_PAUSE)
 }
 
-#[derive(Clone)]
 struct Work<T> {
     transactions: T,
     leased: Leased,
@@ -126,26 +116,18 @@ impl<T: Transactions + Clone + 'static> Work<T> {
         })
     }
 
-    /// Calls models between the transactions of a worker; where a caller's is open, in that.
     fn between<R>(&self, role: &str, work: impl FnOnce() -> Result<R, Error>) -> Result<R, End> {
-        let done = if errand::is_in_transaction() {
-            let _rights = AskerRights::assume(role);
-            work()
-        } else {
-            let errand = OnBehalf {
-                work: self.clone(),
-                role: role.to_owned(),
-            };
-            errand::run(Rc::new(errand), work)
+        let on_behalf = OnBehalf {
+            transactions: self.transactions.clone(),
+            lease: self.leased,
+            lease_ms: self.lease_ms,
+            role: role.to_owned(),
         };
-        match done {
-            Err(Error::Withdrawn) => Err(End::Lost),
-            done => Ok(done?),
-        }
+        on_behalf.between(work)
     }
 
     fn run<R>(&self, body: impl FnOnce() -> Result<R, End>) -> Result<R, End> {
-        run(&self.transactions, body)?
+        on_behalf::run(&self.transactions, body)?
     }
 }
 
@@ -184,61 +166,4 @@ fn call_options(options: &Value, limit: Duration) -> Value {
     let mut options = options.clone();
     options["timeout_ms"] = json!(named.min(most));
     options
-}
-
-fn run<R>(transactions: &impl Transactions, body: impl FnOnce() -> R) -> Result<R, DatabaseError> {
-    // An error ends the transaction, and with it all that the body may have left half done.
-    let body = AssertUnwindSafe(body);
-    transactions.run(move || {
-        let body = body;
-        (body.0)()
-    })
-}
-
-/// What the models' work asks of the database, with the rights of who asked.
-struct OnBehalf<T> {
-    work: Work<T>,
-    role: String,
-}
-
-impl<T: Transactions + Clone + 'static> Errand for OnBehalf<T> {
-    fn transact(&self, body: &mut dyn FnMut()) -> Result<(), Error> {
-        Ok(run(&self.work.transactions, || {
-            let _rights = AskerRights::assume(&self.role);
-            body();
-        })?)
-    }
-
-    fn look(&self) -> Result<(), Error> {
-        let Work {
-            transactions,
-            leased,
-            lease_ms,
-            ..
-        } = &self.work;
-        transactions.make_way();
-        match transactions.run(|| leased.renew(*lease_ms)) {
-            Ok(Ok(true)) => Ok(()),
-            // An error as well: the extension may be gone, or somebody holds the row.
-            _ => Err(Error::Withdrawn),
-        }
-    }
-}
-
-impl From<Error> for End {
-    fn from(error: Error) -> Self {
-        Self::Troubled(error.into())
-    }
-}
-
-impl From<DatabaseError> for End {
-    fn from(error: DatabaseError) -> Self {
-        Self::Troubled(error.into())
-    }
-}
-
-impl From<Trouble> for End {
-    fn from(trouble: Trouble) -> Self {
-        Self::Troubled(trouble)
-    }
 }

@@ -6,14 +6,16 @@ use pgrx::PgSqlErrorCode;
 use serde::Deserialize;
 
 use super::DatabaseError;
+use super::embedding;
 use super::outcome::{Class, milliseconds};
 use crate::error::{Error, Report};
+use crate::sidecar::Deadline;
 
 /// How long jobs and questions wait after the sidecar could not take them.
 pub const SIDECAR_PAUSE: Duration = Duration::from_secs(1);
 
 /// What PostgreSQL would have told who asked.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Trouble {
     /// SQLSTATE.
     pub code: String,
@@ -32,6 +34,23 @@ impl Trouble {
             hint: Some("Submit it again as a role that may.".to_owned()),
             is_of_its_model: false,
         }
+    }
+
+    /// Nothing can be done for a column as things are.
+    pub fn of_column(message: String) -> Self {
+        Self {
+            code: "55000".to_owned(),
+            message,
+            hint: Some("Mend it, or call salesai.column_task again; salesai.column_task_drop ends the task.".to_owned()),
+            is_of_its_model: false,
+        }
+    }
+
+    /// Having looked whether the sidecar is there, where something could not be reached.
+    pub fn judged(mut self) -> Self {
+        self.is_of_its_model = self.is_outage()
+            && embedding::check_ready(Deadline::after(embedding::STATE_TIMEOUT)).is_ok();
+        self
     }
 
     /// As for a job, but that somebody named the model, the account and the limits, and hears what is wrong with them.
@@ -68,7 +87,7 @@ impl Trouble {
     }
 
     /// Whether a model, or a statement, took longer than it may.
-    fn is_late(&self) -> bool {
+    pub fn is_late(&self) -> bool {
         self.code == "57014"
     }
 }

@@ -17,7 +17,7 @@ use proto::model::Priority;
 
 use crate::config;
 use crate::pipeline::embedding::STATE_TIMEOUT;
-use crate::pipeline::{self, Lanes, Round, SIDECAR_PAUSE, Transactions, embedding};
+use crate::pipeline::{self, Filled, Lanes, Round, SIDECAR_PAUSE, Transactions, embedding};
 use crate::progress;
 use crate::sidecar::Deadline;
 use crate::wait_events::WaitEvent;
@@ -147,18 +147,31 @@ fn work(transactions: &OwnTransactions, lanes: Lanes) -> Duration {
     }
 }
 
-/// Answers one question that waits; returns how long to rest.
+/// Answers one question that waits, or fills some rows of a column where none does; returns how long to rest.
 fn answer(transactions: &OwnTransactions) -> Duration {
-    if !transactions.has_due_requests() {
+    let has_requests = transactions.has_due_requests();
+    if !has_requests && !transactions.has_due_columns() {
         return config::worker_poll();
     }
     if let Err(error) = embedding::check_ready(Deadline::after(STATE_TIMEOUT)) {
         pipeline::note_outage(transactions, error);
         return SIDECAR_PAUSE;
     }
+    if !has_requests {
+        return fill(transactions);
+    }
     match pipeline::answer_next(transactions, config::job_timeout()) {
         Round::Answered => Duration::ZERO,
         Round::Idle => config::worker_poll(),
         Round::Failed(pause) => pause,
+    }
+}
+
+fn fill(transactions: &OwnTransactions) -> Duration {
+    let rows_max = config::worker_batch_size();
+    match pipeline::fill_next(transactions, rows_max, config::job_timeout()) {
+        Filled::Rows(_) => Duration::ZERO,
+        Filled::Idle => config::worker_poll(),
+        Filled::Failed(pause) => pause,
     }
 }

@@ -9,7 +9,8 @@ use pgrx::{PgTryBuilder, Spi};
 use super::{posts, process, top_level};
 use crate::error::Error;
 use crate::pipeline::{
-    DatabaseError, Lanes, Transactions, has_due_requests, is_schema_current, tidy_up,
+    DatabaseError, Lanes, Transactions, has_due_columns, has_due_requests, is_schema_current,
+    tidy_up,
 };
 use crate::search::merging;
 
@@ -55,6 +56,11 @@ impl OwnTransactions {
     /// True when a question waits here.
     pub fn has_due_requests(&self) -> bool {
         matches!(self.run(has_due_requests), Ok(Ok(true)))
+    }
+
+    /// True when something can be done for a column here.
+    pub fn has_due_columns(&self) -> bool {
+        matches!(self.run(has_due_columns), Ok(Ok(true)))
     }
 
     /// Makes few rows of the many changes of the queue's counts, and drops old results.
