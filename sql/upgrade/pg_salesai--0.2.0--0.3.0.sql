@@ -4631,6 +4631,8 @@ begin
             if code like '42%' or code in ('55P03', '40P01') then
                 return jsonb_build_object('error', jsonb_build_object('code', code, 'message', message));
             end if;
+            -- Such a message may quote the data.
+            message := case when code like '22%' then 'the source of the row cannot be evaluated' else message end;
             result := result || jsonb_build_object('id', item.id, 'error', jsonb_build_object('code', code, 'message', message));
         end;
     end loop;
@@ -4734,6 +4736,7 @@ begin
             if code like '42%' or code in ('55P03', '40P01') then
                 return jsonb_build_object('error', jsonb_build_object('code', code, 'message', message, 'hint', nullif(hint, '')));
             end if;
+            message := case when code like '22%' then 'the value does not fit the column' else message end;
             errors := errors || jsonb_build_object('id', item.id, 'error', jsonb_build_object('code', code, 'message', message, 'hint', nullif(hint, '')));
         end;
     end loop;
