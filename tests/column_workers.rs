@@ -20,7 +20,7 @@ fn workers_hold_nothing_and_lose_nothing() {
          create function count_writes() returns trigger language plpgsql as $$
              begin new.writes := old.writes + 1; return new; end $$;
          create trigger count_writes before update of mood on notes for each row execute function count_writes();
-         insert into notes select g, 'We talked about offer ' || g || '.' from generate_series(1, 40) g",
+         insert into notes select g, 'We talked about offer ' || g || '.' from generate_series(1, 24) g",
     );
     session.run("select salesai.column_task('notes', 'mood', 'sentiment', source => 'body')");
     let holder = stall(&world, &mut session);
@@ -51,12 +51,12 @@ fn workers_hold_nothing_and_lose_nothing() {
     wait_until("all rows are done", LIMIT, || {
         session.one::<bool>(ALL_DONE, &[])
     });
-    assert_eq!(session.one::<i64>(RIGHT, &[]), 40);
+    assert_eq!(session.one::<i64>(RIGHT, &[]), 24);
     let writes: Vec<String> = session.column(
         "select format('%s rows %s times', count(*), writes) from notes group by writes order by writes",
         &[],
     );
-    assert_eq!(writes, ["39 rows 1 times", "1 rows 2 times"]);
+    assert_eq!(writes, ["23 rows 1 times", "1 rows 2 times"]);
     open_transactions(&world, &mut session);
 }
 
@@ -64,7 +64,7 @@ fn workers_hold_nothing_and_lose_nothing() {
 fn open_transactions(world: &World, session: &mut Session) {
     let mut hesitant = world.cluster.connect();
     hesitant.run("begin; update notes set body = 'Open: ' || body where id = 1");
-    session.run("update notes set body = 'Again: ' || body where id > 35");
+    session.run("update notes set body = 'Again: ' || body where id > 20");
     wait_until("the others are done", LIMIT, || {
         session.one::<i64>(
             "select count(*) from salesai.column_value where state <> 'done'",
@@ -73,7 +73,7 @@ fn open_transactions(world: &World, session: &mut Session) {
     });
     hesitant.run("update notes set body = body || '.' where id = 2; commit");
     wait_until("all are done", LIMIT, || {
-        session.one::<i64>(RIGHT, &[]) == 40
+        session.one::<i64>(RIGHT, &[]) == 24
     });
     // Without the sidecar all waits, and says why.
     world.sidecar.stop();
@@ -92,7 +92,7 @@ fn open_transactions(world: &World, session: &mut Session) {
 }
 
 const ALL_DONE: &str =
-    "select state = 'idle' and done = 40 and stale = 0 from salesai.column_tasks";
+    "select state = 'idle' and done = 24 and stale = 0 from salesai.column_tasks";
 /// Rows whose value is of what they say now.
 const RIGHT: &str =
     "select count(*) from notes n join salesai.column_value v on v.key = array[n.id::text]
