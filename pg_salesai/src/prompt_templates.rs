@@ -1,4 +1,4 @@
-//! Which prompt template a task has now: `sql/schema/67_prompt_templates.sql`. The built-in ones are in the code, so
+//! Which prompt template a task has now: `sql/schema/69_prompt_templates.sql`. The built-in ones are in the code, so
 //! that nothing needs to be read where nobody changed any.
 
 use domain::prompt_template::{PromptTemplate, Task};

@@ -43,11 +43,12 @@ create table salesai.column_task_version (
     model text,
     model_sha256 text,
     adapter_generation bigint,
+    prompt_version integer,
     created_at timestamptz not null default now(),
     primary key (task_id, version)
 );
 comment on table salesai.column_task_version is
-    'What made the values of a column: what was asked, and by which weights and generation of the adapter it was answered; other weights are a version of their own';
+    'What made the values of a column: what was asked, by which weights, generation of the adapter and version of the prompt template it was answered; others are a version of their own';
 
 create table salesai.column_value (
     id bigint generated always as identity primary key,

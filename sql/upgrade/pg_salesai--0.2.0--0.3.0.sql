@@ -3938,11 +3938,12 @@ create table salesai.column_task_version (
     model text,
     model_sha256 text,
     adapter_generation bigint,
+    prompt_version integer,
     created_at timestamptz not null default now(),
     primary key (task_id, version)
 );
 comment on table salesai.column_task_version is
-    'What made the values of a column: what was asked, and by which weights and generation of the adapter it was answered; other weights are a version of their own';
+    'What made the values of a column: what was asked, by which weights, generation of the adapter and version of the prompt template it was answered; others are a version of their own';
 
 create table salesai.column_value (
     id bigint generated always as identity primary key,
@@ -4641,7 +4642,8 @@ end
 $$;
 comment on function salesai.column_documents(bigint, jsonb) is 'What the operator of a column task is applied to, for these rows';
 
--- The weights, and the generation of the adapter, that answered: others than before are a version of their own.
+-- The weights, the generation of the adapter and the version of the prompt that answered: others than before are a version
+-- of their own.
 create function salesai.made_version(task_id bigint, maker jsonb) returns integer
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -4650,12 +4652,15 @@ declare
     made salesai.column_task_version;
     answered record;
 begin
-    select m.* into answered from jsonb_to_record(maker) m (model text, model_sha256 text, adapter_generation bigint);
+    select m.* into answered from jsonb_to_record(maker) m (
+        model text, model_sha256 text, adapter_generation bigint, prompt_version integer);
     for attempt in 1..2 loop
         select v.* into made from salesai.column_task t join salesai.column_task_version v on v.task_id = t.id and v.version = t.version
         where t.id = made_version.task_id;
         if answered.model is null
-            or (made.model, made.model_sha256, made.adapter_generation) is not distinct from (answered.model, answered.model_sha256, answered.adapter_generation) then
+            or (made.model, made.model_sha256, made.adapter_generation, made.prompt_version)
+                is not distinct from (answered.model, answered.model_sha256, answered.adapter_generation, answered.prompt_version)
+        then
             return made.version;
         end if;
         -- Another worker may have noted it meanwhile.
@@ -4663,18 +4668,20 @@ begin
     end loop;
     if made.model is null then
         update salesai.column_task_version v
-        set model = answered.model, model_sha256 = answered.model_sha256, adapter_generation = answered.adapter_generation
+        set model = answered.model, model_sha256 = answered.model_sha256, adapter_generation = answered.adapter_generation,
+            prompt_version = answered.prompt_version
         where v.task_id = made.task_id and v.version = made.version;
         return made.version;
     end if;
     update salesai.column_task t set version = t.version + 1 where t.id = made.task_id;
-    insert into salesai.column_task_version (task_id, version, source, operator, arguments, options, model, model_sha256, adapter_generation)
+    insert into salesai.column_task_version (task_id, version, source, operator, arguments, options, model, model_sha256,
+        adapter_generation, prompt_version)
     values (made.task_id, made.version + 1, made.source, made.operator, made.arguments, made.options,
-        answered.model, answered.model_sha256, answered.adapter_generation);
+        answered.model, answered.model_sha256, answered.adapter_generation, answered.prompt_version);
     return made.version + 1;
 end
 $$;
-comment on function salesai.made_version(bigint, jsonb) is 'The version of a column task that is made by these weights; maker: {model, model_sha256, adapter_generation}, NULL when no model was asked';
+comment on function salesai.made_version(bigint, jsonb) is 'The version of a column task that is made by these; maker: {model, model_sha256, adapter_generation, prompt_version}, NULL when no model was asked';
 
 -- results: [{id, key, sha256, value, is_known}]. Rows before their values, as who changes the table locks them.
 create function salesai.write_column_values(task_id bigint, token uuid, maker jsonb, results jsonb) returns jsonb

@@ -1,6 +1,5 @@
 //! One operator over many documents.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::mem::discriminant;
 
@@ -17,6 +16,7 @@ use super::condensing;
 use super::document_error::DocumentError;
 use super::statistics::count;
 use crate::error::Error;
+use crate::sidecar::Deadline;
 
 /// Documents of one call.
 const DOCUMENTS_MAX: usize = 100_000;

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use domain::operators::{Form, Operator, Question};
-use domain::prompt_template::PromptTemplate;
 use proto::limits::MESSAGE_BYTES_MAX;
 use proto::model::{Constraint, GenerationRequest};
 use serde::Serialize;
@@ -15,7 +14,7 @@ use super::statistics::count;
 use crate::error::Error;
 use crate::generation::{Batch, Draft, Overload, Prompted, generate_all};
 use crate::progress::Shown;
-use crate::prompt_templates::Wanted;
+use crate::prompt_templates::{Chosen, Wanted};
 use crate::sidecar::Deadline;
 use crate::usage::{self, Measure};
 
@@ -29,27 +28,18 @@ pub struct Asking<'a> {
     pub deadline: Deadline,
     application: &'a Application,
     /// The same for all texts of the call.
-    template: PromptTemplate,
+    prompt: Chosen,
     /// Who answered last.
     pub maker: RefCell<Option<Maker>>,
 }
 
-/// The weights and the generation of the adapter that answered.
+/// The weights, the generation of the adapter and the version of the prompt template that answered.
 #[derive(Debug, Clone, Serialize)]
 pub struct Maker {
     model: String,
     model_sha256: String,
     adapter_generation: u64,
-}
-
-impl From<&Draft> for Maker {
-    fn from(draft: &Draft) -> Self {
-        Self {
-            model: draft.started.model.clone(),
-            model_sha256: draft.started.model_sha256.clone(),
-            adapter_generation: draft.started.adapter_generation,
-        }
-    }
+    prompt_version: i32,
 }
 
 impl<'a> Asking<'a> {
@@ -71,7 +61,7 @@ impl<'a> Asking<'a> {
             operator,
             deadline,
             application,
-            template: wanted.choose()?.template,
+            prompt: wanted.choose()?,
             maker: RefCell::default(),
         })
     }
@@ -93,7 +83,12 @@ impl<'a> Asking<'a> {
             overload: Overload::Wait,
         })?;
         if let Some(draft) = drafts.iter().flatten().last() {
-            self.maker.replace(Some(draft.into()));
+            self.maker.replace(Some(Maker {
+                model: draft.started.model.clone(),
+                model_sha256: draft.started.model_sha256.clone(),
+                adapter_generation: draft.started.adapter_generation,
+                prompt_version: self.prompt.version,
+            }));
         }
         let used = usage::total() - before;
         let is_cut = |draft: &&Draft| draft.is_cut() && !draft.is_remembered;
@@ -124,7 +119,7 @@ impl<'a> Asking<'a> {
     }
 
     fn question(&self, text: &str) -> Question {
-        self.operator.question(&self.template, text)
+        self.operator.question(&self.prompt.template, text)
     }
 
     fn request(&self, question: Question) -> GenerationRequest {

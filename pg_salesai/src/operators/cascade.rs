@@ -1,7 +1,5 @@
 //! One operator over many documents, most of which a small head decides: see [`domain::cascade`].
 
-use std::cell::RefCell;
-
 use domain::cascade::{Budget, Decision, Head, Judged, Plan, Reached, Target, shuffled};
 use domain::operators::Operator;
 use pgrx::check_for_interrupts;
@@ -13,6 +11,7 @@ use super::application::{Application, Distinct, Outcome, settle};
 use super::asking::Asking;
 use crate::error::Error;
 use crate::pipeline::embedding::{self, Text};
+use crate::sidecar::Deadline;
 
 /// What the head reads of a document: about as much as an embedding model takes.
 const HEAD_BYTES: usize = 700;
