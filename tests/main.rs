@@ -10,6 +10,7 @@ mod cascades;
 mod column_rights;
 mod column_tasks;
 mod column_workers;
+mod contradictions;
 mod crash;
 mod doctor;
 mod document_ingestion;

@@ -204,7 +204,7 @@ fn rights_are_those_of_when_it_is_answered() {
         "select i.reason from salesai.insight_result($1, wait_ms => 120000) i",
         &[&moved],
     );
-    assert_eq!(reason.as_deref(), Some("no_match"));
+    assert_eq!(reason.as_deref(), Some("not_permitted"));
 }
 
 /// Goal: without workers `process()` answers, for roles that its session may take, with their rights.
@@ -246,7 +246,7 @@ fn process_answers_without_workers() {
     );
     assert_eq!(
         reason.as_deref(),
-        Some("no_match"),
+        Some("not_permitted"),
         "the rights of who asked"
     );
     let role: String = session.one("select current_user || ' ' || current_setting('role')", &[]);

@@ -70,6 +70,15 @@ set search_path = pg_catalog, pg_temp
 as $$ select (p).can_write from salesai.current_principal() p $$;
 comment on function salesai.writes() is 'True when the session''s principal may add and change data that it can read';
 
+create function salesai.reads_nothing() returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select row_security_active('salesai.interaction') and not salesai.reads_all() and not exists (select from salesai.interaction)
+$$;
+comment on function salesai.reads_nothing() is
+    'True when row-level security shows the session''s role no interaction at all, be it that there is none';
+
 insert into salesai.principal (role_name, read_scope, can_write, builtin) values
     ('salesai_admin', 'all', true, true),
     ('salesai_manager', 'team', true, true),

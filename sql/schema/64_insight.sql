@@ -8,7 +8,7 @@ create type salesai.insight_result as (
     answer text, citations salesai.insight_citation[], confidence real, method text, abstained boolean,
     reason text, model text, adapter text, prompt_tokens integer, completion_tokens integer,
     elapsed_ms integer, insight_id bigint, details jsonb);
-comment on type salesai.insight_result is 'method: generated (the model wrote it), extractive (sentences of the evidence) or abstained, then reason says why: no_match, unsupported, model_unavailable. details: with explain, what was retrieved and how long each step took';
+comment on type salesai.insight_result is 'method: generated (the model wrote it), extractive (sentences of the evidence) or abstained, then reason says why: no_match, not_permitted, unsupported, conflicting, model_unavailable. details: with explain, what was retrieved and how long each step took; contradictions, where the evidence has some: two statements each in the order of time, with the number of their citation';
 
 create function salesai.answer_question(question text, evidence jsonb, options jsonb) returns jsonb
 language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'answer_question_wrapper';
@@ -20,8 +20,9 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(jsonb_agg(jsonb_build_object(
-        'number', u.number, 'interaction_id', c.interaction_id, 'title', c.heading,
-        'occurred_on', to_char(c.occurred_at at time zone 'UTC', 'YYYY-MM-DD'), 'segments', said.segments) order by u.number), '[]')
+        'number', u.number, 'interaction_id', c.interaction_id, 'account_id', c.account_id, 'title', c.heading,
+        'occurred_on', to_char(c.occurred_at at time zone 'UTC', 'YYYY-MM-DD'),
+        'occurred_ms', floor(1000 * extract(epoch from c.occurred_at))::bigint, 'segments', said.segments) order by u.number), '[]')
     from unnest(chunk_ids) with ordinality u (chunk_id, number)
     join salesai.chunk c on c.id = u.chunk_id
     cross join lateral (
@@ -160,16 +161,26 @@ $$;
 comment on function salesai.retrieve_evidence(text, jsonb, integer) is
     'One row: the chunks that answer a question, evidence_count of the whole, best first, then the best of each part (salesai.focused_queries), how search ranked them, and what they say (salesai.evidence)';
 
-create function salesai.insight_details(retrieved jsonb, evidence jsonb, answered jsonb, search_ms numeric) returns jsonb
+create function salesai.insight_details(retrieved jsonb, evidence jsonb, answered jsonb, search_ms numeric, explain boolean) returns jsonb
 language sql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
+<<<<<<< HEAD
     select jsonb_build_object('retrieved', coalesce(nullif(retrieved, 'null'), '[]'), 'evidence_characters', (
             select coalesce(sum(length(s ->> 'content')), 0)
             from jsonb_array_elements(evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
         'search_ms', search_ms, 'prompt_version', answered -> 'prompt_version') || coalesce(answered -> 'timings', '{}')
 $$;
 comment on function salesai.insight_details(jsonb, jsonb, jsonb, numeric) is 'What explain shows of an answer: what was retrieved, how much of it was read, by which prompt template the model was asked, how long each step took';
+=======
+    select nullif(case when answered ? 'contradictions' then jsonb_build_object('contradictions', answered -> 'contradictions') else '{}' end
+        || case when explain then jsonb_build_object('retrieved', coalesce(nullif(retrieved, 'null'), '[]'), 'evidence_characters', (
+                select coalesce(sum(length(s ->> 'content')), 0)
+                from jsonb_array_elements(evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
+            'search_ms', search_ms) || coalesce(answered -> 'timings', '{}') else '{}' end, '{}')
+$$;
+comment on function salesai.insight_details(jsonb, jsonb, jsonb, numeric, boolean) is 'What there is to say about an answer: what contradicts what in its evidence; with explain also what was retrieved, how much of it was read, how long each step took; NULL where there is nothing';
+>>>>>>> b646688 (insight: show contradicting evidence, and say what is not permitted)
 
 create function salesai.insight(
     question text, account text default null, opportunity text default null, kinds text[] default null,
@@ -197,10 +208,8 @@ begin
     result := jsonb_populate_record(null::salesai.insight_result, answered);
     result.abstained := result.method = 'abstained';
     result.elapsed_ms := 1000 * extract(epoch from clock_timestamp() - started);
-    if explain then
-        result.details := salesai.insight_details(found.retrieved, found.evidence, answered,
-            round(1000 * extract(epoch from searched - started), 1));
-    end if;
+    result.details := salesai.insight_details(found.retrieved, found.evidence, answered,
+        round(1000 * extract(epoch from searched - started), 1), explain);
     if not current_setting('transaction_read_only')::boolean then
         result.insight_id := salesai.keep_insight(question, result, answered, understood.filters, understood.options,
             found.chunk_ids, found.evidence);

@@ -376,8 +376,8 @@ begin
     if salesai.evidence_digest(salesai.evidence(chunk_ids)) is distinct from salesai.evidence_digest(gathered -> 'evidence') then
         raise exception 'the evidence changed meanwhile' using errcode = '40001';
     end if;
-    return jsonb_build_object('insight_id', insight_id, 'details', case when (request ->> 'explain')::boolean then
-        salesai.insight_details(gathered -> 'retrieved', gathered -> 'evidence', answered, (gathered ->> 'search_ms')::numeric) end);
+    return jsonb_build_object('insight_id', insight_id, 'details', salesai.insight_details(
+        gathered -> 'retrieved', gathered -> 'evidence', answered, (gathered ->> 'search_ms')::numeric, (request ->> 'explain')::boolean));
 exception when others then
     get stacked diagnostics code = returned_sqlstate, message = message_text, hint = pg_exception_hint;
     return jsonb_build_object('error', jsonb_build_object('code', code, 'message', message, 'hint', nullif(hint, '')));

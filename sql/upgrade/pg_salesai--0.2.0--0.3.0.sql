@@ -3114,7 +3114,36 @@ alter table salesai.insight add column evidence bigint[], add column evidence_sh
     add column conversation bigint, add column prompt_version integer;
 create index insight_conversation_idx on salesai.insight (conversation);
 alter type salesai.insight_result add attribute details jsonb;
-comment on type salesai.insight_result is 'method: generated (the model wrote it), extractive (sentences of the evidence) or abstained, then reason says why: no_match, unsupported, model_unavailable. details: with explain, what was retrieved and how long each step took';
+comment on type salesai.insight_result is 'method: generated (the model wrote it), extractive (sentences of the evidence) or abstained, then reason says why: no_match, not_permitted, unsupported, conflicting, model_unavailable. details: with explain, what was retrieved and how long each step took; contradictions, where the evidence has some: two statements each in the order of time, with the number of their citation';
+
+create function salesai.reads_nothing() returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select row_security_active('salesai.interaction') and not salesai.reads_all() and not exists (select from salesai.interaction)
+$$;
+comment on function salesai.reads_nothing() is
+    'True when row-level security shows the session''s role no interaction at all, be it that there is none';
+
+create or replace function salesai.evidence(chunk_ids bigint[]) returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(jsonb_agg(jsonb_build_object(
+        'number', u.number, 'interaction_id', c.interaction_id, 'account_id', c.account_id, 'title', c.heading,
+        'occurred_on', to_char(c.occurred_at at time zone 'UTC', 'YYYY-MM-DD'),
+        'occurred_ms', floor(1000 * extract(epoch from c.occurred_at))::bigint, 'segments', said.segments) order by u.number), '[]')
+    from unnest(chunk_ids) with ordinality u (chunk_id, number)
+    join salesai.chunk c on c.id = u.chunk_id
+    cross join lateral (
+        select jsonb_agg(jsonb_build_object('segment_id', s.id, 'speaker', p.name, 'start_ms', s.start_ms,
+            'end_ms', s.end_ms, 'start_char', s.start_char, 'end_char', s.end_char, 'content', s.content) order by s.position) as segments
+        from salesai.segment s left join salesai.participant p on p.id = s.participant_id
+        where s.interaction_id = c.interaction_id and s.version = c.version
+          and s.position between c.first_position and c.last_position
+          -- A long paragraph has several chunks: only what overlaps this one.
+          and s.start_char < c.end_char and s.end_char > c.start_char) said
+$$;
 
 create function salesai.evidence_digest(evidence jsonb) returns bytea
 language sql immutable strict parallel safe
@@ -3241,16 +3270,26 @@ $$;
 comment on function salesai.retrieve_evidence(text, jsonb, integer) is
     'One row: the chunks that answer a question, evidence_count of the whole, best first, then the best of each part (salesai.focused_queries), how search ranked them, and what they say (salesai.evidence)';
 
-create function salesai.insight_details(retrieved jsonb, evidence jsonb, answered jsonb, search_ms numeric) returns jsonb
+create function salesai.insight_details(retrieved jsonb, evidence jsonb, answered jsonb, search_ms numeric, explain boolean) returns jsonb
 language sql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
+<<<<<<< HEAD
     select jsonb_build_object('retrieved', coalesce(nullif(retrieved, 'null'), '[]'), 'evidence_characters', (
             select coalesce(sum(length(s ->> 'content')), 0)
             from jsonb_array_elements(evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
         'search_ms', search_ms, 'prompt_version', answered -> 'prompt_version') || coalesce(answered -> 'timings', '{}')
 $$;
 comment on function salesai.insight_details(jsonb, jsonb, jsonb, numeric) is 'What explain shows of an answer: what was retrieved, how much of it was read, by which prompt template the model was asked, how long each step took';
+=======
+    select nullif(case when answered ? 'contradictions' then jsonb_build_object('contradictions', answered -> 'contradictions') else '{}' end
+        || case when explain then jsonb_build_object('retrieved', coalesce(nullif(retrieved, 'null'), '[]'), 'evidence_characters', (
+                select coalesce(sum(length(s ->> 'content')), 0)
+                from jsonb_array_elements(evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
+            'search_ms', search_ms) || coalesce(answered -> 'timings', '{}') else '{}' end, '{}')
+$$;
+comment on function salesai.insight_details(jsonb, jsonb, jsonb, numeric, boolean) is 'What there is to say about an answer: what contradicts what in its evidence; with explain also what was retrieved, how much of it was read, how long each step took; NULL where there is nothing';
+>>>>>>> b646688 (insight: show contradicting evidence, and say what is not permitted)
 
 create function salesai.insight(
     question text, account text default null, opportunity text default null, kinds text[] default null,
@@ -3278,10 +3317,8 @@ begin
     result := jsonb_populate_record(null::salesai.insight_result, answered);
     result.abstained := result.method = 'abstained';
     result.elapsed_ms := 1000 * extract(epoch from clock_timestamp() - started);
-    if explain then
-        result.details := salesai.insight_details(found.retrieved, found.evidence, answered,
-            round(1000 * extract(epoch from searched - started), 1));
-    end if;
+    result.details := salesai.insight_details(found.retrieved, found.evidence, answered,
+        round(1000 * extract(epoch from searched - started), 1), explain);
     if not current_setting('transaction_read_only')::boolean then
         result.insight_id := salesai.keep_insight(question, result, answered, understood.filters, understood.options,
             found.chunk_ids, found.evidence);
@@ -3814,8 +3851,8 @@ begin
     if salesai.evidence_digest(salesai.evidence(chunk_ids)) is distinct from salesai.evidence_digest(gathered -> 'evidence') then
         raise exception 'the evidence changed meanwhile' using errcode = '40001';
     end if;
-    return jsonb_build_object('insight_id', insight_id, 'details', case when (request ->> 'explain')::boolean then
-        salesai.insight_details(gathered -> 'retrieved', gathered -> 'evidence', answered, (gathered ->> 'search_ms')::numeric) end);
+    return jsonb_build_object('insight_id', insight_id, 'details', salesai.insight_details(
+        gathered -> 'retrieved', gathered -> 'evidence', answered, (gathered ->> 'search_ms')::numeric, (request ->> 'explain')::boolean));
 exception when others then
     get stacked diagnostics code = returned_sqlstate, message = message_text, hint = pg_exception_hint;
     return jsonb_build_object('error', jsonb_build_object('code', code, 'message', message, 'hint', nullif(hint, '')));

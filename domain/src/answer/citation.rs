@@ -34,6 +34,20 @@ pub struct Citation {
     pub similarity: f32,
 }
 
+impl Citation {
+    /// Whether both are the same place.
+    pub fn is_place_of(&self, other: &Self) -> bool {
+        let place = |citation: &Self| {
+            (
+                citation.segment_id,
+                citation.quote_start,
+                citation.quote_end,
+            )
+        };
+        place(self) == place(other)
+    }
+}
+
 /// Finds `quote` in `content`: its character range and how exact the match is (1 is word for word).
 ///
 /// Without an exact match, the stretch with as many words as the quote and most of them in common is

@@ -11,10 +11,14 @@ pub struct Evidence {
     pub number: u32,
     /// The interaction that it is from.
     pub interaction_id: i64,
+    /// The account that it is about.
+    pub account_id: Option<i64>,
     /// Its segments in the order of the interaction.
     pub segments: Vec<EvidenceSegment>,
     /// The day of the interaction, `YYYY-MM-DD`.
     pub occurred_on: String,
+    /// When the interaction began, in milliseconds of Unix time.
+    pub occurred_ms: i64,
     /// What and with whom, such as `call "Pricing review" with Acme`.
     pub title: String,
 }

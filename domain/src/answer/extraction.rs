@@ -109,10 +109,8 @@ struct Candidate<'s, 'e> {
 
 impl Candidate<'_, '_> {
     fn claim(&self) -> Claim {
-        Claim {
-            text: self.sentence.text().to_owned(),
-            citations: vec![self.sentence.cite(1.0)],
-        }
+        let text = self.sentence.text().to_owned();
+        Claim::new(text, vec![self.sentence.cite(1.0)])
     }
 }
 

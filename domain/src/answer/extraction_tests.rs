@@ -17,7 +17,9 @@ fn evidence(groups: &[&[&str]]) -> Vec<Evidence> {
         number,
         interaction_id: i64::from(number),
         segments: contents.iter().map(segment).collect(),
+        account_id: None,
         occurred_on: "2026-04-02".to_owned(),
+        occurred_ms: 0,
         title: "call".to_owned(),
     };
     groups.iter().zip(1..).map(group).collect()

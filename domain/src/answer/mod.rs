@@ -4,16 +4,20 @@
 
 mod answers;
 mod citation;
+mod contradiction;
 mod draft;
 mod evidence;
 mod extraction;
 mod prompt;
 mod queries;
 mod sentence_index;
+mod stated_values;
 mod verification;
+mod weighing;
 
-pub use answers::{Abstention, Answer, AnswerMethod, Claim};
+pub use answers::{Abstention, Answer, AnswerMethod, Claim, Objection, Standing};
 pub use citation::{Citation, locate_quote};
+pub use contradiction::Order;
 pub use evidence::{Evidence, EvidenceSegment};
 pub use extraction::{evidence_sentences, extract_answer, is_related};
 pub use prompt::{Prompt, build_prompt};
@@ -21,3 +25,4 @@ pub use queries::focused_queries;
 pub use verification::{
     CLAIMS_MAX, judge_answer, settled_claims, settled_sentences, verify_answer,
 };
+pub use weighing::{weigh_answer, weigh_claims};

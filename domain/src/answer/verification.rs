@@ -118,10 +118,7 @@ fn support_draft(
             }
         }
     }
-    Some(Claim {
-        text: draft.text.clone(),
-        citations: best?.cite(),
-    })
+    Some(Claim::new(draft.text.clone(), best?.cite()))
 }
 
 /// Every sentence, then every two adjacent ones.

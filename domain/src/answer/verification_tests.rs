@@ -22,7 +22,9 @@ fn evidence() -> Vec<Evidence> {
                 content: (*content).to_owned(),
             })
             .collect(),
+        account_id: None,
         occurred_on: "2026-04-02".to_owned(),
+        occurred_ms: 0,
         title: "call \"Pricing review\" with Acme".to_owned(),
     };
     vec![

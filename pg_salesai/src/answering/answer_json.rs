@@ -4,17 +4,18 @@ use domain::answer::{Abstention, Answer, Claim, Evidence, EvidenceSegment};
 use serde_json::{Value, json};
 
 use super::asked::Asked;
+use super::contradictions_json::{contradictions, remark};
 use crate::generation::Draft;
 
 /// The fields of `salesai.insight_result`, and what it was made by.
 pub fn outcome_json(
-    outcome: Result<Answer, Abstention>,
+    outcome: &Result<Answer, Abstention>,
     asked: &Asked,
     draft: Option<&Draft>,
 ) -> Value {
     let mut json = match outcome {
-        Ok(answer) => answer_json(&answer, &asked.evidence),
-        Err(abstention) => json!({ "method": "abstained", "reason": abstention.name() }),
+        Ok(answer) => answer_json(answer, &asked.evidence),
+        Err(abstention) => abstention_json(abstention, &asked.evidence),
     };
     json["timings"] = asked.timings.json();
     if let Some(draft) = draft.filter(|draft| !draft.started.model.is_empty()) {
@@ -33,21 +34,39 @@ pub fn outcome_json(
 }
 
 fn answer_json(answer: &Answer, evidence: &[Evidence]) -> Value {
-    let mut writer = ClaimWriter::default();
-    let sentences: Vec<String> = answer
-        .claims
-        .iter()
-        .map(|claim| writer.write(claim, evidence))
-        .collect();
-    json!({
-        "answer": sentences.join(" "),
-        "method": answer.method.name(),
-        "confidence": answer.confidence,
-        "citations": writer.citations,
-    })
+    let (sentences, mut json) = claims_json(&answer.claims, evidence);
+    json["answer"] = sentences.join(" ").into();
+    json["method"] = answer.method.name().into();
+    json["confidence"] = answer.confidence.into();
+    json
 }
 
-/// Claims in the order of the answer, each of which ends with the numbers of its citations.
+/// What is in conflict is cited, though it is no answer.
+fn abstention_json(abstention: &Abstention, evidence: &[Evidence]) -> Value {
+    let mut json = match abstention {
+        Abstention::Conflicting(claims) => claims_json(claims, evidence).1,
+        _ => json!({}),
+    };
+    json["method"] = "abstained".into();
+    json["reason"] = abstention.name().into();
+    json
+}
+
+/// The sentences of the claims; their citations, and what contradicts what.
+fn claims_json(claims: &[Claim], evidence: &[Evidence]) -> (Vec<String>, Value) {
+    let mut writer = ClaimWriter::default();
+    let sentences = claims.iter().map(|claim| writer.write(claim, evidence));
+    let sentences = sentences.collect();
+    let contradictions = contradictions(claims, evidence, &writer.citations);
+    let mut json = json!({ "citations": writer.citations });
+    if !contradictions.is_empty() {
+        json["contradictions"] = contradictions.into();
+    }
+    (sentences, json)
+}
+
+/// Claims in the order of the answer, each of which ends with the numbers of its citations and, where it is contradicted,
+/// a remark.
 #[derive(Default)]
 pub struct ClaimWriter {
     citations: Vec<Value>,
@@ -78,11 +97,12 @@ impl ClaimWriter {
                 "similarity": citation.similarity,
             }));
         }
+        sentence.push_str(&remark(claim, evidence));
         sentence
     }
 }
 
-fn find_segment(
+pub(super) fn find_segment(
     evidence: &[Evidence],
     interaction_id: i64,
     segment_id: i64,

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::evidence_rows;
 use super::options::{Method, Options};
+use super::permission::reads_nothing;
 use super::similarity::similarities;
 use super::timings::Timings;
 use crate::error::Error;
@@ -80,11 +81,21 @@ impl Asked {
         let extracted =
             || answer::extract_answer(&self.question, &self.evidence, &self.similarities);
         let judged = text.map(|text| answer::judge_answer(text, &self.question, &self.evidence));
-        match (judged, self.options.method) {
+        let answer = match (judged, self.options.method) {
             (Some(judged), Some(Method::Generated)) => judged,
             (Some(judged), _) => judged.or_else(|_| extracted()),
             (None, Some(Method::Generated)) => Err(Abstention::ModelUnavailable),
             (None, _) => extracted(),
-        }
+        };
+        answer.and_then(|answer| answer::weigh_answer(answer, &self.question, &self.evidence))
+    }
+
+    /// Why there is nothing to answer from. Who may see nothing is told so; what others could see is not looked at.
+    pub fn unrelated(&self) -> Result<Abstention, Error> {
+        let is_hidden = self.evidence.is_empty() && reads_nothing()?;
+        Ok(match is_hidden {
+            true => Abstention::NotPermitted,
+            false => Abstention::NoMatch,
+        })
     }
 }

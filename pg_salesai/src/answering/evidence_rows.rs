@@ -18,6 +18,10 @@ struct EvidenceRow {
     interaction_id: i64,
     title: String,
     occurred_on: String,
+    // A schema of before 0.3.0 does not say these.
+    #[serde(default)]
+    occurred_ms: i64,
+    account_id: Option<i64>,
     segments: Option<Vec<SegmentRow>>,
 }
 
@@ -37,6 +41,7 @@ impl From<EvidenceRow> for Evidence {
         Self {
             number: row.number,
             interaction_id: row.interaction_id,
+            account_id: row.account_id,
             segments: row
                 .segments
                 .unwrap_or_default()
@@ -44,6 +49,7 @@ impl From<EvidenceRow> for Evidence {
                 .map(EvidenceSegment::from)
                 .collect(),
             occurred_on: row.occurred_on,
+            occurred_ms: row.occurred_ms,
             title: row.title,
         }
     }

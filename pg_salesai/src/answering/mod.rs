@@ -2,8 +2,10 @@
 
 mod answer_json;
 mod asked;
+mod contradictions_json;
 mod evidence_rows;
 mod options;
+mod permission;
 mod similarity;
 mod streamed;
 mod timings;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use domain::answer::{self, Abstention, Claim};
+use domain::answer::{self, Abstention, Claim, Standing};
 use proto::client::ClientError;
 use serde_json::Value;
 
@@ -74,7 +74,7 @@ impl AnswerStream {
             }
             match self.text.as_mut().map(TextStream::next_piece).transpose()? {
                 Some(Some(_)) => self.write_settled(),
-                _ => self.end(),
+                _ => self.end()?,
             }
         }
     }
@@ -89,25 +89,33 @@ impl AnswerStream {
             self.sentences = sentences;
             let (question, evidence) = (&self.asked.question, &self.asked.evidence);
             let claims = answer::settled_claims(text, question, evidence);
-            self.write(&claims);
+            let claims = answer::weigh_claims(claims, question, evidence);
+            // Where nothing holds so far there may be no answer in the end.
+            if claims
+                .iter()
+                .any(|claim| claim.standing() == Standing::Holds)
+            {
+                self.write(&claims);
+            }
         }
     }
 
-    fn end(&mut self) {
+    fn end(&mut self) -> Result<(), Error> {
         let draft = self.text.as_ref().map(TextStream::draft);
         let outcome = match self.asked.is_related() {
             true => self.asked.outcome(draft.map(|draft| draft.text.as_str())),
-            false => Err(Abstention::NoMatch),
+            false => Err(self.asked.unrelated()?),
         };
         self.asked.timings.add("generation_ms", self.start);
         self.ended = Some(Ended {
-            abstention: outcome.as_ref().err().copied(),
-            answer: outcome_json(outcome.clone(), &self.asked, draft),
+            answer: outcome_json(&outcome, &self.asked, draft),
+            abstention: outcome.as_ref().err().cloned(),
         });
         self.has_ended = true;
         if let Ok(answer) = outcome {
             self.write(&answer.claims);
         }
+        Ok(())
     }
 
     /// Those of an answer's claims that were not written yet.

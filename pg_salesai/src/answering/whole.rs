@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use domain::answer::Abstention;
 use domain::prompt_template::{PromptTemplate, Task};
 use proto::client::ClientError;
 use serde_json::Value;
@@ -18,7 +17,7 @@ use crate::sidecar::Deadline;
 pub fn answered(question: &str, evidence: Value, options: Value) -> Result<Value, Error> {
     let mut asked = Asked::read(question, evidence, options)?;
     if !asked.is_related() {
-        return Ok(outcome_json(Err(Abstention::NoMatch), &asked, None));
+        return Ok(outcome_json(&Err(asked.unrelated()?), &asked, None));
     }
     let start = Instant::now();
     let draft = draft(&mut asked)?;
@@ -26,7 +25,7 @@ pub fn answered(question: &str, evidence: Value, options: Value) -> Result<Value
     let start = Instant::now();
     let outcome = asked.outcome(draft.as_ref().map(|draft| draft.text.as_str()));
     asked.timings.add("check_ms", start);
-    Ok(outcome_json(outcome, &asked, draft.as_ref()))
+    Ok(outcome_json(&outcome, &asked, draft.as_ref()))
 }
 
 /// Fails as [`answered`] would for such options, as far as the database knows.
