@@ -30,6 +30,7 @@ mod memory;
 mod metrics;
 mod no_snapshot;
 mod operators;
+mod packing;
 mod progress;
 mod prompt_templates;
 mod queue;

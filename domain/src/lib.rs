@@ -32,6 +32,7 @@ pub mod cleaning;
 pub mod diversity;
 pub mod email;
 pub mod error;
+pub mod key_segments;
 pub mod language;
 pub mod lexical;
 pub mod operators;

@@ -167,6 +167,7 @@ begin
         set_id := salesai.active_embedding_set(model, model_sha256, dimensions);
     end if;
     perform salesai.store_chunks(done.interaction_id, done.version, chunks);
+    perform salesai.store_summary(done.interaction_id, done.version);
     if jsonb_array_length(chunks) > 0 then
         perform salesai.store_embeddings(done.interaction_id, chunks, embeddings, set_id, dimensions);
         if exists (select from salesai.embedding_gaps(done.interaction_id, set_id)) then

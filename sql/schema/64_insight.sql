@@ -15,6 +15,41 @@ language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'answer_questio
 comment on function salesai.answer_question(text, jsonb, jsonb) is
     'Answers a question from given evidence by one model call and checks each claim against it; used by salesai.insight';
 
+create function salesai.segment_json(said salesai.segment, speaker text) returns jsonb
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object('segment_id', said.id, 'speaker', speaker, 'start_ms', said.start_ms, 'end_ms', said.end_ms,
+        'start_char', said.start_char, 'end_char', said.end_char, 'content', said.content)
+$$;
+comment on function salesai.segment_json(salesai.segment, text) is 'A segment as evidence has it';
+
+create function salesai.summary_evidence(chunk_ids bigint[]) returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with many as (
+        select c.interaction_id, c.version, min(u.number) as rank, min(c.heading) as heading, min(c.account_id) as account_id,
+            min(c.occurred_at) as occurred_at, count(*) over () as interactions
+        from unnest(chunk_ids) with ordinality u (chunk_id, number)
+        join salesai.chunk c on c.id = u.chunk_id
+        group by c.interaction_id, c.version)
+    select coalesce(jsonb_agg(jsonb_build_object(
+        'number', cardinality(chunk_ids) + m.rank, 'interaction_id', m.interaction_id, 'account_id', m.account_id, 'title', m.heading,
+        'occurred_on', to_char(m.occurred_at at time zone 'UTC', 'YYYY-MM-DD'),
+        'occurred_ms', floor(1000 * extract(epoch from m.occurred_at))::bigint, 'is_summary', true, 'segments', said.segments)
+        order by m.rank), '[]')
+    from many m
+    join salesai.interaction_summary k on k.interaction_id = m.interaction_id and k.version = m.version
+    cross join lateral (
+        select jsonb_agg(salesai.segment_json(s, p.name) order by s.position) as segments
+        from salesai.segment s left join salesai.participant p on p.id = s.participant_id
+        where s.interaction_id = m.interaction_id and s.version = m.version and s.id = any (k.segment_ids)) said
+    -- A few fit side by side, and need nobody to speak for them.
+    where m.interactions > 8 and said.segments is not null
+$$;
+comment on function salesai.summary_evidence(bigint[]) is 'Where chunks are of more than eight interactions: the summary of each, as evidence that is numbered behind the chunks';
+
 create function salesai.evidence(chunk_ids bigint[]) returns jsonb
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -23,18 +58,18 @@ as $$
         'number', u.number, 'interaction_id', c.interaction_id, 'account_id', c.account_id, 'title', c.heading,
         'occurred_on', to_char(c.occurred_at at time zone 'UTC', 'YYYY-MM-DD'),
         'occurred_ms', floor(1000 * extract(epoch from c.occurred_at))::bigint, 'segments', said.segments) order by u.number), '[]')
+        || salesai.summary_evidence(chunk_ids)
     from unnest(chunk_ids) with ordinality u (chunk_id, number)
     join salesai.chunk c on c.id = u.chunk_id
     cross join lateral (
-        select jsonb_agg(jsonb_build_object('segment_id', s.id, 'speaker', p.name, 'start_ms', s.start_ms,
-            'end_ms', s.end_ms, 'start_char', s.start_char, 'end_char', s.end_char, 'content', s.content) order by s.position) as segments
+        select jsonb_agg(salesai.segment_json(s, p.name) order by s.position) as segments
         from salesai.segment s left join salesai.participant p on p.id = s.participant_id
         where s.interaction_id = c.interaction_id and s.version = c.version
           and s.position between c.first_position and c.last_position
           -- A long paragraph has several chunks: only what overlaps this one.
           and s.start_char < c.end_char and s.end_char > c.start_char) said
 $$;
-comment on function salesai.evidence(bigint[]) is 'Numbered evidence for a prompt: the segments of chunks, as the caller may see them';
+comment on function salesai.evidence(bigint[]) is 'Numbered evidence for a prompt: the segments of chunks, then salesai.summary_evidence, as the caller may see them';
 
 create function salesai.evidence_digest(evidence jsonb) returns bytea
 language sql immutable strict parallel safe
@@ -165,22 +200,13 @@ create function salesai.insight_details(retrieved jsonb, evidence jsonb, answere
 language sql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-<<<<<<< HEAD
-    select jsonb_build_object('retrieved', coalesce(nullif(retrieved, 'null'), '[]'), 'evidence_characters', (
-            select coalesce(sum(length(s ->> 'content')), 0)
-            from jsonb_array_elements(evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
-        'search_ms', search_ms, 'prompt_version', answered -> 'prompt_version') || coalesce(answered -> 'timings', '{}')
-$$;
-comment on function salesai.insight_details(jsonb, jsonb, jsonb, numeric) is 'What explain shows of an answer: what was retrieved, how much of it was read, by which prompt template the model was asked, how long each step took';
-=======
     select nullif(case when answered ? 'contradictions' then jsonb_build_object('contradictions', answered -> 'contradictions') else '{}' end
         || case when explain then jsonb_build_object('retrieved', coalesce(nullif(retrieved, 'null'), '[]'), 'evidence_characters', (
                 select coalesce(sum(length(s ->> 'content')), 0)
                 from jsonb_array_elements(evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
-            'search_ms', search_ms) || coalesce(answered -> 'timings', '{}') else '{}' end, '{}')
+            'search_ms', search_ms, 'prompt_version', answered -> 'prompt_version') || coalesce(answered -> 'timings', '{}') else '{}' end, '{}')
 $$;
-comment on function salesai.insight_details(jsonb, jsonb, jsonb, numeric, boolean) is 'What there is to say about an answer: what contradicts what in its evidence; with explain also what was retrieved, how much of it was read, how long each step took; NULL where there is nothing';
->>>>>>> b646688 (insight: show contradicting evidence, and say what is not permitted)
+comment on function salesai.insight_details(jsonb, jsonb, jsonb, numeric, boolean) is 'What there is to say about an answer: what contradicts what in its evidence; with explain also what was retrieved, how much of it was read, by which prompt template the model was asked, how long each step took; NULL where there is nothing';
 
 create function salesai.insight(
     question text, account text default null, opportunity text default null, kinds text[] default null,

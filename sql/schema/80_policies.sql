@@ -14,6 +14,7 @@ begin
             ('data_key', 'interaction i where i.id = interaction_id'),
             ('participant', 'interaction i where i.id = interaction_id'),
             ('segment', 'interaction i where i.id = interaction_id'),
+            ('interaction_summary', 'interaction i where i.id = interaction_id'),
             ('job', 'interaction i where i.id = interaction_id'),
             ('job_error', 'interaction i where i.id = interaction_id'),
             ('citation', 'insight i where i.id = insight_id')) t (table_name, belongs_to)

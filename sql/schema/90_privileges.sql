@@ -55,7 +55,7 @@ grant select on
     salesai.citation, salesai.call_metrics, salesai.queue_status, salesai.pipeline_errors, salesai.sidecar_status,
     salesai.model, salesai.adapter, salesai.models, salesai.adapters, salesai.redaction_policy,
     salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.lexical_language,
-    salesai.insight_request, salesai.prompt_template, salesai.prompt_templates
+    salesai.insight_request, salesai.prompt_template, salesai.prompt_templates, salesai.interaction_summary
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- Not what the CRM says besides, which may be costs.
 grant select (id, source, external_id, name, code, source_updated_at, updated_at, deleted_at, name_key) on salesai.product
@@ -88,6 +88,7 @@ grant select, update on salesai.lexical_index to salesai_worker;
 grant select, insert, delete on salesai.result_cache to salesai_worker;
 grant select on salesai.result_epoch to salesai_worker;
 grant update, delete on salesai.insight_request to salesai_worker;
+grant insert, update on salesai.interaction_summary to salesai_admin, salesai_worker;
 grant select, update on salesai.raw_payload to salesai_worker;
 grant select on salesai.data_key to salesai_worker;
 grant insert on salesai.segment to salesai_worker;

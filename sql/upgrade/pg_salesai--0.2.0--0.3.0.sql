@@ -1929,6 +1929,7 @@ begin
         set_id := salesai.active_embedding_set(model, model_sha256, dimensions);
     end if;
     perform salesai.store_chunks(done.interaction_id, done.version, chunks);
+    perform salesai.store_summary(done.interaction_id, done.version);
     if jsonb_array_length(chunks) > 0 then
         perform salesai.store_embeddings(done.interaction_id, chunks, embeddings, set_id, dimensions);
         if exists (select from salesai.embedding_gaps(done.interaction_id, set_id)) then
@@ -3125,6 +3126,74 @@ $$;
 comment on function salesai.reads_nothing() is
     'True when row-level security shows the session''s role no interaction at all, be it that there is none';
 
+-- Summaries: which utterances say what an interaction is about.
+
+create table salesai.interaction_summary (
+    interaction_id bigint primary key references salesai.interaction on delete cascade,
+    version integer not null,
+    segment_ids bigint[] not null,
+    made_at timestamptz not null default now()
+);
+comment on table salesai.interaction_summary is
+    'The utterances that say what an interaction is about (salesai.key_segments), for questions that many interactions match. It holds no text: what they say is read from the segments, as they are then';
+comment on column salesai.interaction_summary.version is 'The version of the interaction that the segments are of';
+
+create function salesai.key_segments(contents text[]) returns integer[]
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'key_segments_wrapper';
+comment on function salesai.key_segments(text[]) is
+    'Places, from 1, of up to three texts that say what all of them are about, by how often their words come';
+
+create function salesai.store_summary(interaction_id bigint, version integer) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    insert into salesai.interaction_summary (interaction_id, version, segment_ids)
+    select $1, $2, array(select said.ids[k.place] from unnest(salesai.key_segments(said.contents)) k (place))
+    from (select array_agg(s.id order by s.position) as ids, array_agg(s.content order by s.position) as contents
+          -- Of a book the beginning: its words are counted while the job holds its locks.
+          from (select * from salesai.segment s
+                where s.interaction_id = $1 and s.version = $2 and s.part = 'body' order by s.position limit 2000) s) said
+    where said.ids is not null
+    on conflict (interaction_id) do update
+    set version = excluded.version, segment_ids = excluded.segment_ids, made_at = excluded.made_at
+$$;
+comment on function salesai.store_summary(bigint, integer) is 'Makes the summary of an interaction anew; a worker does it whenever it indexes one';
+
+create function salesai.segment_json(said salesai.segment, speaker text) returns jsonb
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object('segment_id', said.id, 'speaker', speaker, 'start_ms', said.start_ms, 'end_ms', said.end_ms,
+        'start_char', said.start_char, 'end_char', said.end_char, 'content', said.content)
+$$;
+comment on function salesai.segment_json(salesai.segment, text) is 'A segment as evidence has it';
+
+create function salesai.summary_evidence(chunk_ids bigint[]) returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with many as (
+        select c.interaction_id, c.version, min(u.number) as rank, min(c.heading) as heading, min(c.account_id) as account_id,
+            min(c.occurred_at) as occurred_at, count(*) over () as interactions
+        from unnest(chunk_ids) with ordinality u (chunk_id, number)
+        join salesai.chunk c on c.id = u.chunk_id
+        group by c.interaction_id, c.version)
+    select coalesce(jsonb_agg(jsonb_build_object(
+        'number', cardinality(chunk_ids) + m.rank, 'interaction_id', m.interaction_id, 'account_id', m.account_id, 'title', m.heading,
+        'occurred_on', to_char(m.occurred_at at time zone 'UTC', 'YYYY-MM-DD'),
+        'occurred_ms', floor(1000 * extract(epoch from m.occurred_at))::bigint, 'is_summary', true, 'segments', said.segments)
+        order by m.rank), '[]')
+    from many m
+    join salesai.interaction_summary k on k.interaction_id = m.interaction_id and k.version = m.version
+    cross join lateral (
+        select jsonb_agg(salesai.segment_json(s, p.name) order by s.position) as segments
+        from salesai.segment s left join salesai.participant p on p.id = s.participant_id
+        where s.interaction_id = m.interaction_id and s.version = m.version and s.id = any (k.segment_ids)) said
+    -- A few fit side by side, and need nobody to speak for them.
+    where m.interactions > 8 and said.segments is not null
+$$;
+comment on function salesai.summary_evidence(bigint[]) is 'Where chunks are of more than eight interactions: the summary of each, as evidence that is numbered behind the chunks';
+
 create or replace function salesai.evidence(chunk_ids bigint[]) returns jsonb
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -3133,17 +3202,18 @@ as $$
         'number', u.number, 'interaction_id', c.interaction_id, 'account_id', c.account_id, 'title', c.heading,
         'occurred_on', to_char(c.occurred_at at time zone 'UTC', 'YYYY-MM-DD'),
         'occurred_ms', floor(1000 * extract(epoch from c.occurred_at))::bigint, 'segments', said.segments) order by u.number), '[]')
+        || salesai.summary_evidence(chunk_ids)
     from unnest(chunk_ids) with ordinality u (chunk_id, number)
     join salesai.chunk c on c.id = u.chunk_id
     cross join lateral (
-        select jsonb_agg(jsonb_build_object('segment_id', s.id, 'speaker', p.name, 'start_ms', s.start_ms,
-            'end_ms', s.end_ms, 'start_char', s.start_char, 'end_char', s.end_char, 'content', s.content) order by s.position) as segments
+        select jsonb_agg(salesai.segment_json(s, p.name) order by s.position) as segments
         from salesai.segment s left join salesai.participant p on p.id = s.participant_id
         where s.interaction_id = c.interaction_id and s.version = c.version
           and s.position between c.first_position and c.last_position
           -- A long paragraph has several chunks: only what overlaps this one.
           and s.start_char < c.end_char and s.end_char > c.start_char) said
 $$;
+comment on function salesai.evidence(bigint[]) is 'Numbered evidence for a prompt: the segments of chunks, then salesai.summary_evidence, as the caller may see them';
 
 create function salesai.evidence_digest(evidence jsonb) returns bytea
 language sql immutable strict parallel safe
@@ -3274,22 +3344,13 @@ create function salesai.insight_details(retrieved jsonb, evidence jsonb, answere
 language sql immutable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-<<<<<<< HEAD
-    select jsonb_build_object('retrieved', coalesce(nullif(retrieved, 'null'), '[]'), 'evidence_characters', (
-            select coalesce(sum(length(s ->> 'content')), 0)
-            from jsonb_array_elements(evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
-        'search_ms', search_ms, 'prompt_version', answered -> 'prompt_version') || coalesce(answered -> 'timings', '{}')
-$$;
-comment on function salesai.insight_details(jsonb, jsonb, jsonb, numeric) is 'What explain shows of an answer: what was retrieved, how much of it was read, by which prompt template the model was asked, how long each step took';
-=======
     select nullif(case when answered ? 'contradictions' then jsonb_build_object('contradictions', answered -> 'contradictions') else '{}' end
         || case when explain then jsonb_build_object('retrieved', coalesce(nullif(retrieved, 'null'), '[]'), 'evidence_characters', (
                 select coalesce(sum(length(s ->> 'content')), 0)
                 from jsonb_array_elements(evidence) e cross join jsonb_array_elements(nullif(e -> 'segments', 'null')) s),
-            'search_ms', search_ms) || coalesce(answered -> 'timings', '{}') else '{}' end, '{}')
+            'search_ms', search_ms, 'prompt_version', answered -> 'prompt_version') || coalesce(answered -> 'timings', '{}') else '{}' end, '{}')
 $$;
-comment on function salesai.insight_details(jsonb, jsonb, jsonb, numeric, boolean) is 'What there is to say about an answer: what contradicts what in its evidence; with explain also what was retrieved, how much of it was read, how long each step took; NULL where there is nothing';
->>>>>>> b646688 (insight: show contradicting evidence, and say what is not permitted)
+comment on function salesai.insight_details(jsonb, jsonb, jsonb, numeric, boolean) is 'What there is to say about an answer: what contradicts what in its evidence; with explain also what was retrieved, how much of it was read, by which prompt template the model was asked, how long each step took; NULL where there is nothing';
 
 create function salesai.insight(
     question text, account text default null, opportunity text default null, kinds text[] default null,
@@ -4957,6 +5018,11 @@ end
 $$;
 comment on function salesai.doctor() is 'Each piece that the system needs, whether it works, and how to mend it when it does not';
 
+alter table salesai.interaction_summary enable row level security, force row level security;
+create policy visible on salesai.interaction_summary
+    using (exists (select from salesai.interaction i where i.id = interaction_id))
+    with check ((exists (select from salesai.interaction i where i.id = interaction_id)) and (select salesai.writes()));
+
 -- Words of customers, which nobody reads row by row.
 alter table salesai.posting_list enable row level security, force row level security;
 create policy worker on salesai.posting_list to salesai_worker using (true);
@@ -5446,6 +5512,10 @@ grant select, insert, update, delete on salesai.column_task, salesai.column_task
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 grant select on salesai.column_tasks, salesai.column_task_errors
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+revoke all on salesai.interaction_summary from public;
+grant select on salesai.interaction_summary
+    to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+grant insert, update on salesai.interaction_summary to salesai_admin, salesai_worker;
 revoke all on salesai.inbox, salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.product from public;
 grant select on salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
@@ -5485,3 +5555,4 @@ select pg_catalog.pg_extension_config_dump('salesai.column_task_id_seq'::regclas
 select pg_catalog.pg_extension_config_dump('salesai.column_task_version'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.column_value'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.column_value_id_seq'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.interaction_summary'::regclass, '');

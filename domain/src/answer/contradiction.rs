@@ -73,9 +73,11 @@ impl<'s, 'e> Statements<'s, 'e> {
                 .iter()
                 .flat_map(|(_, names)| stems(&names.join(" "))),
         );
+        let question_stems = stems(question);
         let mut seen = HashSet::new();
         let sentences = index.iter().flat_map(|group| &group.sentences);
         let statements = sentences
+            .filter(|sentence| !sentence.stems.is_disjoint(&question_stems))
             .filter(|sentence| !sentence.is_question() && !has_word(sentence.text(), &OPEN_WORDS))
             // Chunks overlap.
             .filter(|sentence| seen.insert((sentence.segment.segment_id, sentence.bytes.start)))
@@ -83,7 +85,7 @@ impl<'s, 'e> Statements<'s, 'e> {
             .filter(|statement| !statement.subject.is_empty());
         Self {
             statements: statements.collect(),
-            question_stems: stems(question),
+            question_stems,
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Evidence {
     pub occurred_on: String,
     /// When the interaction began, in milliseconds of Unix time.
     pub occurred_ms: i64,
+    /// Whether its segments sum up the interaction, rather than fit the question.
+    pub is_summary: bool,
     /// What and with whom, such as `call "Pricing review" with Acme`.
     pub title: String,
 }

@@ -20,6 +20,7 @@ fn evidence(groups: &[&[&str]]) -> Vec<Evidence> {
         account_id: None,
         occurred_on: "2026-04-02".to_owned(),
         occurred_ms: 0,
+        is_summary: false,
         title: "call".to_owned(),
     };
     groups.iter().zip(1..).map(group).collect()

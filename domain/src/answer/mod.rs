@@ -8,8 +8,10 @@ mod contradiction;
 mod draft;
 mod evidence;
 mod extraction;
+mod packing;
 mod prompt;
 mod queries;
+mod scoring;
 mod sentence_index;
 mod stated_values;
 mod verification;
@@ -20,6 +22,7 @@ pub use citation::{Citation, locate_quote};
 pub use contradiction::Order;
 pub use evidence::{Evidence, EvidenceSegment};
 pub use extraction::{evidence_sentences, extract_answer, is_related};
+pub use packing::{PromptRoom, countable_texts, pack_evidence};
 pub use prompt::{Prompt, build_prompt};
 pub use queries::focused_queries;
 pub use verification::{

@@ -21,12 +21,12 @@ pub struct Prompt {
     pub user: String,
 }
 
-/// Builds the prompt by a template of insight; the caller has already chosen evidence that fits the model.
+/// Builds the prompt by a template of insight; `pack_evidence` has already chosen evidence that fits the model.
 pub fn build_prompt(template: &PromptTemplate, question: &str, evidence: &[Evidence]) -> Prompt {
     let mut user = String::from("Evidence:\n");
     for item in evidence {
-        let (date, title) = (fenced_line(&item.occurred_on), fenced_line(&item.title));
-        user.push_str(&format!("[{}] {date} {title}\n", item.number));
+        user.push_str(&heading(item));
+        user.push('\n');
         push_utterances(&item.segments, &mut user);
         user.push('\n');
     }
@@ -39,13 +39,18 @@ pub fn build_prompt(template: &PromptTemplate, question: &str, evidence: &[Evide
     Prompt { system, user }
 }
 
+/// When and where it was said.
+pub(super) fn heading(item: &Evidence) -> String {
+    let (date, title) = (fenced_line(&item.occurred_on), fenced_line(&item.title));
+    let kind = if item.is_summary { " (summary)" } else { "" };
+    format!("[{}] {date} {title}{kind}", item.number)
+}
+
 /// One line for each run of segments by the same speaker.
 fn push_utterances(segments: &[EvidenceSegment], user: &mut String) {
     for run in segments.chunk_by(|left, right| left.speaker == right.speaker) {
         let speaker = run.first().and_then(|segment| segment.speaker.as_deref());
-        let speaker = speaker.map_or(String::new(), |speaker| {
-            format!("{}: ", fenced_line(speaker))
-        });
+        let speaker = label(speaker);
         let texts: Vec<String> = run
             .iter()
             .map(|segment| fenced_line(&segment.content))
@@ -57,6 +62,13 @@ fn push_utterances(segments: &[EvidenceSegment], user: &mut String) {
         user.push_str(&line);
         user.push('\n');
     }
+}
+
+/// Who says it.
+pub(super) fn label(speaker: Option<&str>) -> String {
+    speaker.map_or(String::new(), |speaker| {
+        format!("{}: ", fenced_line(speaker))
+    })
 }
 
 /// Whether a line of the evidence begins as the prompt's own lines do.

@@ -25,6 +25,7 @@ fn evidence() -> Vec<Evidence> {
         account_id: None,
         occurred_on: "2026-04-02".to_owned(),
         occurred_ms: 0,
+        is_summary: false,
         title: "call \"Pricing review\" with Acme".to_owned(),
     };
     vec![

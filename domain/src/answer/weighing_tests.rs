@@ -28,6 +28,7 @@ fn said(lines: &[(i64, &str, &str)]) -> Vec<Evidence> {
                 segments: vec![segment],
                 occurred_on: format!("2026-04-{day:02}"),
                 occurred_ms: 86_400_000 * day,
+                is_summary: false,
                 title: "call with Acme".to_owned(),
             }),
         }

@@ -1,8 +1,7 @@
 //! A question with its evidence, before anybody answers.
 
 use domain::answer::{self, Abstention, Answer, Evidence};
-use domain::prompt_template::Task;
-use proto::model::GenerationRequest;
+use domain::prompt_template::{PromptTemplate, Task};
 use serde_json::Value;
 
 use super::evidence_rows;
@@ -24,7 +23,7 @@ pub struct Asked {
     /// Of the template that the model is asked by, once it is.
     pub prompt_version: Option<i32>,
     /// Of the question with each sentence of the evidence.
-    similarities: Vec<f32>,
+    pub similarities: Vec<f32>,
 }
 
 impl Asked {
@@ -61,8 +60,8 @@ impl Asked {
         self.options.method != Some(Method::Extractive)
     }
 
-    /// What the model is asked, by the template that is active now, or that was named.
-    pub fn request(&mut self) -> Result<GenerationRequest, Error> {
+    /// The template that the model is asked by: the active one, or the one that was named.
+    pub fn choose_template(&mut self) -> Result<PromptTemplate, Error> {
         let wanted = Wanted {
             task: Task::Insight,
             version: self.options.prompt_version,
@@ -72,8 +71,7 @@ impl Asked {
         };
         let Chosen { version, template } = wanted.choose()?;
         self.prompt_version = Some(version);
-        self.options
-            .request(&template, &self.question, &self.evidence)
+        Ok(template)
     }
 
     /// The answer by what the model wrote; None when there is none.

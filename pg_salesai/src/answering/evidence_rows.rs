@@ -22,6 +22,8 @@ struct EvidenceRow {
     #[serde(default)]
     occurred_ms: i64,
     account_id: Option<i64>,
+    #[serde(default)]
+    is_summary: bool,
     segments: Option<Vec<SegmentRow>>,
 }
 
@@ -50,6 +52,7 @@ impl From<EvidenceRow> for Evidence {
                 .collect(),
             occurred_on: row.occurred_on,
             occurred_ms: row.occurred_ms,
+            is_summary: row.is_summary,
             title: row.title,
         }
     }

@@ -5,6 +5,7 @@ mod asked;
 mod contradictions_json;
 mod evidence_rows;
 mod options;
+mod packed_request;
 mod permission;
 mod similarity;
 mod streamed;

@@ -1,7 +1,6 @@
 //! How an answer is made.
 
-use domain::answer::{self, Evidence};
-use domain::prompt_template::PromptTemplate;
+use domain::answer::Prompt;
 use proto::model::{GenerationRequest, Sampling};
 use serde::Deserialize;
 
@@ -31,16 +30,10 @@ pub enum Method {
 }
 
 impl Options {
-    /// What the model is asked, by a template of insight.
-    pub fn request(
-        &self,
-        template: &PromptTemplate,
-        question: &str,
-        evidence: &[Evidence],
-    ) -> Result<GenerationRequest, Error> {
+    /// What the model is asked.
+    pub fn request(&self, prompt: Prompt) -> Result<GenerationRequest, Error> {
         let tokens_max = self.max_tokens.unwrap_or(96);
         let tokens_max = u32::try_from(tokens_max).ok().filter(|&tokens| tokens > 0);
-        let prompt = answer::build_prompt(template, question, evidence);
         Ok(GenerationRequest {
             // Facts are asked for, not ideas: the likeliest text, reproducible. The seed is kept with the
             // answer for models that sample.

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::answer_json::{ClaimWriter, outcome_json};
 use super::asked::Asked;
+use super::packed_request::packed_request;
 use crate::error::Error;
 use crate::generation::TextStream;
 
@@ -130,7 +131,7 @@ impl AnswerStream {
 
 /// None where the sidecar serves no model by default.
 fn open_text(asked: &mut Asked) -> Result<Option<TextStream>, Error> {
-    let request = asked.request()?;
+    let request = packed_request(asked)?;
     match TextStream::open(&request, asked.deadline) {
         Err(Error::Sidecar(ClientError::NotFound(_))) if asked.options.leaves_model_open() => {
             Ok(None)

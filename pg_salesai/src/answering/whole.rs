@@ -3,12 +3,14 @@
 use std::time::Instant;
 
 use domain::prompt_template::{PromptTemplate, Task};
+use domain::answer::build_prompt;
 use proto::client::ClientError;
 use serde_json::Value;
 
 use super::answer_json::outcome_json;
 use super::asked::Asked;
 use super::options::Options;
+use super::packed_request::packed_request;
 use crate::error::Error;
 use crate::generation::{self, Draft};
 use crate::sidecar::Deadline;
@@ -34,7 +36,7 @@ pub fn check_options(options: Value) -> Result<(), Error> {
     generation::checked_context(options.model.as_deref(), options.adapter.as_deref())?;
     Deadline::from_argument(options.timeout_ms)?;
     let template = PromptTemplate::built_in(Task::Insight);
-    options.request(&template, "", &[]).map(drop)
+    options.request(build_prompt(&template, "", &[])).map(drop)
 }
 
 /// What the model writes; None when it is not to be asked, or when the sidecar serves none by default.
@@ -42,7 +44,7 @@ fn draft(asked: &mut Asked) -> Result<Option<Draft>, Error> {
     if !asked.wants_model() {
         return Ok(None);
     }
-    let request = asked.request()?;
+    let request = packed_request(asked)?;
     match generation::generate(&request, asked.deadline) {
         Err(Error::Sidecar(ClientError::NotFound(_))) if asked.options.leaves_model_open() => {
             Ok(None)

@@ -1,5 +1,6 @@
 //! Answers from given evidence.
 
+use domain::key_segments;
 use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
@@ -13,6 +14,16 @@ use crate::error::Error;
 #[pg_extern(sql = "")]
 fn focused_queries(question: &str) -> Vec<String> {
     domain::answer::focused_queries(question)
+}
+
+#[pg_extern(sql = "")]
+fn key_segments(contents: Vec<Option<String>>) -> Vec<i32> {
+    let contents: Vec<&str> = contents
+        .iter()
+        .map(|content| content.as_deref().unwrap_or_default())
+        .collect();
+    let places = key_segments::key_segments(&contents).into_iter();
+    places.filter_map(|at| i32::try_from(at + 1).ok()).collect()
 }
 
 #[pg_extern(sql = "")]

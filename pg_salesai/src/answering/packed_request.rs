@@ -1,0 +1,54 @@
+//! What the model is asked: the question and as much of the evidence as its window has room for.
+
+use domain::answer::{Evidence, PromptRoom, build_prompt, countable_texts, pack_evidence};
+use domain::prompt_template::PromptTemplate;
+use proto::model::GenerationRequest;
+
+use super::asked::Asked;
+use crate::error::Error;
+use crate::generation::Window;
+
+/// What the model's template puts around the messages, and what is lost where texts are counted apart.
+const TEMPLATE_TOKENS: u32 = 64;
+
+/// The request with all evidence, or with what is of most use of it.
+pub fn packed_request(asked: &mut Asked) -> Result<GenerationRequest, Error> {
+    let template = asked.choose_template()?;
+    let whole = request(asked, &template, None)?.1;
+    let Some(window) = Window::of(&whole, asked.deadline)? else {
+        return Ok(whole);
+    };
+    let besides = TEMPLATE_TOKENS.saturating_add(whole.tokens_max);
+    let tokens_max = window.tokens_max.saturating_sub(besides);
+    // A token has at least one byte.
+    let byte_count: usize = whole
+        .messages
+        .iter()
+        .map(|message| message.content.len())
+        .sum();
+    if u32::try_from(byte_count).is_ok_and(|count| count <= tokens_max) {
+        return Ok(whole);
+    }
+    let texts = countable_texts(&template, &asked.question, &asked.evidence);
+    let room = PromptRoom {
+        tokens_max,
+        token_counts: window.count(texts, asked.deadline)?,
+    };
+    Ok(match request(asked, &template, Some(&room))? {
+        // Not even a sentence fits: the model says so.
+        (shown, _) if shown.is_empty() => whole,
+        (_, packed) => packed,
+    })
+}
+
+fn request(
+    asked: &Asked,
+    template: &PromptTemplate,
+    room: Option<&PromptRoom>,
+) -> Result<(Vec<Evidence>, GenerationRequest), Error> {
+    let shown = pack_evidence(&asked.question, &asked.evidence, &asked.similarities, room);
+    let request = asked
+        .options
+        .request(build_prompt(template, &asked.question, &shown))?;
+    Ok((shown, request))
+}
