@@ -30,12 +30,13 @@ set search_path = pg_catalog, pg_temp
 as $$
     with many as (
         select c.interaction_id, c.version, min(u.number) as rank, min(c.heading) as heading, min(c.account_id) as account_id,
-            min(c.occurred_at) as occurred_at, count(*) over () as interactions
+            min(c.opportunity_id) as opportunity_id, min(c.occurred_at) as occurred_at, count(*) over () as interactions
         from unnest(chunk_ids) with ordinality u (chunk_id, number)
         join salesai.chunk c on c.id = u.chunk_id
         group by c.interaction_id, c.version)
     select coalesce(jsonb_agg(jsonb_build_object(
-        'number', cardinality(chunk_ids) + m.rank, 'interaction_id', m.interaction_id, 'account_id', m.account_id, 'title', m.heading,
+        'number', cardinality(chunk_ids) + m.rank, 'interaction_id', m.interaction_id, 'account_id', m.account_id,
+        'opportunity_id', m.opportunity_id, 'title', m.heading,
         'occurred_on', to_char(m.occurred_at at time zone 'UTC', 'YYYY-MM-DD'),
         'occurred_ms', floor(1000 * extract(epoch from m.occurred_at))::bigint, 'is_summary', true, 'segments', said.segments)
         order by m.rank), '[]')
@@ -55,7 +56,8 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(jsonb_agg(jsonb_build_object(
-        'number', u.number, 'interaction_id', c.interaction_id, 'account_id', c.account_id, 'title', c.heading,
+        'number', u.number, 'interaction_id', c.interaction_id, 'account_id', c.account_id,
+        'opportunity_id', c.opportunity_id, 'title', c.heading,
         'occurred_on', to_char(c.occurred_at at time zone 'UTC', 'YYYY-MM-DD'),
         'occurred_ms', floor(1000 * extract(epoch from c.occurred_at))::bigint, 'segments', said.segments) order by u.number), '[]')
         || salesai.summary_evidence(chunk_ids)

@@ -1,7 +1,8 @@
 //! Contradictions: sentences of the evidence that say different things about the same.
 //!
 //! Two sentences contradict each other when
-//! - they are of one account, nobody's question, and nothing that only might be ("if", "could"),
+//! - they are of one account and not of two opportunities,
+//! - neither is a question, or something that only might be ("if", "could"),
 //! - they share nearly all content words, values and words of change left out, and one that the question has,
 //! - neither is about "me" where two people speak,
 //! - and they state different values of one kind, or one denies what the other states.
@@ -14,6 +15,7 @@ use std::collections::HashSet;
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::answers::Claim;
+use super::evidence::Evidence;
 use super::sentence_index::{EvidenceSentence, EvidenceSentences};
 use super::stated_values::{CURRENCIES, MONTHS, StatedValues};
 use crate::words::{WordKind, stems};
@@ -165,7 +167,7 @@ impl<'s, 'e> Statement<'s, 'e> {
             .filter(|stem| other.subject.contains(stem))
             .collect();
         let is_asked = shared.iter().any(|stem| question_stems.contains(*stem));
-        if one.evidence.account_id != two.evidence.account_id || is_of_two_selves || !is_asked {
+        if !are_of_one_deal(one.evidence, two.evidence) || is_of_two_selves || !is_asked {
             return false;
         }
         let (count, less) = (shared.len(), self.subject.len().min(other.subject.len()));
@@ -222,6 +224,12 @@ impl<'s, 'e> Statement<'s, 'e> {
         };
         time(self).cmp(&time(other))
     }
+}
+
+/// As far as it is known.
+fn are_of_one_deal(one: &Evidence, two: &Evidence) -> bool {
+    let opportunities = one.opportunity_id.zip(two.opportunity_id);
+    one.account_id == two.account_id && opportunities.is_none_or(|(one, two)| one == two)
 }
 
 fn has_word(text: &str, words: &[&str]) -> bool {

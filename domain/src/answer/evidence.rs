@@ -13,6 +13,8 @@ pub struct Evidence {
     pub interaction_id: i64,
     /// The account that it is about.
     pub account_id: Option<i64>,
+    /// The opportunity that it is about.
+    pub opportunity_id: Option<i64>,
     /// Its segments in the order of the interaction.
     pub segments: Vec<EvidenceSegment>,
     /// The day of the interaction, `YYYY-MM-DD`.

@@ -18,6 +18,7 @@ fn evidence(groups: &[&[&str]]) -> Vec<Evidence> {
         interaction_id: i64::from(number),
         segments: contents.iter().map(segment).collect(),
         account_id: None,
+        opportunity_id: None,
         occurred_on: "2026-04-02".to_owned(),
         occurred_ms: 0,
         is_summary: false,

@@ -15,6 +15,7 @@ fn evidence(number: u32, interaction_id: i64, day: i64, contents: &[(i64, &str)]
         number,
         interaction_id,
         account_id: None,
+        opportunity_id: None,
         segments: contents.iter().map(segment).collect(),
         occurred_on: format!("2026-04-{day:02}"),
         occurred_ms: day,

@@ -23,6 +23,7 @@ fn evidence() -> Vec<Evidence> {
             })
             .collect(),
         account_id: None,
+        opportunity_id: None,
         occurred_on: "2026-04-02".to_owned(),
         occurred_ms: 0,
         is_summary: false,

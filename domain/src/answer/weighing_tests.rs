@@ -25,6 +25,7 @@ fn said(lines: &[(i64, &str, &str)]) -> Vec<Evidence> {
                 number: number as u32,
                 interaction_id: *day,
                 account_id: Some(1),
+                opportunity_id: None,
                 segments: vec![segment],
                 occurred_on: format!("2026-04-{day:02}"),
                 occurred_ms: 86_400_000 * day,
@@ -183,9 +184,17 @@ fn what_is_about_something_else_is_none() {
         (2, "Bob", "The price is 40,000."),
         (3, "Ann", "The price is 45,000."),
     ]);
+    let is_contradicted = |evidence: &[Evidence]| {
+        let claims = answer("What is the price?", evidence).unwrap().claims;
+        claims.iter().any(|claim| !claim.against.is_empty())
+    };
+    evidence[0].opportunity_id = Some(1);
+    assert!(is_contradicted(&evidence));
+    evidence[1].opportunity_id = Some(2);
+    assert!(!is_contradicted(&evidence));
+    evidence[1].opportunity_id = None;
     evidence[1].account_id = Some(2);
-    let claims = answer("What is the price?", &evidence).unwrap().claims;
-    assert!(claims.iter().all(|claim| claim.against.is_empty()));
+    assert!(!is_contradicted(&evidence));
 }
 
 /// Goal: what a text that is still being written gives is the beginning of what the whole gives.

@@ -22,6 +22,7 @@ struct EvidenceRow {
     #[serde(default)]
     occurred_ms: i64,
     account_id: Option<i64>,
+    opportunity_id: Option<i64>,
     #[serde(default)]
     is_summary: bool,
     segments: Option<Vec<SegmentRow>>,
@@ -44,6 +45,7 @@ impl From<EvidenceRow> for Evidence {
             number: row.number,
             interaction_id: row.interaction_id,
             account_id: row.account_id,
+            opportunity_id: row.opportunity_id,
             segments: row
                 .segments
                 .unwrap_or_default()
