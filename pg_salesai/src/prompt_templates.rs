@@ -10,7 +10,7 @@ use crate::errand;
 use crate::error::Error;
 use crate::generation;
 use crate::schema;
-use crate::sidecar::{Deadline, default_model};
+use crate::sidecar::{Deadline, find_model};
 
 /// The built-in template of each task.
 const BUILT_IN_VERSION: i32 = 1;
@@ -69,7 +69,10 @@ impl Wanted<'_> {
         match (context.adapter, self.model) {
             (Some(adapter), _) => Ok(Some(adapter.model)),
             (None, Some(model)) => Ok(Some(model.to_owned())),
-            (None, None) => default_model(ModelKind::Language, self.deadline),
+            (None, None) => {
+                let model = find_model(ModelKind::Language, None, self.deadline)?;
+                Ok(model.map(|model| model.name))
+            }
         }
     }
 }

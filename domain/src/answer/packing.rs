@@ -1,6 +1,6 @@
-//! Packing: which sentences of the evidence a prompt has room for, and in which order.
+//! Packing: which sentences of the evidence a prompt has room for, where it has not for all.
 //!
-//! Where all of it fits all is shown, but nothing twice. Else the sentence with the most use for each of its tokens
+//! Nothing is shown twice. The sentence with the most use for each of its tokens
 //! comes first, then the next; its use is its score, less by a tenth for each sentence of the same interaction that is
 //! in already, so that one long talk does not take the place of all others. Where there are summaries a quarter of the
 //! room is for interactions of which nothing is in by then. What is shown stands in the order of time.
@@ -35,7 +35,8 @@ pub struct PromptRoom {
 }
 
 impl PromptRoom {
-    fn holds_all(&self) -> bool {
+    /// Whether nothing has to be left out.
+    pub fn holds_all(&self) -> bool {
         let tokens = self
             .token_counts
             .iter()
@@ -62,21 +63,18 @@ pub fn countable_texts(
     texts
 }
 
-/// What is shown of the evidence, in the order of time; as much as there is `room` for, where there is a limit.
+/// What is shown of the evidence where there is not room for all, in the order of time.
 pub fn pack_evidence(
     question: &str,
     evidence: &[Evidence],
     similarities: &[f32],
-    room: Option<&PromptRoom>,
+    room: &PromptRoom,
 ) -> Vec<Evidence> {
     let index = index_sentences(evidence);
-    let mut shown = new_sentences(&index);
-    if let Some(room) = room.filter(|room| !room.holds_all()) {
-        let weights = WordWeights::new(question, &index);
-        let scores = score_sentences(question, &index, &weights, similarities);
-        let scores = scores.iter().map(|scored| scored.score);
-        shown = Knapsack::new(&index, shown, scores, room).fill();
-    }
+    let weights = WordWeights::new(question, &index);
+    let scores = score_sentences(question, &index, &weights, similarities);
+    let scores = scores.iter().map(|scored| scored.score);
+    let shown = Knapsack::new(&index, new_sentences(&index), scores, room).fill();
     let mut shown = shown.into_iter();
     let mut packed: Vec<Evidence> = index
         .iter()

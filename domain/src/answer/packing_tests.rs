@@ -51,7 +51,7 @@ fn shown(packed: &[Evidence]) -> Vec<(u32, Vec<&str>)> {
 
 const QUESTION: &str = "What is the price of the licence?";
 
-/// Goal: without a limit all is shown, in the order of time and nothing twice.
+/// Goal: what is shown stands in the order of time, and nothing twice.
 #[test]
 fn all_is_shown_once() {
     let evidence = [
@@ -59,13 +59,10 @@ fn all_is_shown_once() {
             1,
             7,
             9,
-            &[
-                (
-                    71,
-                    "Good morning to all. The licence price is 45,000 euros.",
-                ),
-                (72, "Right."),
-            ],
+            &[(
+                71,
+                "Good morning to all of you in the north. The licence price is 45,000 euros.",
+            )],
         ),
         evidence(
             2,
@@ -77,22 +74,24 @@ fn all_is_shown_once() {
             3,
             7,
             9,
-            &[(72, "Right."), (73, "We sign the contract in May.")],
+            &[
+                (71, "Good morning to all of you in the north."),
+                (73, "We sign the contract in May in Ashgrove."),
+            ],
         ),
         evidence(4, 8, 10, &[(81, "the licence price is 45,000 euros")]),
     ];
+    let room = room(QUESTION, &evidence, 500);
+    assert!(room.holds_all());
     assert_eq!(
-        shown(&pack_evidence(QUESTION, &evidence, &[], None)),
+        shown(&pack_evidence(QUESTION, &evidence, &[], &room)),
         [
             (2, vec!["The licence price is 40,000 euros a year."]),
             (
                 1,
-                vec![
-                    "Good morning to all. The licence price is 45,000 euros.",
-                    "Right."
-                ]
+                vec!["Good morning to all of you in the north. The licence price is 45,000 euros."]
             ),
-            (3, vec!["We sign the contract in May."]),
+            (3, vec!["We sign the contract in May in Ashgrove."]),
         ]
     );
 }
@@ -114,12 +113,7 @@ fn what_is_of_use_comes_first() {
             ],
         ),
     ];
-    let packed = pack_evidence(
-        QUESTION,
-        &evidence,
-        &[],
-        Some(&room(QUESTION, &evidence, 60)),
-    );
+    let packed = pack_evidence(QUESTION, &evidence, &[], &room(QUESTION, &evidence, 60));
     assert_eq!(
         shown(&packed),
         [
@@ -132,15 +126,7 @@ fn what_is_of_use_comes_first() {
             ),
         ]
     );
-    assert!(
-        pack_evidence(
-            QUESTION,
-            &evidence,
-            &[],
-            Some(&room(QUESTION, &evidence, 5))
-        )
-        .is_empty()
-    );
+    assert!(pack_evidence(QUESTION, &evidence, &[], &room(QUESTION, &evidence, 5)).is_empty());
 }
 
 /// Goal: interactions of which no sentence is of use are there with one of their summary, where there are summaries.
@@ -177,10 +163,10 @@ fn summaries_stand_for_the_others() {
     let numbers =
         |packed: Vec<Evidence>| -> Vec<u32> { packed.iter().map(|item| item.number).collect() };
     let room = |evidence: &[Evidence]| room(QUESTION, evidence, 60);
-    let without = pack_evidence(QUESTION, &evidence, &[], Some(&room(&evidence)));
+    let without = pack_evidence(QUESTION, &evidence, &[], &room(&evidence));
     assert_eq!(numbers(without), [1]);
     evidence.extend(summaries);
-    let with = pack_evidence(QUESTION, &evidence, &[], Some(&room(&evidence)));
+    let with = pack_evidence(QUESTION, &evidence, &[], &room(&evidence));
     assert_eq!(numbers(with), [4, 1]);
 }
 
@@ -206,7 +192,7 @@ fn prompts_fit() {
         .collect();
     for words in (0..800).step_by(40) {
         let room = room(QUESTION, &evidence, words);
-        let packed = pack_evidence(QUESTION, &evidence, &[], Some(&room));
+        let packed = pack_evidence(QUESTION, &evidence, &[], &room);
         let prompt = build_prompt(QUESTION, &packed);
         let length = format!("{}\n{}", prompt.system, prompt.user)
             .split_whitespace()

@@ -21,7 +21,8 @@ pub struct Prompt {
     pub user: String,
 }
 
-/// Builds the prompt by a template of insight; `pack_evidence` has already chosen evidence that fits the model.
+/// Builds the prompt by a template of insight; the caller has chosen evidence that fits the model, by `pack_evidence`
+/// where there is too much.
 pub fn build_prompt(template: &PromptTemplate, question: &str, evidence: &[Evidence]) -> Prompt {
     let mut user = String::from("Evidence:\n");
     for item in evidence {

@@ -11,21 +11,18 @@ use crate::generation::Window;
 /// What the model's template puts around the messages, and what is lost where texts are counted apart.
 const TEMPLATE_TOKENS: u32 = 64;
 
-/// The request with all evidence, or with what is of most use of it.
+/// The request with all evidence, the best first, or with what is of most use of it.
 pub fn packed_request(asked: &mut Asked) -> Result<GenerationRequest, Error> {
     let template = asked.choose_template()?;
-    let whole = request(asked, &template, None)?.1;
+    let whole = request(asked, &template, &asked.evidence)?;
     let Some(window) = Window::of(&whole, asked.deadline)? else {
         return Ok(whole);
     };
     let besides = TEMPLATE_TOKENS.saturating_add(whole.tokens_max);
     let tokens_max = window.tokens_max.saturating_sub(besides);
     // A token has at least one byte.
-    let byte_count: usize = whole
-        .messages
-        .iter()
-        .map(|message| message.content.len())
-        .sum();
+    let messages = whole.messages.iter();
+    let byte_count: usize = messages.map(|message| message.content.len()).sum();
     if u32::try_from(byte_count).is_ok_and(|count| count <= tokens_max) {
         return Ok(whole);
     }
@@ -34,21 +31,22 @@ pub fn packed_request(asked: &mut Asked) -> Result<GenerationRequest, Error> {
         tokens_max,
         token_counts: window.count(texts, asked.deadline)?,
     };
-    Ok(match request(asked, &template, Some(&room))? {
+    if room.holds_all() {
+        return Ok(whole);
+    }
+    let shown = pack_evidence(&asked.question, &asked.evidence, &asked.similarities, &room);
+    match shown.is_empty() {
         // Not even a sentence fits: the model says so.
-        (shown, _) if shown.is_empty() => whole,
-        (_, packed) => packed,
-    })
+        true => Ok(whole),
+        false => request(asked, &template, &shown),
+    }
 }
 
 fn request(
     asked: &Asked,
     template: &PromptTemplate,
-    room: Option<&PromptRoom>,
-) -> Result<(Vec<Evidence>, GenerationRequest), Error> {
-    let shown = pack_evidence(&asked.question, &asked.evidence, &asked.similarities, room);
-    let request = asked
-        .options
-        .request(build_prompt(template, &asked.question, &shown))?;
-    Ok((shown, request))
+    shown: &[Evidence],
+) -> Result<GenerationRequest, Error> {
+    let prompt = build_prompt(template, &asked.question, shown);
+    asked.options.request(prompt)
 }

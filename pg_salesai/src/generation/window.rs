@@ -2,7 +2,7 @@
 
 use proto::limits::{self, BatchSize};
 use proto::model::{GenerationRequest, ModelChoice, TextBatch};
-use proto::wire::{Model, ModelKind};
+use proto::wire::ModelKind;
 
 use super::address::Address;
 use crate::error::Error;
@@ -19,14 +19,7 @@ impl Window {
     /// None where nobody knows: another server has the model, or there is none.
     pub fn of(request: &GenerationRequest, deadline: Deadline) -> Result<Option<Self>, Error> {
         let address = Address::of(request)?;
-        let models = sidecar::call(deadline, async |client| {
-            client.models(deadline.remaining()).await
-        })?;
-        let is_meant = |model: &Model| match address.model_name() {
-            Some(name) => model.name == name,
-            None => model.kind() == ModelKind::Language && model.is_default,
-        };
-        let model = models.into_iter().find(is_meant);
+        let model = sidecar::find_model(ModelKind::Language, address.model_name(), deadline)?;
         let local = model.filter(|model| !model.is_remote && model.tokens_max > 0);
         Ok(local.map(|model| Self {
             tokens_max: model.tokens_max,

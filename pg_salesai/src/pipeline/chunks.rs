@@ -11,7 +11,7 @@ use domain::chunking::{
 use domain::cleaning::clean;
 use proto::limits::{self, BatchSize};
 use proto::model::{ChunkingRequest, ModelChoice, TextBatch};
-use proto::wire::{ChunkRequest, Model, ModelKind};
+use proto::wire::{ChunkRequest, ModelKind};
 
 use super::job_queue::{IndexedChunk, JobSegment};
 use crate::error::Error;
@@ -58,16 +58,8 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Asks the sidecar for the model's limit.
     pub fn new(model: ModelChoice, template: &str, deadline: Deadline) -> Result<Self, Error> {
-        let models = sidecar::call(deadline, async |client| {
-            client.models(deadline.remaining()).await
-        })?;
-        let is_wanted = |found: &&Model| match &model {
-            ModelChoice::Default => found.is_default && found.kind() == ModelKind::Embedding,
-            ModelChoice::Named(name) => found.name == *name,
-        };
-        let tokens_max = models
-            .iter()
-            .find(is_wanted)
+        let found = sidecar::find_model(ModelKind::Embedding, model.name(), deadline)?;
+        let tokens_max = found
             .map(|model| model.tokens_max)
             .ok_or(Error::NoModel { kind: "embedding" })?;
         Ok(Self {

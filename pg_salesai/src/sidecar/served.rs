@@ -29,11 +29,7 @@ impl Served {
             let models = client.models(deadline.remaining()).await?;
             Ok((models, client.status(deadline.remaining()).await?))
         })?;
-        let is_meant = |model: &&Model| match name {
-            Some(name) => model.name == name,
-            None => is_default(model, kind),
-        };
-        let model = models.iter().find(is_meant);
+        let model = models.iter().find(|model| is_meant(model, kind, name));
         let local = model.filter(|model| !model.is_remote && !model.sha256.is_empty());
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now_s = now.map_or(0, |now| now.as_secs());
@@ -49,15 +45,21 @@ impl Served {
     }
 }
 
-/// The name of the default model of a kind.
-pub fn default_model(kind: ModelKind, deadline: Deadline) -> Result<Option<String>, Error> {
+/// A model that the sidecar or a server behind it runs: of this name, or the default one of its kind.
+pub fn find_model(
+    kind: ModelKind,
+    name: Option<&str>,
+    deadline: Deadline,
+) -> Result<Option<Model>, Error> {
     let models = call(deadline, async |client| {
         client.models(deadline.remaining()).await
     })?;
-    let default = models.into_iter().find(|model| is_default(model, kind));
-    Ok(default.map(|model| model.name))
+    Ok(models.into_iter().find(|model| is_meant(model, kind, name)))
 }
 
-fn is_default(model: &Model, kind: ModelKind) -> bool {
-    model.kind() == kind && model.is_default
+fn is_meant(model: &Model, kind: ModelKind, name: Option<&str>) -> bool {
+    match name {
+        Some(name) => model.name == name,
+        None => model.kind() == kind && model.is_default,
+    }
 }
