@@ -61,7 +61,7 @@ fn all_is_shown_once() {
             9,
             &[(
                 71,
-                "Good morning to all of you in the north. The licence price is 45,000 euros.",
+                "Good morning to the teams in Ashgrove. The licence price is 45,000 euros.",
             )],
         ),
         evidence(
@@ -75,7 +75,7 @@ fn all_is_shown_once() {
             7,
             9,
             &[
-                (71, "Good morning to all of you in the north."),
+                (71, "Good morning to the teams in Ashgrove."),
                 (73, "We sign the contract in May in Ashgrove."),
             ],
         ),
@@ -89,7 +89,7 @@ fn all_is_shown_once() {
             (2, vec!["The licence price is 40,000 euros a year."]),
             (
                 1,
-                vec!["Good morning to all of you in the north. The licence price is 45,000 euros."]
+                vec!["Good morning to the teams in Ashgrove. The licence price is 45,000 euros."]
             ),
             (3, vec!["We sign the contract in May in Ashgrove."]),
         ]
