@@ -1,5 +1,6 @@
 use super::{PromptRoom, countable_texts, pack_evidence};
 use crate::answer::{Evidence, EvidenceSegment, build_prompt};
+use crate::prompt_template::{PromptTemplate, Task};
 
 fn evidence(number: u32, interaction_id: i64, day: i64, contents: &[(i64, &str)]) -> Evidence {
     let segment = |(segment_id, content): &(i64, &str)| EvidenceSegment {
@@ -24,9 +25,13 @@ fn evidence(number: u32, interaction_id: i64, day: i64, contents: &[(i64, &str)]
     }
 }
 
+fn template() -> PromptTemplate {
+    PromptTemplate::built_in(Task::Insight)
+}
+
 /// Room for so many words of evidence; a word is a token here.
 fn room(question: &str, evidence: &[Evidence], words: u32) -> PromptRoom {
-    let texts = countable_texts(question, evidence);
+    let texts = countable_texts(&template(), question, evidence);
     let count = |text: &String| text.split_whitespace().count() as u32;
     let token_counts: Vec<u32> = texts.iter().map(count).collect();
     PromptRoom {
@@ -193,7 +198,7 @@ fn prompts_fit() {
     for words in (0..800).step_by(40) {
         let room = room(QUESTION, &evidence, words);
         let packed = pack_evidence(QUESTION, &evidence, &[], &room);
-        let prompt = build_prompt(QUESTION, &packed);
+        let prompt = build_prompt(&template(), QUESTION, &packed);
         let length = format!("{}\n{}", prompt.system, prompt.user)
             .split_whitespace()
             .count();

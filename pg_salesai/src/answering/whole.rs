@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use domain::prompt_template::{PromptTemplate, Task};
 use domain::answer::build_prompt;
+use domain::prompt_template::{PromptTemplate, Task};
 use proto::client::ClientError;
 use serde_json::Value;
 
