@@ -121,6 +121,7 @@ fn rules_are_those_of_the_prompts() {
     let prompts = [
         include_str!("../domain/src/operators/question.rs"),
         include_str!("../domain/src/answer/prompt.rs"),
+        include_str!("../domain/src/prompt_template.rs"),
     ];
     let prompts = prompts.concat().to_lowercase().replace('\\', " ");
     let words: Vec<&str> = prompts.split_whitespace().collect();

@@ -47,6 +47,9 @@ fn queries_give_the_same() {
         "select n.id, round(salesai.similarity('a price', n.content)::numeric, 5) from note n order by 2 desc, 1 limit 5".into(),
         "select n.id, salesai.sentiment(n.content) || n.content, n.ctid, n from note n order by 1".into(),
         "select n.id, salesai.embed(n.content) is null from note n order by 1".into(),
+        // A subquery frees the document that it gave before.
+        "select g, left(md5(salesai.embed((select string_agg(n.content, ' ') || g from note n where n.id <= g))::text), 8)
+             from generate_series(1, 12) g order by 1".into(),
         format!("select g, {CLASSIFY} from generate_series(1, 2) g, note n where n.id < 4 order by 1, n.id"),
     ];
     for sql in queries {
@@ -99,6 +102,13 @@ fn rows_are_asked_together() {
         calls(&mut session, "classify"),
         (before.0 + 1, before.1 + 1)
     );
+    // Also where it is looked at anew for each row of another.
+    let before = calls(&mut session, "classify");
+    session.rows(
+        &format!("select (select {CLASSIFY} from note n where n.person = p.id and n.content <> '' limit 1) from person p"),
+        &[],
+    );
+    assert_eq!(calls(&mut session, "classify").1, before.1 + 3);
 }
 
 /// Goal: what a query may skip is not asked about, and what cannot be asked together is asked row by row.
@@ -110,6 +120,9 @@ fn what_may_be_skipped_is() {
         format!("select n.id, case when n.id < 3 then {CLASSIFY} end from note n order by 1"),
         format!("select n.id, coalesce(nullif('', n.id::text), {CLASSIFY}) from note n order by 1"),
         "select n.id, salesai.is_true('The writer of ' || n.id || ' asks.', n.content) from note n where n.id < 3 order by 1".into(),
+        // Whether there are more rows is decided by the rank.
+        format!("select * from (select n.id, {CLASSIFY} as label, n.content, rank() over (order by n.id) as r from note n) s where r <= 3 order by 1"),
+        format!("select * from (select {CLASSIFY} as label, rank() over (order by n.id::bigint desc) as r from note n) s where r <= 3 order by 2"),
         "select salesai.classify('Please call.', array['request', 'small talk']) from note n where n.id < 3".into(),
         format!("select count(*) filter (where n.id < 9 and {IS_TRUE}) from note n"),
         "select salesai.is_true(count(*) || ' writers ask.', string_agg(n.content, ' ')) from note n where n.id < 3".into(),
@@ -125,6 +138,42 @@ fn what_may_be_skipped_is() {
         batches(&mut other, &format!("select {CLASSIFY} from note n")),
         None
     );
+}
+
+/// Goal: plans that run in parallel or go back to a marked row give what they gave before.
+#[test]
+fn plans_of_all_kinds() {
+    let mut session = session();
+    session.run(
+        "set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0;
+         set max_parallel_workers_per_gather = 2; set enable_indexscan = off; set enable_indexonlyscan = off",
+    );
+    let sql = "select c.id, round(salesai.similarity('a price', c.content)::numeric, 5) from salesai.chunk c where c.id % 50 = 0";
+    let plan = session.text(&format!("explain {sql}"));
+    assert!(
+        plan.contains("SalesaiBatch") && plan.contains("Gather"),
+        "{plan}"
+    );
+    let sorted = format!("{sql} order by 1");
+    assert_eq!(
+        together(&mut session, &sorted),
+        alone(&mut session, &sorted)
+    );
+    session.run(
+        "reset all; set salesai.result_cache = on; set enable_hashjoin = off; set enable_nestloop = off; set enable_sort = off;
+         set enable_seqscan = off; set enable_bitmapscan = off; set enable_material = off; set app.wanted = 'on'; create index on note (person); create index on person (id);
+         insert into person select * from person; analyze person",
+    );
+    let sql = format!(
+        "select p.id, s.id from person p left join (select n.id, n.person from note n
+             where current_setting('app.wanted', true) = 'on' and ({IS_TRUE} or n.id > 0)) s on s.person = p.id order by 1, 2"
+    );
+    let plan = session.text(&format!("explain {sql}"));
+    assert!(
+        plan.contains("Merge") && plan.contains("One-Time Filter"),
+        "{plan}"
+    );
+    assert_eq!(together(&mut session, &sql), alone(&mut session, &sql));
 }
 
 /// Goal: statements that change rows, prepared statements, cursors and functions give what they gave before.
@@ -161,6 +210,15 @@ fn statements_of_all_kinds() {
     );
     // One has no content.
     assert_eq!(deleted.len(), 3);
+    session.run(&format!(
+        "merge into older o using note n on o.id = n.id + 2000
+         when not matched and n.id < 4 then insert values (n.id + 2000, n.content, {CLASSIFY})"
+    ));
+    let merged: i64 = session.one(
+        "select count(*) from older o join note n on o.id = n.id + 2000 and o.label is not distinct from n.label",
+        &[],
+    );
+    assert_eq!(merged, 3);
     session.run(
         "prepare asked (text, integer) as select count(*) from note n where n.id <= $2 and salesai.is_true($1, n.content) is not true",
     );
@@ -244,6 +302,8 @@ fn rights_are_kept() {
          alter table public.private_note enable row level security;
          create policy own on public.private_note
              using (reader = current_user and salesai.classify(content, array['request', 'other']) <> '');
+         create role batch_stranger login; create view public.counted as select salesai.token_count(s) from (values ('Hello')) v (s);
+         grant select on public.counted to batch_stranger; grant execute on function salesai.token_count(text) to batch_stranger;
          create function public.told(text) returns boolean language plpgsql cost 0.0001 as
              $$ begin if $1 like '%secret%' then raise 'told %', $1; end if; return true; end $$",
     );
@@ -254,6 +314,10 @@ fn rights_are_kept() {
     let ids: Vec<i32> = reader.column(sql, &[]);
     assert_eq!(ids, [1, 3]);
     assert!(batches(&mut reader, sql).is_some());
+    // Who may not look into the schema, but call a function of it.
+    let mut stranger = cluster.connect_as("batch_stranger");
+    let tokens: i32 = stranger.one("select * from public.counted", &[]);
+    assert!(tokens > 0);
     // With the form for a document alone, each row asks.
     owner.run(
         "revoke execute on function salesai.classify(text[], text[], text, text, text, integer, double precision) from salesai_analyst",
@@ -267,7 +331,8 @@ fn rights_are_kept() {
     owner.run(
         "grant execute on function salesai.classify(text[], text[], text, text, text, integer, double precision),
              salesai.classify(text, text[], text, text, text, integer) to salesai_analyst;
-         drop table public.private_note; drop function public.told; drop role batch_reader",
+         drop table public.private_note; drop function public.told; drop role batch_reader;
+         drop view public.counted; revoke execute on function salesai.token_count(text) from batch_stranger; drop role batch_stranger",
     );
 }
 

@@ -305,10 +305,10 @@ fn catalogue() {
              and prosecdef and not exists (select from unnest(proconfig) c where c like 'search_path=%')",
         ),
         (
-            // Whoever may execute one may attach it to a table of his own.
+            // Whoever may execute one may attach it to a table of his own, which one of them is for.
             "triggers with the owner's rights that a role may execute",
             "select p.oid::regprocedure::text from pg_proc p where p.pronamespace = 'salesai'::regnamespace
-             and p.prosecdef and p.prorettype = 'trigger'::regtype
+             and p.prosecdef and p.prorettype = 'trigger'::regtype and p.proname <> 'note_changed_rows'
              and exists (select from pg_roles r where r.rolname like 'salesai\\_%' and has_function_privilege(r.oid, p.oid, 'execute'))",
         ),
         (

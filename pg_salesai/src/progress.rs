@@ -16,6 +16,7 @@ struct Entry {
     /// 0 while the entry is free.
     pid: i32,
     database: pg_sys::Oid,
+    /// The session's role.
     role: pg_sys::Oid,
     name: [u8; NAME_MAX],
     progress: Progress,
@@ -26,7 +27,7 @@ struct Entry {
 pub struct Progress {
     /// When it began, as PostgreSQL counts: microseconds since 2000.
     pub started_at: i64,
-    /// Texts of the call, equal ones once, and those that have an answer.
+    /// Texts of the call, equal ones once, and those that have an answer or failed.
     pub texts: i64,
     pub done: i64,
     /// Answers to calls of the same statement before.
@@ -144,7 +145,7 @@ fn entry(operator: &str, texts: usize) -> Entry {
         (
             pg_sys::MyProcPid,
             pg_sys::MyDatabaseId,
-            pg_sys::GetUserId(),
+            pg_sys::GetSessionUserId(),
             pg_sys::GetCurrentStatementStartTimestamp(),
             pg_sys::GetCurrentTimestamp(),
         )

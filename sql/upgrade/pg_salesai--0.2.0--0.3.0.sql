@@ -2837,7 +2837,7 @@ create function salesai.operator_progress()
 returns table (pid integer, operator text, started_at timestamptz, texts bigint, done bigint, done_before bigint)
 language c volatile parallel restricted rows 5 as 'MODULE_PATHNAME', 'operator_progress_wrapper';
 comment on function salesai.operator_progress() is
-    'Sessions of this database that ask a model about many texts now, of roles that the caller belongs to (pg_read_all_stats: of all): texts of the present call, equal ones once, and how many have an answer; done_before: answers to earlier calls of the same statement, which may ask about its rows in several batches. Empty where the library is not preloaded';
+    'Sessions of this database that ask a model about many texts now, of roles that the caller belongs to (pg_read_all_stats: of all): texts of the present call, equal ones once, and how many are answered or failed; done_before: those of earlier calls of the same statement, which may ask about its rows in several batches. Empty where the library is not preloaded';
 
 create function salesai.operator_statistics()
 returns table (operator text, calls bigint, documents bigint, failures bigint, generations bigint, remembered bigint, shortened bigint,

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use pgrx::{PgList, pg_sys};
 
-use super::call::{Call, Value};
+use super::call::{Call, Value, byte_count, copied_text};
 use super::pace;
 use crate::config;
 
@@ -26,8 +26,9 @@ pub struct Batch {
     /// Reads a row that was kept.
     kept: *mut pg_sys::TupleTableSlot,
     rows: Vec<Row>,
-    /// Rows that there were before any was dropped, and when the last was taken.
+    /// Rows that there were before any was dropped, about what they and their documents take, and when the last was taken.
     taken: usize,
+    bytes: usize,
     begin: Instant,
     /// The row that is shown next.
     next: usize,
@@ -90,7 +91,7 @@ impl Batch {
                 calls,
                 stage: 0,
                 given: Vec::new(),
-                memory: memory((*state).es_query_cxt),
+                memory: memory_below((*state).es_query_cxt),
                 kept: pg_sys::ExecInitExtraTupleSlot(
                     state,
                     pg_sys::ExecGetResultType((*node).ss.ps.lefttree),
@@ -98,6 +99,7 @@ impl Batch {
                 ),
                 rows: Vec::new(),
                 taken: 0,
+                bytes: 0,
                 begin: Instant::now(),
                 next: 0,
                 size: 1,
@@ -112,7 +114,8 @@ impl Batch {
     }
 
     pub fn has_room(&self) -> bool {
-        !self.is_at_end && self.taken < self.size
+        let is_full = self.taken >= self.size || self.bytes >= pace::BYTES_MAX;
+        !self.is_at_end && (self.taken == 0 || !is_full)
     }
 
     /// Batches that were asked about.
@@ -125,8 +128,11 @@ impl Batch {
         self.calls.iter().map(Call::name)
     }
 
-    /// Begins with the first row, which the node below gives anew.
+    /// Begins with the first row, which the node below gives anew. Where not all rows were wanted, few are taken again.
     pub fn forget(&mut self) {
+        if !self.is_at_end || self.next < self.rows.len() {
+            self.size = 1;
+        }
         self.clear();
         self.is_at_end = false;
     }
@@ -142,7 +148,8 @@ impl Batch {
     fn clear(&mut self) {
         self.rows.clear();
         self.given.clear();
-        (self.next, self.stage, self.taken) = (0, 0, 0);
+        (self.next, self.stage) = (0, 0);
+        (self.taken, self.bytes) = (0, 0);
         // SAFETY: the row that was shown last is no longer read, as of every node.
         unsafe {
             pg_sys::ExecClearTuple(self.kept);
@@ -164,6 +171,7 @@ impl Batch {
             let outer = pg_sys::MemoryContextSwitchTo(self.memory);
             let tuple = pg_sys::ExecCopySlotMinimalTuple(row);
             pg_sys::MemoryContextSwitchTo(outer);
+            self.bytes += (*tuple).t_len as usize;
             self.rows.push(Row {
                 tuple,
                 values: Vec::new(),
@@ -201,7 +209,8 @@ impl Batch {
         }
         if self.taken > 0 {
             self.count += 1;
-            self.size = pace::next(self.taken, self.begin.elapsed(), config::timeout());
+            let (elapsed, limit) = (self.begin.elapsed(), config::timeout());
+            self.size = pace::next_rows(self.taken, self.bytes, elapsed, limit);
         }
         Pending {
             expression: ptr::null_mut(),
@@ -210,18 +219,32 @@ impl Batch {
     }
 
     /// The value of what was pending.
-    pub fn give(&mut self, value: Value) {
-        self.given.push(value);
+    ///
+    /// # Safety
+    /// It lives.
+    pub unsafe fn give(&mut self, (mut value, is_null): Value) {
+        if let Stage::Call(at) = self.stages[self.stage]
+            && self.calls[at].is_document(self.given.len())
+            && !is_null
+        {
+            // A subquery frees what it gave before.
+            // SAFETY: by the caller, a text; the memory lives as long as the query.
+            unsafe {
+                let outer = pg_sys::MemoryContextSwitchTo(self.memory);
+                value = copied_text(value);
+                pg_sys::MemoryContextSwitchTo(outer);
+                self.bytes += byte_count((value, is_null));
+            }
+        }
+        self.given.push((value, is_null));
     }
 
     unsafe fn finish_stage(&mut self, node: *mut pg_sys::CustomScanState) {
         let given = std::mem::take(&mut self.given);
         match self.stages[self.stage] {
-            // SAFETY: by the caller; the memory lives as long as the query. An error sets the current memory itself.
+            // SAFETY: by the caller; the memory lives as long as the query.
             Stage::Call(at) => unsafe {
-                let outer = pg_sys::MemoryContextSwitchTo(self.memory);
-                let values = self.calls[at].values(&given, self.rows.len());
-                pg_sys::MemoryContextSwitchTo(outer);
+                let values = self.calls[at].values(&given, self.rows.len(), self.memory);
                 for (row, value) in self.rows.iter_mut().zip(values) {
                     row.values.push(value);
                 }
@@ -311,13 +334,16 @@ unsafe fn condition_state(
     }
 }
 
-/// Memory that ends with that of the query.
+/// Memory that ends with another.
+///
+/// # Safety
+/// That one lives.
 #[allow(unsafe_code)]
-unsafe fn memory(query: pg_sys::MemoryContext) -> pg_sys::MemoryContext {
+pub unsafe fn memory_below(memory: pg_sys::MemoryContext) -> pg_sys::MemoryContext {
     // SAFETY: by the caller; the name is a constant.
     unsafe {
         pg_sys::AllocSetContextCreateInternal(
-            query,
+            memory,
             c"salesai batch".as_ptr(),
             pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
             pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,

@@ -1,18 +1,18 @@
 //! A call that is made for many rows.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_int};
 use std::mem::{offset_of, size_of};
 use std::ptr;
+use std::time::{Duration, Instant};
 
 use pgrx::{pg_sys, prelude::*};
 
+use super::batch::memory_below;
 use super::calls::ArrayForm;
-use super::pace;
+use super::pace::{self, Pace};
 use super::rewriting::arguments;
 use crate::config;
-
-/// Bytes of the documents of one call, about.
-const BYTES_MAX: usize = 16 << 20;
+use crate::usage::{self, Measure};
 
 /// A value, and whether it is NULL.
 pub type Value = (pg_sys::Datum, bool);
@@ -21,15 +21,21 @@ const NULL: Value = (pg_sys::Datum::null(), true);
 /// A call as the executor makes it.
 pub struct Call {
     name: CString,
-    form: ArrayForm,
     /// Its arguments, of which one is the document.
     arguments: Vec<*mut pg_sys::ExprState>,
     collation: pg_sys::Oid,
-    /// The form for many documents; None where the caller may not call that.
-    function: Option<*mut pg_sys::FmgrInfo>,
+    /// The form for many documents; None where there is none any more, or the caller may not call it.
+    many: Option<Many>,
     /// The call as it is written.
     alone: *mut pg_sys::ExprState,
     element: Element,
+    pace: Pace,
+}
+
+/// The form for many documents.
+struct Many {
+    form: ArrayForm,
+    function: *mut pg_sys::FmgrInfo,
 }
 
 /// How an array has its elements.
@@ -50,31 +56,21 @@ impl Call {
         unsafe {
             // It checks the caller's right to call it.
             let alone = pg_sys::ExecInitExpr(call.cast(), parent);
-            let Some(form) = ArrayForm::of((*call).funcid) else {
-                error!("a function has no form for many documents any more");
-            };
-            let mut element = Element {
-                oid: (*call).funcresulttype,
-                ..Element::default()
-            };
-            pg_sys::get_typlenbyvalalign(
-                element.oid,
-                &mut element.length,
-                &mut element.is_by_value,
-                &mut element.alignment,
-            );
-            let arguments = arguments(call);
+            let arguments = arguments(call).into_iter();
+            let memory = (*(*parent).state).es_query_cxt;
             Self {
                 name: CStr::from_ptr(pg_sys::get_func_name((*call).funcid)).into(),
                 arguments: arguments
-                    .into_iter()
                     .map(|argument| pg_sys::ExecInitExpr(argument.cast(), parent))
                     .collect(),
                 collation: (*call).inputcollid,
-                function: function(form.oid, (*(*parent).state).es_query_cxt),
+                many: ArrayForm::of((*call).funcid).and_then(|form| {
+                    let function = function(form.oid, memory)?;
+                    Some(Many { form, function })
+                }),
                 alone,
-                form,
-                element,
+                element: Element::of((*call).funcresulttype),
+                pace: Pace::default(),
             }
         }
     }
@@ -86,76 +82,117 @@ impl Call {
     /// The row and the expression that are evaluated after so many: the arguments that are the same for all rows, then
     /// the document of each. A row that is not there ends it.
     pub fn expression(&self, done: usize) -> (usize, *mut pg_sys::ExprState) {
-        if self.function.is_none() {
+        let Some(many) = &self.many else {
             return (done, self.alone);
-        }
-        let places = (0..self.arguments.len()).filter(|&at| at != self.form.documents);
-        let others: Vec<usize> = places.collect();
-        match others.get(done) {
-            Some(&at) => (0, self.arguments[at]),
-            None => (done - others.len(), self.arguments[self.form.documents]),
+        };
+        let documents = many.form.documents;
+        let others = self.arguments.len() - 1;
+        match done < others {
+            true => (0, self.arguments[done + usize::from(done >= documents)]),
+            false => (done - others, self.arguments[documents]),
         }
     }
 
-    /// A value for each row, of what its expressions gave. They live in the current memory.
+    /// Whether the expression after so many gives a document, which is text.
+    pub fn is_document(&self, done: usize) -> bool {
+        self.many.is_some() && done + 1 >= self.arguments.len()
+    }
+
+    /// A value for each row, of what its expressions gave; they live in this memory.
     ///
     /// # Safety
-    /// The values are those of the expressions.
-    pub unsafe fn values(&self, given: &[Value], rows: usize) -> Vec<Value> {
-        let Some(function) = self.function else {
+    /// The values are those of the expressions, and live.
+    pub unsafe fn values(
+        &mut self,
+        given: &[Value],
+        rows: usize,
+        memory: pg_sys::MemoryContext,
+    ) -> Vec<Value> {
+        let Some(many) = &self.many else {
             return given.to_vec();
         };
         let (others, documents) = given.split_at(given.len() - rows);
         let mut values = vec![NULL; rows];
-        let mut asked = Documents::default();
+        let is_strict = many.form.is_strict;
+        if is_strict && others.iter().any(|&(_, is_null)| is_null) {
+            return values;
+        }
+        let asked = (0..rows).filter(|&row| !(is_strict && documents[row].1));
+        let mut asked: &[usize] = &asked.collect::<Vec<usize>>();
         // SAFETY: by the caller.
         unsafe {
-            for (row, &document) in documents.iter().enumerate() {
-                if document.1 && self.form.is_strict {
-                    continue;
+            let limit = self.limit(others);
+            let call_memory = memory_below(memory);
+            while !asked.is_empty() {
+                let bytes = asked.iter().map(|&row| byte_count(documents[row]));
+                let (now, later) = asked.split_at(self.pace.documents(bytes, limit));
+                let texts: Vec<Value> = now.iter().map(|&row| documents[row]).collect();
+                let outer = pg_sys::MemoryContextSwitchTo(call_memory);
+                let said = self.call(others, &texts, limit);
+                pg_sys::MemoryContextSwitchTo(memory);
+                for (&row, value) in now.iter().zip(said) {
+                    values[row] = self.element.copied(value);
                 }
-                asked.push(row, document);
-                if asked.bytes >= BYTES_MAX {
-                    self.call(function, others, std::mem::take(&mut asked), &mut values);
-                }
+                pg_sys::MemoryContextSwitchTo(outer);
+                pg_sys::MemoryContextReset(call_memory);
+                asked = later;
             }
-            self.call(function, others, asked, &mut values);
+            pg_sys::MemoryContextDelete(call_memory);
         }
         values
     }
 
-    /// Calls the function about some documents, and puts what it says into their rows.
-    unsafe fn call(
-        &self,
-        function: *mut pg_sys::FmgrInfo,
-        others: &[Value],
-        mut documents: Documents,
-        values: &mut [Value],
-    ) {
-        let count = documents.rows.len();
-        let has_null = others.iter().any(|&(_, is_null)| is_null);
-        if count == 0 || (self.form.is_strict && has_null) {
-            return;
-        }
+    /// What the function says of some documents.
+    unsafe fn call(&mut self, others: &[Value], texts: &[Value], limit: Duration) -> Vec<Value> {
+        let Some(many) = &self.many else {
+            return Vec::new();
+        };
+        let (begin, before) = (Instant::now(), usage::total());
+        let mut given = others.to_vec();
         // SAFETY: by the caller.
-        unsafe {
-            let mut given = others.to_vec();
-            given.insert(self.form.documents, (documents.array(), false));
-            if let Some(at) = self.form.timeout {
-                given[at] = (timeout(given[at], count), false);
+        let said = unsafe {
+            given.insert(many.form.documents, (text_array(texts), false));
+            if let Some(at) = many.form.timeout {
+                given[at] = timeout(given[at], limit, texts.len());
             }
-            if self.form.has_error_ratio {
+            if many.form.has_error_ratio {
                 // As with single rows, each error is of its document.
                 given.push((1.0_f64.into_datum().unwrap_or(NULL.0), false));
             }
-            let said = self.elements(invoked(function, self.collation, &given));
-            if said.len() != count {
-                let name = self.name.to_string_lossy();
-                error!("{name} has {} results for {count} documents", said.len());
+            self.elements(invoked(many.function, self.collation, &given))
+        };
+        if said.len() != texts.len() {
+            let name = self.name.to_string_lossy();
+            error!(
+                "{name} has {} results for {} documents",
+                said.len(),
+                texts.len()
+            );
+        }
+        let used = usage::total() - before;
+        let asked = used
+            .get(Measure::Calls)
+            .max(used.get(Measure::EmbeddedTexts));
+        let asked = usize::try_from(asked).unwrap_or(0).min(texts.len());
+        // SAFETY: by the caller.
+        let bytes = texts.iter().map(|&text| unsafe { byte_count(text) }).sum();
+        self.pace.learn(texts.len(), bytes, asked, begin.elapsed());
+        said
+    }
+
+    /// The time limit of one call; `others` are the arguments without the document.
+    fn limit(&self, others: &[Value]) -> Duration {
+        let form = self.many.as_ref().map(|many| &many.form);
+        let place = form.and_then(|form| {
+            let place = form.timeout?;
+            Some(place - usize::from(place > form.documents))
+        });
+        match place.map(|place| others[place]) {
+            Some((given, false)) => {
+                let ms = u64::try_from(given.value() as i32).unwrap_or(0);
+                Duration::from_millis(ms)
             }
-            for (row, value) in documents.rows.into_iter().zip(said) {
-                values[row] = value;
-            }
+            _ => config::timeout(),
         }
     }
 
@@ -185,57 +222,105 @@ impl Call {
     }
 }
 
-/// Documents of one call.
-#[derive(Default)]
-struct Documents {
-    rows: Vec<usize>,
-    texts: Vec<pg_sys::Datum>,
-    nulls: Vec<bool>,
-    bytes: usize,
+impl Element {
+    fn of(oid: pg_sys::Oid) -> Self {
+        let mut element = Self {
+            oid,
+            ..Self::default()
+        };
+        // SAFETY: a look into the catalog.
+        #[allow(unsafe_code)]
+        unsafe {
+            pg_sys::get_typlenbyvalalign(
+                oid,
+                &mut element.length,
+                &mut element.is_by_value,
+                &mut element.alignment,
+            );
+        }
+        element
+    }
+
+    /// The value in the current memory.
+    ///
+    /// # Safety
+    /// It is of this type, and lives.
+    #[allow(unsafe_code)]
+    unsafe fn copied(&self, (value, is_null): Value) -> Value {
+        match is_null {
+            true => NULL,
+            // SAFETY: by the caller.
+            false => unsafe { (copy(value, self.is_by_value, self.length.into()), false) },
+        }
+    }
+}
+
+// pgrx lacks it.
+#[allow(unsafe_code)]
+unsafe extern "C-unwind" {
+    fn datumCopy(value: pg_sys::Datum, is_by_value: bool, length: c_int) -> pg_sys::Datum;
+}
+
+/// A text in the current memory.
+///
+/// # Safety
+/// It is one, and lives.
+#[allow(unsafe_code)]
+pub unsafe fn copied_text(text: pg_sys::Datum) -> pg_sys::Datum {
+    // SAFETY: by the caller.
+    unsafe { copy(text, false, -1) }
 }
 
 #[allow(unsafe_code)]
-impl Documents {
-    unsafe fn push(&mut self, row: usize, (text, is_null): Value) {
-        self.rows.push(row);
-        self.texts.push(text);
-        self.nulls.push(is_null);
-        if !is_null {
-            // SAFETY: by the caller, a text.
-            self.bytes += unsafe { pg_sys::toast_raw_datum_size(text) };
-        }
-    }
+unsafe fn copy(value: pg_sys::Datum, is_by_value: bool, length: c_int) -> pg_sys::Datum {
+    // SAFETY: by the caller, a value of a type with that length.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| datumCopy(value, is_by_value, length)) }
+}
 
-    /// All of them, as `text[]`.
-    unsafe fn array(&mut self) -> pg_sys::Datum {
-        let mut count = i32::try_from(self.texts.len()).unwrap_or(i32::MAX);
-        let mut lower_bound = 1;
-        // SAFETY: texts, as many as flags.
-        unsafe {
-            pg_sys::construct_md_array(
-                self.texts.as_mut_ptr(),
-                self.nulls.as_mut_ptr(),
-                1,
-                &mut count,
-                &mut lower_bound,
-                pg_sys::TEXTOID,
-                -1,
-                false,
-                pg_sys::TYPALIGN_INT as std::ffi::c_char,
-            )
-            .into()
-        }
+/// Bytes of a text.
+///
+/// # Safety
+/// It is one, and lives.
+#[allow(unsafe_code)]
+pub unsafe fn byte_count((text, is_null): Value) -> usize {
+    match is_null {
+        true => 0,
+        // SAFETY: by the caller.
+        false => unsafe { pg_sys::toast_raw_datum_size(text) },
     }
 }
 
-/// The time limit of a call about so many rows.
-fn timeout((given, is_null): Value, rows: usize) -> pg_sys::Datum {
-    let one = match is_null {
-        true => i32::try_from(config::timeout().as_millis()).unwrap_or(i32::MAX),
-        false => given.value() as i32,
-    };
-    let calls = i32::try_from(pace::calls_in_time(rows)).unwrap_or(1);
-    one.saturating_mul(calls).into_datum().unwrap_or(given)
+/// Texts as `text[]`.
+#[allow(unsafe_code)]
+unsafe fn text_array(texts: &[Value]) -> pg_sys::Datum {
+    let (mut texts, mut nulls): (Vec<pg_sys::Datum>, Vec<bool>) = texts.iter().copied().unzip();
+    let mut count = i32::try_from(texts.len()).unwrap_or(i32::MAX);
+    let mut lower_bound = 1;
+    // SAFETY: by the caller, texts, as many as flags.
+    unsafe {
+        pg_sys::construct_md_array(
+            texts.as_mut_ptr(),
+            nulls.as_mut_ptr(),
+            1,
+            &mut count,
+            &mut lower_bound,
+            pg_sys::TEXTOID,
+            -1,
+            false,
+            pg_sys::TYPALIGN_INT as std::ffi::c_char,
+        )
+        .into()
+    }
+}
+
+/// The time limit of a call about so many documents; one that is refused stays as it is.
+fn timeout(given: Value, limit: Duration, documents: usize) -> Value {
+    let several = limit.as_millis() * pace::limits_in_time(documents) as u128;
+    let several = i32::try_from(several).unwrap_or(i32::MAX);
+    match several > 0 {
+        true => (several.into_datum().unwrap_or(given.0), false),
+        false => given,
+    }
 }
 
 /// The function, where the caller may call it.

@@ -1,7 +1,7 @@
 //! Which calls may be made for many rows at once: those of a function in the schema `salesai` that has a twin by the same
 //! name with `text[]` in the place of one `text`, which returns an array of what the function returns.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pgrx::pg_catalog::pg_proc::PgProc;
 use pgrx::{PgList, pg_sys};
@@ -50,47 +50,52 @@ impl ArrayForm {
     }
 }
 
-/// The name of a function of ours, with its schema.
-fn own_name(function: pg_sys::Oid) -> Option<[CString; 2]> {
-    // SAFETY: both return NULL or a text that ends with NUL.
+/// The name of a function of ours, and its schema.
+fn own_name(function: pg_sys::Oid) -> Option<(CString, pg_sys::Oid)> {
+    // SAFETY: both names are NULL or a text that ends with NUL.
     #[allow(unsafe_code)]
     unsafe {
-        let schema = pg_sys::get_namespace_name(pg_sys::get_func_namespace(function));
-        if schema.is_null() || std::ffi::CStr::from_ptr(schema) != c"salesai" {
+        let schema = pg_sys::get_func_namespace(function);
+        let schema_name = pg_sys::get_namespace_name(schema);
+        if schema_name.is_null() || CStr::from_ptr(schema_name) != c"salesai" {
             return None;
         }
         let name = pg_sys::get_func_name(function);
-        (!name.is_null()).then(|| [c"salesai".into(), std::ffi::CStr::from_ptr(name).into()])
+        (!name.is_null()).then(|| (CStr::from_ptr(name).into(), schema))
     }
 }
 
 /// Functions by that name with `text[]` at that place, and perhaps a share of errors behind.
 fn twins(
-    name: &[CString; 2],
+    (name, schema): &(CString, pg_sys::Oid),
     types: &[pg_sys::Oid],
     place: usize,
 ) -> impl Iterator<Item = (pg_sys::Oid, usize)> {
     let mut types = types.to_vec();
     types[place] = pg_sys::TEXTARRAYOID;
-    let alone = lookup(name, &types);
+    let alone = lookup(name, *schema, &types);
     types.push(pg_sys::FLOAT8OID);
-    let with_ratio = lookup(name, &types);
+    let with_ratio = lookup(name, *schema, &types);
     [with_ratio, alone]
         .into_iter()
         .flatten()
         .map(move |oid| (oid, place))
 }
 
-fn lookup([schema, name]: &[CString; 2], types: &[pg_sys::Oid]) -> Option<pg_sys::Oid> {
-    // SAFETY: the list and its strings are PostgreSQL's copies; there are as many types as it says.
+/// Asks the catalog itself, since who plans may lack the right to look into the schema.
+fn lookup(name: &CString, schema: pg_sys::Oid, types: &[pg_sys::Oid]) -> Option<pg_sys::Oid> {
+    // SAFETY: there are as many types as it says; the keys are those of the cache.
     #[allow(unsafe_code)]
     let oid = unsafe {
-        let mut names = PgList::<pg_sys::String>::new();
-        for part in [schema, name] {
-            names.push(pg_sys::makeString(pg_sys::pstrdup(part.as_ptr())));
-        }
         let count = i32::try_from(types.len()).ok()?;
-        pg_sys::LookupFuncName(names.into_pg(), count, types.as_ptr(), true)
+        pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
+            pg_sys::Anum_pg_proc_oid as pg_sys::AttrNumber,
+            name.as_ptr().into(),
+            pg_sys::buildoidvector(types.as_ptr(), count).into(),
+            schema.into(),
+            pg_sys::Datum::null(),
+        )
     };
     (oid != pg_sys::InvalidOid).then_some(oid)
 }

@@ -158,7 +158,7 @@ unsafe fn evaluate(node: *mut pg_sys::CustomScanState) {
             let mut is_null = false;
             let value = evaluate(expression, (*node).ss.ps.ps_ExprContext, &mut is_null);
             pg_sys::MemoryContextSwitchTo(outer);
-            (*batch_of(node)).give((value, is_null));
+            give(node, value, is_null);
         }
     }
 }
@@ -197,6 +197,18 @@ unsafe extern "C-unwind" fn take(
 ) {
     // SAFETY: as of `next_row`; the row is what the node below gave.
     unsafe { (*batch_of(node)).take(row) }
+}
+
+/// The value of what was pending.
+#[allow(unsafe_code)]
+#[pg_guard]
+unsafe extern "C-unwind" fn give(
+    node: *mut pg_sys::CustomScanState,
+    value: pg_sys::Datum,
+    is_null: bool,
+) {
+    // SAFETY: as of `next_row`.
+    unsafe { (*batch_of(node)).give((value, is_null)) }
 }
 
 #[allow(unsafe_code)]

@@ -95,8 +95,7 @@ unsafe fn rewrite_below(plan: *mut pg_sys::Plan) {
     unsafe {
         (*plan).lefttree = rewritten((*plan).lefttree);
         match (*plan).type_ {
-            // It goes back to a marked row of this side, which a batching node cannot.
-            T_MergeJoin if !(*plan).righttree.is_null() => rewrite_below((*plan).righttree),
+            T_MergeJoin => rewrite_marked((*plan).righttree),
             _ => (*plan).righttree = rewritten((*plan).righttree),
         }
         match (*plan).type_ {
@@ -107,6 +106,19 @@ unsafe fn rewrite_below(plan: *mut pg_sys::Plan) {
                 (*scan).subplan = rewritten((*scan).subplan);
             }
             _ => {}
+        }
+    }
+}
+
+/// Below the side of a join that goes back to a marked row, which a batching node cannot; a Result hands that on.
+#[allow(unsafe_code)]
+unsafe fn rewrite_marked(plan: *mut pg_sys::Plan) {
+    // SAFETY: by the caller, a part of a plan that was just made, or NULL.
+    unsafe {
+        match plan.as_ref().map(|plan| plan.type_) {
+            None => {}
+            Some(pg_sys::NodeTag::T_Result) => rewrite_marked((*plan).lefttree),
+            Some(_) => rewrite_below(plan),
         }
     }
 }
@@ -152,7 +164,10 @@ unsafe fn computes_itself(plan: *mut pg_sys::Plan) -> bool {
             | T_HashJoin
             | T_Agg
             | T_Group
-            | T_WindowAgg => true,
+            | T_Gather
+            | T_GatherMerge => true,
+            // Such a condition reads the select list by number.
+            T_WindowAgg => (*plan.cast::<pg_sys::WindowAgg>()).runCondition.is_null(),
             // One that changes rows on another server makes none here.
             T_ForeignScan => {
                 (*plan.cast::<pg_sys::ForeignScan>()).operation == pg_sys::CmdType::CMD_SELECT

@@ -56,6 +56,8 @@ pub unsafe fn batched(below: *mut pg_sys::Plan) -> Option<*mut pg_sys::Plan> {
         let above = above(below, below, &row, private);
         (*above).scan.plan.targetlist = targets.cast();
         (*above).scan.plan.qual = conditions.into_pg();
+        // EXPLAIN looks for what makes a parameter above who reads it.
+        (*above).scan.plan.initPlan = std::mem::replace(&mut (*below).initPlan, ptr::null_mut());
         (*below).targetlist = row.produced();
         (*below).qual = list(stays.iter().copied());
         Some(above.cast())
