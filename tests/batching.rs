@@ -46,6 +46,7 @@ fn queries_give_the_same() {
         "select n.id, salesai.classify(salesai.summarize(n.content), array['request', 'small talk']) from note n order by 1".into(),
         "select n.id, round(salesai.similarity('a price', n.content)::numeric, 5) from note n order by 2 desc, 1 limit 5".into(),
         "select n.id, salesai.sentiment(n.content) || n.content, n.ctid, n from note n order by 1".into(),
+        "select n.id, salesai.generate('In a word: ' || n.content, max_tokens => 4) from note n where n.id < 9 order by 1".into(),
         "select n.id, salesai.embed(n.content) is null from note n order by 1".into(),
         // A subquery frees the document that it gave before.
         "select g, left(md5(salesai.embed((select string_agg(n.content, ' ') || g from note n where n.id <= g))::text), 8)

@@ -23,6 +23,45 @@ fn text_is_reproducible() {
     assert_eq!(nothing, None);
 }
 
+/// Goal: many prompts have in order the texts that each has alone, constraint and sampling included; a bad one fails all.
+#[test]
+fn many_prompts() {
+    let mut session = world::shared().connect();
+    let prompts = "array['Name a colour.', null, 'Name a city.', 'Name a colour.']";
+    for options in [
+        "max_tokens => 8",
+        "choices => array['red', 'blue', 'Paris']",
+        "max_tokens => 8, temperature => 0.8, seed => 7",
+    ] {
+        let together: Vec<Option<String>> = session.one(
+            &format!("select salesai.generate({prompts}, {options})"),
+            &[],
+        );
+        session.run("set salesai.batch_operators = off");
+        let alone: Vec<Option<String>> = session.column(
+            &format!(
+                "select salesai.generate(p, {options}) from unnest({prompts}) with ordinality u (p, n) order by n"
+            ),
+            &[],
+        );
+        session.run("reset salesai.batch_operators");
+        assert_eq!(together, alone, "{options}");
+        assert!(together[0].is_some() && together[1].is_none(), "{options}");
+    }
+    let empty: Vec<String> = session.one("select salesai.generate('{}'::text[])", &[]);
+    assert!(empty.is_empty());
+    for (arguments, sqlstate) in [
+        ("array['a', ' ']", "22023"),
+        ("array['a'], max_tokens => 0", "22023"),
+        ("array['a'], timeout_ms => 0", "22023"),
+        ("array['a'], model => 'none'", "42704"),
+        ("array['a', repeat('far too long ', 20000)]", "54000"),
+    ] {
+        let sql = format!("select salesai.generate({arguments})");
+        session.refusal(&sql, &[]).assert_is(sqlstate, &sql);
+    }
+}
+
 /// Goal: bad arguments are named; a wrong model is not found.
 #[test]
 fn bad_arguments() {

@@ -2788,12 +2788,31 @@ as $$
 $$;
 comment on function salesai.purge_results(interval) is 'Deletes kept results that are older, or of no use any more; how many. A worker does it by itself';
 
+create function salesai.generate_texts(prompts text[], options jsonb) returns text[]
+language c volatile strict parallel unsafe cost 1000000 as 'MODULE_PATHNAME', 'generate_texts_wrapper';
+comment on function salesai.generate_texts(text[], jsonb) is 'salesai.generate_text for many prompts at once; used by salesai.generate';
+
 create function salesai.generate_text_stream(prompt text, options jsonb) returns setof text
 language c volatile strict parallel unsafe cost 1000000 rows 100 as 'MODULE_PATHNAME', 'generate_text_stream_wrapper';
 comment on function salesai.generate_text_stream(text, jsonb) is 'The same in pieces; used by salesai.generate_stream';
 
 comment on function salesai.generate(text, jsonb, text, text, text, real, real, bigint, integer, integer, text, text[]) is
     'Text that a language model writes on a prompt. json_schema, regex or choices (one of them): the text obeys it, or the call fails with 54000 when max_tokens are too few; properties of a schema stand in the order that jsonb gives them. adapter: a name in salesai.adapters. temperature 0: the likeliest text; above it, seed makes it reproducible. The prompt leaves the database only for the server that runs the model and is not kept; the text is, for salesai.result_cache. NULL for a NULL prompt';
+
+create function salesai.generate(
+    prompts text[], json_schema jsonb default null, system text default null, model text default null,
+    adapter text default null, temperature real default 0, top_p real default 1, seed bigint default 0,
+    max_tokens integer default 256, timeout_ms integer default null, regex text default null,
+    choices text[] default null) returns text[]
+language sql volatile parallel unsafe cost 1000000
+set search_path = pg_catalog, pg_temp
+as $$
+    select salesai.generate_texts(prompts, jsonb_build_object(
+        'json_schema', json_schema::text, 'system', system, 'model', model, 'adapter', adapter, 'temperature', temperature,
+        'top_p', top_p, 'seed', seed, 'max_tokens', max_tokens, 'timeout_ms', timeout_ms, 'regex', regex, 'choices', choices))
+$$;
+comment on function salesai.generate(text[], jsonb, text, text, text, real, real, bigint, integer, integer, text, text[]) is
+    'The same for many prompts, in order, in one call to the sidecar, NULL for a NULL one; timeout_ms is for all together. Fails where one of them does: salesai.apply_operator(''generate'', ...) has an error for each document';
 
 create function salesai.generate_stream(
     prompt text, json_schema jsonb default null, system text default null, model text default null,

@@ -10,11 +10,12 @@ use serde::Deserialize;
 
 use crate::client_output;
 use crate::error::Error;
-use crate::generation::{self, TextStream};
+use crate::generation::{self, Batch, Overload, TextStream, generate_all};
+use crate::progress::Shown;
 use crate::sidecar::Deadline;
 
 /// Options of one generation, as `salesai.generate` gives them; NULL arguments are null.
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 struct Options {
     json_schema: Option<String>,
     regex: Option<String>,
@@ -33,6 +34,16 @@ struct Options {
 fn generate_text(prompt: &str, options: JsonB) -> Result<String, ErrorReport> {
     let options = serde_json::from_value(options.0).map_err(Error::from)?;
     Ok(generated(prompt, options)?)
+}
+
+/// A text for each prompt, in order; fails where one of them does.
+#[pg_extern(sql = "")]
+fn generate_texts(
+    prompts: Vec<Option<String>>,
+    options: JsonB,
+) -> Result<Vec<Option<String>>, ErrorReport> {
+    let options: Options = serde_json::from_value(options.0).map_err(Error::from)?;
+    Ok(all_generated(&prompts, &options)?)
 }
 
 /// A row for each piece as the model writes it.
@@ -55,6 +66,31 @@ fn generate_text_stream(
 fn generated(prompt: &str, options: Options) -> Result<String, Error> {
     let (request, deadline) = request(prompt, options)?;
     Ok(generation::generate(&request, deadline)?.text)
+}
+
+fn all_generated(
+    prompts: &[Option<String>],
+    options: &Options,
+) -> Result<Vec<Option<String>>, Error> {
+    let deadline = Deadline::from_argument(options.timeout_ms)?;
+    let requests = prompts.iter().flatten().map(|prompt| {
+        let (request, _) = request(prompt, options.clone())?;
+        Ok(request)
+    });
+    let requests = requests.collect::<Result<Vec<GenerationRequest>, Error>>()?;
+    let _shown = Shown::begin("generate", requests.len());
+    let drafts = generate_all(&Batch {
+        size: requests.len(),
+        request: &|place| requests[place].clone(),
+        deadline,
+        overload: Overload::Wait,
+    })?;
+    let mut drafts = drafts.into_iter();
+    let texts = prompts.iter().map(|prompt| match prompt {
+        None => Ok(None),
+        Some(_) => Ok(drafts.next().transpose()?.map(|draft| draft.text)),
+    });
+    texts.collect()
 }
 
 fn request(prompt: &str, options: Options) -> Result<(GenerationRequest, Deadline), Error> {
