@@ -130,6 +130,23 @@ fn code_of_others_stays_theirs(admin: &mut Session, owner: &mut Session) {
     assert_eq!(admin.one::<i64>("select count(*) from own.ran", &[]), 0);
     owner.run("drop trigger log_it on own.notes; select salesai.column_task_resume(id) from salesai.column_tasks");
     assert!(admin.one::<i32>(PROCESS, &[]) > 0);
+    // What its code sets is gone with its rights: names would mean to the next what the owner makes of them.
+    owner.run(
+        "create function own.stay() returns trigger language plpgsql as $$
+             begin
+                 if session_user <> current_user then
+                     perform set_config('search_path', 'own', false), set_config('statement_timeout', '1', false);
+                 end if;
+                 return new;
+             end $$;
+         create trigger stay before update on own.notes for each row execute function own.stay()",
+    );
+    let settings = "select current_setting('search_path') || current_setting('statement_timeout')";
+    let before: String = admin.one(settings, &[]);
+    owner.run("update own.notes set body = 'We love it, and still more.' where id = 1");
+    assert!(admin.one::<i32>(PROCESS, &[]) > 0);
+    assert_eq!(admin.one::<String>(settings, &[]), before);
+    owner.run("drop trigger stay on own.notes");
     // The trigger of salesai on a table of the owner's, with a table of the owner's in place of what changed.
     owner.run(
         "create function pg_temp.mine() returns int language plpgsql as $$ begin insert into own.ran values (current_user); return 1; end $$;

@@ -377,6 +377,25 @@ fn errors_and_versions_are_told() {
         state(&mut session, task),
         "idle 4 done, 0 waiting, 0 failed, 0 stale"
     );
+    // So it is with another prompt.
+    session.run(
+        "select salesai.prompt_template_activate('classify', salesai.prompt_template_create('classify', 'Sort the document: {labels}.'), force => true);
+         update notes set body = body || '!' where id = 1",
+    );
+    assert_eq!(session.one::<i32>(PROCESS, &[]), 1);
+    assert_eq!(
+        state(&mut session, task),
+        "idle 4 done, 0 waiting, 0 failed, 3 stale"
+    );
+    for _ in 0..2 {
+        session.run(&format!("select salesai.column_task_backfill({task})"));
+        assert_eq!(session.one::<i32>(PROCESS, &[]), 4);
+        assert_eq!(generations(&mut session) - before, 8);
+        assert_eq!(
+            state(&mut session, task),
+            "idle 4 done, 0 waiting, 0 failed, 0 stale"
+        );
+    }
     // An unknown model is the task's fault, and costs its rows nothing.
     session.run("select salesai.column_task('notes', 'mood', 'sentiment', source => 'body', model => 'no-such-model')");
     assert_eq!(session.one::<i32>(PROCESS, &[]), 0);

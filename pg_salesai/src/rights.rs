@@ -91,7 +91,8 @@ impl Drop for AskerRights {
         #[allow(unsafe_code)]
         unsafe {
             pg_sys::SetUserIdAndSecContext(self.user, 0);
-            pg_sys::AtEOXact_GUC(true, self.settings);
+            // Nothing that code of the role has set may outlive it.
+            pg_sys::AtEOXact_GUC(false, self.settings);
             pg_sys::SetUserIdAndSecContext(self.user, self.context);
         }
     }

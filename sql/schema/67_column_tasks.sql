@@ -308,8 +308,11 @@ begin
     if previous.key_columns <> task.key_columns then
         delete from salesai.column_value v where v.task_id = previous.id;
     end if;
-    -- What is being asked is the old question.
-    perform salesai.release_column_rows(previous.id, null, 0);
+    -- What is being asked is the old question; also of rows that a worker has at this moment.
+    update salesai.column_value v
+    set state = 'waiting', not_before = clock_timestamp(),
+        lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null
+    where v.task_id = previous.id and v.state = 'running';
     return changed;
 end
 $$;
@@ -431,8 +434,10 @@ declare
     filled constant salesai.column_task := salesai.own_column_task(task);
 begin
     -- A version that says the same: values that it would make again are known.
-    insert into salesai.column_task_version (task_id, version, source, operator, arguments, options, model, model_sha256, adapter_generation)
-    select v.task_id, v.version + 1, v.source, v.operator, v.arguments, v.options, v.model, v.model_sha256, v.adapter_generation
+    insert into salesai.column_task_version (task_id, version, source, operator, arguments, options, model, model_sha256,
+        adapter_generation, prompt_version)
+    select v.task_id, v.version + 1, v.source, v.operator, v.arguments, v.options, v.model, v.model_sha256,
+        v.adapter_generation, v.prompt_version
     from salesai.column_task_version v where v.task_id = filled.id and v.version = filled.version;
     update salesai.column_task t
     set version = t.version + 1, wanted_version = t.version + 1, is_listing = true, listed_key = null, not_before = now()
@@ -441,7 +446,7 @@ begin
 end
 $$;
 comment on function salesai.column_task_backfill(bigint) is
-    'Looks at all rows again, and asks about those that no trigger noted (of logical replication, say) or whose value is stale: other weights or another generation of the adapter made it';
+    'Looks at all rows again, and asks about those that no trigger noted (of logical replication, say) or whose value is stale: other weights, another generation of the adapter or another prompt template made it';
 
 create function salesai.column_task_retry(task bigint) returns bigint
 language sql volatile

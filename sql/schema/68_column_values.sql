@@ -26,8 +26,9 @@ declare
     task salesai.column_task;
     rows jsonb;
 begin
-    -- Each in turn, whichever by chance.
-    select * into task from salesai.due_column_tasks() d order by random() limit 1;
+    -- Each in turn, whichever by chance. Whoever changes what is asked has the row: nothing is leased before it is known.
+    select t.* into task from salesai.column_task t
+    where t.id = (select d.id from salesai.due_column_tasks() d order by random() limit 1) for share skip locked;
     if task.id is null then
         return null;
     end if;
@@ -97,7 +98,11 @@ comment on function salesai.release_column_rows(bigint, uuid, integer) is 'Gives
 create function salesai.forget_column_rows(row_ids bigint[], token uuid) returns void
 language sql
 set search_path = pg_catalog, pg_temp
-as $$ delete from salesai.column_value v where v.id = any ($1) and v.lease_token = $2 $$;
+-- Somebody may have a row who waits for one that was just written.
+as $$
+    delete from salesai.column_value v where v.id in (
+        select m.id from salesai.column_value m where m.id = any ($1) and m.lease_token = $2 for update skip locked)
+$$;
 comment on function salesai.forget_column_rows(bigint[], uuid) is 'Takes leased rows that are gone off the list';
 
 create function salesai.block_column_task(task_id bigint, token uuid, code text, message text, hint text, retry_ms integer) returns void
@@ -134,7 +139,8 @@ begin
         error_class = class, error_code = code, error_message = message, error_hint = hint,
         lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null
     from salesai.column_task t
-    where v.id = row_id and v.lease_token = token and t.id = v.task_id;
+    where v.id = (select m.id from salesai.column_value m where m.id = row_id and m.lease_token = token for update skip locked)
+      and t.id = v.task_id;
 end
 $$;
 comment on function salesai.fail_column_row(bigint, uuid, text, text, text, text) is 'Notes that a leased row failed, in the classes of salesai.fail_job';
@@ -205,6 +211,16 @@ end
 $$;
 comment on function salesai.list_column_rows(bigint, integer) is 'Notes the next rows of a table, in the order of its key: {listed}; nothing where another session does it';
 
+create function salesai.makes_the_same(a salesai.column_task_version, b salesai.column_task_version) returns boolean
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select (a.operator, a.arguments, a.options, a.model, a.model_sha256, a.adapter_generation, a.prompt_version)
+        is not distinct from (b.operator, b.arguments, b.options, b.model, b.model_sha256, b.adapter_generation, b.prompt_version)
+$$;
+comment on function salesai.makes_the_same(salesai.column_task_version, salesai.column_task_version) is
+    'Whether two versions of a column task make the same value of the same text';
+
 -- rows: [{id, key}]. Of each: {id, document, sha256, is_known} or {id, is_gone} or {id, error}.
 create function salesai.column_documents(task_id bigint, rows jsonb) returns jsonb
 language plpgsql volatile
@@ -221,6 +237,7 @@ declare
     document_bytes_max constant integer := 16777216;
     task salesai.column_task;
     asked text;
+    locked text;
     item record;
     row_counted bigint;
     document text;
@@ -232,11 +249,18 @@ begin
     select * into task from salesai.column_task t where t.id = task_id;
     asked := format('select d.document, encode(sha256(convert_to(d.document, ''UTF8'')), ''hex'') as sha256 %s where %s',
         salesai.column_document(task), salesai.column_key_condition(task.relation));
+    locked := format('select from only %s t where %s for no key update skip locked', task.relation, salesai.column_key_condition(task.relation));
     for item in select r.id, r.key, v.source_sha256, v.value_version
                 from jsonb_to_recordset(rows) r (id bigint, key text[]) join salesai.column_value v on v.id = r.id loop
         begin
             execute asked into document, sha256 using item.key;
             get diagnostics row_counted = row_count;
+            if row_counted > 0 then
+                -- What could not be written is not asked either.
+                execute locked using item.key;
+                get diagnostics row_counted = row_count;
+                continue when row_counted = 0;
+            end if;
             result := result || case
                 when row_counted = 0 then jsonb_build_object('id', item.id, 'is_gone', true)
                 when octet_length(document) > document_bytes_max then
@@ -245,8 +269,7 @@ begin
                     'is_known', item.source_sha256 is not distinct from sha256 and exists (
                         select from salesai.column_task_version a join salesai.column_task_version b on b.task_id = a.task_id
                         where a.task_id = task.id and a.version = item.value_version and b.version = task.version
-                          and (a.operator, a.arguments, a.options, a.model, a.model_sha256, a.adapter_generation)
-                              is not distinct from (b.operator, b.arguments, b.options, b.model, b.model_sha256, b.adapter_generation))) end;
+                          and salesai.makes_the_same(a, b))) end;
         exception when others then
             get stacked diagnostics code = returned_sqlstate, message = message_text;
             -- A name or a right is missing, or the table is locked: it is so for all rows.
@@ -350,13 +373,21 @@ begin
                 raise exception 'the row changed meanwhile' using errcode = '40001';
             end if;
             update salesai.column_value v
-            set state = 'done', version = made, value_version = made, source_sha256 = item.sha256, attempts = 0, losses = 0,
+            set state = 'done', version = made, source_sha256 = item.sha256, attempts = 0, losses = 0,
+                -- What is known was made by what it was made by, whatever answers now.
+                value_version = case when not item.is_known then made else (
+                    select max(b.version) from salesai.column_task_version a join salesai.column_task_version b on b.task_id = a.task_id
+                    where a.task_id = v.task_id and a.version = v.value_version and salesai.makes_the_same(a, b)) end,
                 error_class = null, error_code = null, error_message = null, error_hint = null, changed_at = clock_timestamp(),
                 lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null
             where v.id = item.id and v.lease_token = token;
             continue when not found;
             if not item.is_known then
                 execute write using item.key, case task.operator when 'extract' then item.value::text else item.value #>> '{}' end;
+                get diagnostics row_counted = row_count;
+                if row_counted = 0 then
+                    raise exception 'the table did not take the value' using errcode = '23000';
+                end if;
             end if;
             written := written + 1;
         exception when others then
