@@ -20,6 +20,8 @@ pub struct Claim {
 /// What contradicts a claim.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Objection {
+    /// What it contradicts, of what the claim rests on.
+    pub disputed: Citation,
     /// Where it is said.
     pub citation: Citation,
     /// When it was said, seen from the claim.

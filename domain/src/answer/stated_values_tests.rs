@@ -2,8 +2,16 @@ use super::StatedValues;
 
 fn check(one: &str, other: &str, expected: bool) {
     let (left, right) = (StatedValues::read(one), StatedValues::read(other));
-    assert_eq!(left.contradict(&right), expected, "{one} / {other}");
-    assert_eq!(right.contradict(&left), expected, "{other} / {one}");
+    assert_eq!(
+        left.contradicted_by(&right).is_some(),
+        expected,
+        "{one} / {other}"
+    );
+    assert_eq!(
+        right.contradicted_by(&left).is_some(),
+        expected,
+        "{other} / {one}"
+    );
 }
 
 /// Goal: different values of the same kind contradict each other, however they are written.
@@ -50,4 +58,49 @@ fn what_cannot_be_compared_is_left() {
     check("The call is at 10:30.", "The call is at 11:45.", false);
     check("Phase 2 is next.", "Phase 3 is next.", false);
     check("It may march on.", "In March it will.", false);
+}
+
+/// Goal: numbers that say of what a value is are no values: tiers, phases, years and numbers of things.
+#[test]
+fn conditions_are_no_values() {
+    check(
+        "The price for 10 users is 1,000 euros.",
+        "The price for 20 users is 2,000 euros.",
+        false,
+    );
+    check(
+        "The price for 10 users is 10,000 euros.",
+        "The price for 500 users is 40,000 euros.",
+        false,
+    );
+    check(
+        "Phase 1 is 10,000 euros.",
+        "Phase 2 is 20,000 euros.",
+        false,
+    );
+    check(
+        "The licence price is 40,000 euros in 2026.",
+        "The licence price is 44,000 euros in 2027.",
+        false,
+    );
+    check(
+        "The licence price is 40,000 euros.",
+        "The licence price is 44,000 euros in 2027.",
+        false,
+    );
+    check("Invoice 10234 is paid.", "Invoice 10236 is paid.", false);
+    check("invoice 10234 remains.", "invoice 10236 remains.", false);
+    check(
+        "It is 10,000 euros for 12 depots.",
+        "It is 12,000 euros for 12 depots.",
+        true,
+    );
+}
+
+/// Goal: a limit is no value, however its sum is written.
+#[test]
+fn limits_are_no_values() {
+    check("We pay up to $45,000.", "We pay $40,000.", false);
+    check("Delivery is by June 30.", "Delivery is on May 12.", false);
+    check("It runs until June 30.", "It runs on May 12.", false);
 }

@@ -1,7 +1,7 @@
 //! Weighing: what the evidence says against the claims of an answer, and whether any of them is left.
 
 use super::answers::{Abstention, Answer, Claim, Objection, Standing};
-use super::contradiction::{Order, Statement, Statements};
+use super::contradiction::{Claimed, Order, Statement, Statements};
 use super::evidence::Evidence;
 use super::sentence_index::index_sentences;
 
@@ -40,17 +40,23 @@ pub fn weigh_claims(claims: Vec<Claim>, question: &str, evidence: &[Evidence]) -
     let statements = Statements::new(question, &index);
     let mut weighed: Vec<Claim> = Vec::new();
     for mut claim in claims {
-        let cited = statements.cited(&claim);
+        let claimed = Claimed::read(&claim.text);
+        let mut disputed = None;
         let mut group: Vec<(&Statement<'_, '_>, Claim)> = Vec::new();
-        for &statement in &cited {
-            claim.against.extend(objections(&statements, statement));
-            let against = statements
-                .against(statement)
-                .into_iter()
-                .take(OBJECTIONS_MAX);
-            group.extend(against.map(|(other, _)| (other, stated(&statements, other))));
+        for statement in statements.cited(&claim) {
+            let mut against = statements.against_claim(&claimed, statement);
+            against.truncate(OBJECTIONS_MAX);
+            if !against.is_empty() {
+                disputed.get_or_insert(statement);
+            }
+            claim.against.extend(objections(statement, &against));
+            group.extend(
+                against
+                    .iter()
+                    .map(|(other, _)| (*other, stated(&statements, other))),
+            );
         }
-        match cited.first().filter(|_| !group.is_empty()) {
+        match disputed {
             Some(statement) => group.push((statement, claim)),
             None => {
                 weighed.push(claim);
@@ -59,7 +65,9 @@ pub fn weigh_claims(claims: Vec<Claim>, question: &str, evidence: &[Evidence]) -
         }
         group.sort_by(|(one, _), (two, _)| one.in_time(two));
         for (_, claim) in group {
-            if !weighed.iter().any(|shown| shown.rests_on_same(&claim)) {
+            // A claim that nothing is said against may say another thing of the same sentence.
+            let is_shown = |shown: &Claim| !shown.against.is_empty() && shown.rests_on_same(&claim);
+            if !weighed.iter().any(is_shown) {
                 weighed.push(claim);
             }
         }
@@ -70,22 +78,24 @@ pub fn weigh_claims(claims: Vec<Claim>, question: &str, evidence: &[Evidence]) -
 /// A statement of the evidence as a claim.
 fn stated(statements: &Statements<'_, '_>, statement: &Statement<'_, '_>) -> Claim {
     let sentence = statement.sentence;
+    let mut against = statements.against(statement);
+    against.truncate(OBJECTIONS_MAX);
     Claim {
-        against: objections(statements, statement),
+        against: objections(statement, &against),
         ..Claim::new(sentence.text().to_owned(), vec![sentence.cite(1.0)])
     }
 }
 
-fn objections(statements: &Statements<'_, '_>, statement: &Statement<'_, '_>) -> Vec<Objection> {
-    let against = statements
-        .against(statement)
-        .into_iter()
-        .take(OBJECTIONS_MAX);
-    let objection = |(other, order): (&Statement<'_, '_>, Order)| Objection {
+fn objections(
+    statement: &Statement<'_, '_>,
+    against: &[(&Statement<'_, '_>, Order)],
+) -> Vec<Objection> {
+    let objection = |(other, order): &(&Statement<'_, '_>, Order)| Objection {
+        disputed: statement.sentence.cite(1.0),
         citation: other.sentence.cite(1.0),
-        order,
+        order: *order,
     };
-    against.map(objection).collect()
+    against.iter().map(objection).collect()
 }
 
 #[cfg(test)]

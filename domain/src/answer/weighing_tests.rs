@@ -222,3 +222,49 @@ fn weighed_claims_only_grow() {
         assert_eq!(settled, whole[..settled.len()]);
     }
 }
+
+/// Goal: only what a claim itself states is contradicted, not what else its sentence says; the claim that does is named
+/// with the sentence that is contradicted.
+#[test]
+fn the_claim_counts() {
+    let evidence = said(&[
+        (
+            2,
+            "Bob",
+            "Delivery takes six weeks. The licence price is 40,000 euros for 12 depots.",
+        ),
+        (5, "Bob", "The licence price is 45,000 euros for 12 depots."),
+    ]);
+    let question = "How many depots has the licence, at what price, and how long takes delivery?";
+    let weigh = |text: &str| {
+        let claims = verify_answer(text, question, &evidence);
+        weigh_claims(claims, question, &evidence)
+    };
+    let depots = "The licence is for 12 depots.";
+    let undisputed = weigh("The licence is for 12 depots. [1]");
+    assert_eq!(undisputed.len(), 1);
+    assert!(undisputed[0].against.is_empty());
+    let price = "The licence price is 40,000 euros.";
+    for text in [
+        format!("{depots} [1] {price} [1]"),
+        format!("{price} [1] {depots} [1]"),
+    ] {
+        let both = weigh(&text);
+        assert_eq!(both.len(), 3, "{both:?}");
+        for claim in both {
+            assert_eq!(claim.against.is_empty(), claim.text == depots);
+        }
+    }
+    let of_two =
+        weigh("Delivery takes six weeks, the licence price is 40,000 euros for 12 depots. [1]");
+    assert_eq!(
+        of_two[0].citations[0].quote,
+        evidence[0].segments[0].content
+    );
+    let against = &of_two[0].against[0];
+    let price = "The licence price is 40,000 euros for 12 depots.";
+    assert_eq!(against.disputed.quote, price);
+    let back = &of_two[1].against[0];
+    assert!(back.citation.is_place_of(&against.disputed));
+    assert!(back.disputed.is_place_of(&against.citation));
+}

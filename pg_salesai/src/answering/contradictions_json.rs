@@ -10,9 +10,7 @@ pub fn contradictions(claims: &[Claim], evidence: &[Evidence], citations: &[Valu
     let mut pairs: Vec<(&Citation, &Citation, Order)> = Vec::new();
     for claim in claims {
         for against in &claim.against {
-            let (Some(own), other) = (claim.citations.first(), &against.citation) else {
-                continue;
-            };
+            let (own, other) = (&against.disputed, &against.citation);
             let (first, second) = match against.order {
                 Order::Earlier => (other, own),
                 Order::Later | Order::Undecided => (own, other),
@@ -50,18 +48,28 @@ pub fn remark(claim: &Claim, evidence: &[Evidence]) -> String {
 }
 
 fn statement(citation: &Citation, evidence: &[Evidence], citations: &[Value]) -> Value {
-    let cited = citations.iter().find(|cited| {
-        cited["segment_id"] == citation.segment_id && cited["quote"] == citation.quote
-    });
+    let cited = number_of(citation, citations);
     let segment = find_segment(evidence, citation.interaction_id, citation.segment_id);
     json!({
-        "number": cited.map(|cited| &cited["number"]),
+        "number": cited,
         "interaction_id": citation.interaction_id,
         "segment_id": citation.segment_id,
         "speaker": segment.and_then(|segment| segment.speaker.as_deref()),
         "occurred_on": day(citation, evidence),
         "quote": citation.quote,
     })
+}
+
+/// The number of the citation that has the sentence; one that has no more goes first.
+fn number_of<'a>(citation: &Citation, citations: &'a [Value]) -> Option<&'a Value> {
+    let has = |cited: &&Value| {
+        let quote = cited["quote"].as_str();
+        cited["segment_id"] == citation.segment_id
+            && quote.is_some_and(|quote| quote.contains(&citation.quote))
+    };
+    let cited = citations.iter().filter(has);
+    let shortest = cited.min_by_key(|cited| cited["quote"].as_str().map(str::len));
+    shortest.map(|cited| &cited["number"])
 }
 
 fn day<'a>(citation: &Citation, evidence: &'a [Evidence]) -> Option<&'a str> {
