@@ -144,6 +144,36 @@ fn who_sees_nothing_is_told_so() {
     }
 }
 
+/// Goal: what a mail quotes between its lines was said before by somebody else, and is no evidence of the mail.
+#[test]
+fn quotations_are_no_evidence() {
+    let mut session = cluster().connect();
+    let reply = "From: Ana Lund <ana@halden.example>\r\nSubject: Re: Pilot\r\nMessage-ID: <2@h>\r\n\r\n\
+                 The walrus of the pilot eats fish.\r\n\r\n> Does the walrus swim in the lake?\r\n\r\nIt swims there all day.\r\n";
+    let id: i64 = session.one(
+        "select salesai.ingest_email('t', 'quoted', $1)",
+        &[&reply.as_bytes()],
+    );
+    drain(&mut session);
+    let parts: Vec<String> = session.column(
+        "select part from salesai.segment where interaction_id = $1 order by position",
+        &[&id],
+    );
+    assert_eq!(parts, ["body", "quoted", "body"]);
+    let evidence: Vec<String> = session.column(
+        "select s ->> 'content' from salesai.evidence(array(select c.id from salesai.chunk c where c.interaction_id = $1)) e
+         cross join jsonb_array_elements(e) i cross join jsonb_array_elements(i -> 'segments') s",
+        &[&id],
+    );
+    assert_eq!(
+        evidence,
+        [
+            "The walrus of the pilot eats fish.",
+            "It swims there all day."
+        ]
+    );
+}
+
 fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {

@@ -3231,6 +3231,8 @@ as $$
         from salesai.segment s left join salesai.participant p on p.id = s.participant_id
         where s.interaction_id = c.interaction_id and s.version = c.version
           and s.position between c.first_position and c.last_position
+          -- What a mail quotes was said before, and is evidence where it was.
+          and s.part = 'body'
           -- A long paragraph has several chunks: only what overlaps this one.
           and s.start_char < c.end_char and s.end_char > c.start_char) said
 $$;

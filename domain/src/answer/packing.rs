@@ -1,6 +1,6 @@
 //! Packing: which sentences of the evidence a prompt has room for, where it has not for all.
 //!
-//! Nothing is shown twice. The sentence with the most use for each of its tokens
+//! Nothing is shown twice, of what is said again the last. The sentence with the most use for each of its tokens
 //! comes first, then the next; its use is its score, less by a tenth for each sentence of the same interaction that is
 //! in already, so that one long talk does not take the place of all others. Where there are summaries a quarter of the
 //! room is for interactions of which nothing is in by then. What is shown stands in the order of time.
@@ -40,7 +40,7 @@ impl PromptRoom {
         let tokens = self
             .token_counts
             .iter()
-            .map(|count| u64::from(count + LINE_TOKENS));
+            .map(|&count| u64::from(count) + u64::from(LINE_TOKENS));
         tokens.sum::<u64>() <= u64::from(self.tokens_max)
     }
 }
@@ -90,17 +90,42 @@ pub fn pack_evidence(
     packed
 }
 
-/// Which sentences are not there already: chunks overlap, mails are forwarded.
+/// Which sentences are not there elsewhere: chunks overlap, mails are forwarded.
+///
+/// Of what is said again the last stands: who says A, then B, then A again means A.
 fn new_sentences(index: &[EvidenceSentences<'_>]) -> Vec<bool> {
-    let (mut places, mut said) = (HashSet::new(), HashSet::new());
-    let is_new = |sentence: &EvidenceSentence<'_>| {
-        let words: BTreeSet<String> = sentence.stems.iter().cloned().collect();
-        let is_repeated =
-            words.len() >= REPEATED_WORDS_MIN && !said.insert((words, sentence.is_negated));
-        places.insert((sentence.segment.segment_id, sentence.bytes.start)) && !is_repeated
-    };
-    let sentences = index.iter().flat_map(|group| &group.sentences);
-    sentences.map(is_new).collect()
+    let sentences: Vec<_> = index.iter().flat_map(|group| &group.sentences).collect();
+    let place =
+        |sentence: &EvidenceSentence<'_>| (sentence.segment.segment_id, sentence.bytes.start);
+    let mut places = HashSet::new();
+    let is_first = sentences
+        .iter()
+        .map(|sentence| places.insert(place(sentence)));
+    let mut is_new: Vec<bool> = is_first.collect();
+    let mut in_time: Vec<usize> = (0..sentences.len()).filter(|&at| is_new[at]).collect();
+    in_time.sort_by_key(|&at| {
+        let EvidenceSentence {
+            evidence, segment, ..
+        } = sentences[at];
+        (
+            evidence.occurred_ms,
+            evidence.interaction_id,
+            segment.start_char,
+            place(sentences[at]),
+        )
+    });
+    let mut said = HashMap::new();
+    for at in in_time {
+        let sentence = sentences[at];
+        let words: BTreeSet<&str> = sentence.stems.iter().map(String::as_str).collect();
+        if words.len() >= REPEATED_WORDS_MIN {
+            let key = (sentence.evidence.account_id, sentence.is_negated, words);
+            if let Some(earlier) = said.insert(key, at) {
+                is_new[earlier] = false;
+            }
+        }
+    }
+    is_new
 }
 
 /// Sentences that are taken while there is room for them.
@@ -217,7 +242,7 @@ impl<'s, 'e> Knapsack<'s, 'e> {
 
     /// With the heading, where it is not there yet.
     fn cost(&self, item: &Item<'_, '_>) -> u32 {
-        item.tokens + self.heading_tokens[item.group]
+        item.tokens.saturating_add(self.heading_tokens[item.group])
     }
 }
 

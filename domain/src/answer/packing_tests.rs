@@ -92,11 +92,9 @@ fn all_is_shown_once() {
         shown(&pack_evidence(QUESTION, &evidence, &[], &room)),
         [
             (2, vec!["The licence price is 40,000 euros a year."]),
-            (
-                1,
-                vec!["Good morning to the teams in Ashgrove. The licence price is 45,000 euros."]
-            ),
+            (1, vec!["Good morning to the teams in Ashgrove."]),
             (3, vec!["We sign the contract in May in Ashgrove."]),
+            (4, vec!["the licence price is 45,000 euros"]),
         ]
     );
 }
@@ -215,4 +213,43 @@ fn prompts_fit() {
                 .any(|segment| segment.content == shown.content)
         }));
     }
+}
+
+/// Goal: who says one thing, then another, then the first again is shown with that at last; what is said of another
+/// account stands beside it.
+#[test]
+fn the_last_word_stands() {
+    let (low, high) = (
+        "The licence price is 40,000 euros.",
+        "The licence price is 45,000 euros.",
+    );
+    let mut evidence = [
+        evidence(1, 5, 2, &[(51, low)]),
+        evidence(2, 6, 3, &[(61, high)]),
+        evidence(3, 7, 4, &[(71, low)]),
+        evidence(4, 8, 5, &[(81, low)]),
+    ];
+    evidence[3].account_id = Some(2);
+    let room = room(QUESTION, &evidence, 500);
+    assert_eq!(
+        shown(&pack_evidence(QUESTION, &evidence, &[], &room)),
+        [(2, vec![high]), (3, vec![low]), (4, vec![low])]
+    );
+}
+
+/// Goal: counts from outside may be as large as they like; what has too many tokens is not shown.
+#[test]
+fn large_counts_do_no_harm() {
+    let evidence = [evidence(
+        1,
+        5,
+        2,
+        &[(51, "The licence price is 40,000 euros.")],
+    )];
+    let room = PromptRoom {
+        tokens_max: u32::MAX - 1,
+        token_counts: vec![0, u32::MAX, u32::MAX],
+    };
+    assert!(!room.holds_all());
+    assert!(pack_evidence(QUESTION, &evidence, &[], &room).is_empty());
 }
