@@ -7,7 +7,7 @@ use std::ptr;
 use pgrx::{PgList, pg_sys, prelude::*};
 
 use super::calls;
-use super::rewriting::{Row, above, columns_of, number, replaced, variable};
+use super::rewriting::{Row, above, columns_of, nodes, number, replaced, target, variable};
 
 /// Puts a batching node below an aggregating one where its aggregates call an operator for each row.
 ///
@@ -54,7 +54,7 @@ unsafe fn collect(aggregate: *mut pg_sys::Aggref, found: &mut Vec<*mut pg_sys::F
     // SAFETY: by the caller, an aggregate of a plan.
     unsafe {
         if (*aggregate).aggfilter.is_null() {
-            for argument in PgList::<pg_sys::Node>::from_pg((*aggregate).args).iter_ptr() {
+            for argument in nodes((*aggregate).args) {
                 calls::collect(argument, found);
             }
         } else {
@@ -72,12 +72,7 @@ unsafe fn passed_on(row: &Row) -> *mut pg_sys::List {
         let mut targets = PgList::new();
         for (column, number) in row.columns.iter().copied().chain(calls).zip(1..) {
             let column = variable(pg_sys::INDEX_VAR, number, column);
-            targets.push(pg_sys::makeTargetEntry(
-                column.cast(),
-                number,
-                ptr::null_mut(),
-                false,
-            ));
+            targets.push(target(column.cast(), number));
         }
         targets.into_pg()
     }

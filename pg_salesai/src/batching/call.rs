@@ -10,7 +10,7 @@ use pgrx::{pg_sys, prelude::*};
 use super::batch::memory_below;
 use super::calls::ArrayForm;
 use super::pace::{self, Pace};
-use super::rewriting::arguments;
+use super::rewriting::nodes;
 use crate::config;
 use crate::usage::{self, Measure};
 
@@ -56,7 +56,7 @@ impl Call {
         unsafe {
             // It checks the caller's right to call it.
             let alone = pg_sys::ExecInitExpr(call.cast(), parent);
-            let arguments = arguments(call).into_iter();
+            let arguments = nodes((*call).args).into_iter();
             let memory = (*(*parent).state).es_query_cxt;
             Self {
                 name: CStr::from_ptr(pg_sys::get_func_name((*call).funcid)).into(),

@@ -4,9 +4,9 @@
 use std::ffi::{CStr, CString};
 
 use pgrx::pg_catalog::pg_proc::PgProc;
-use pgrx::{PgList, pg_sys};
+use pgrx::pg_sys;
 
-use super::rewriting::{arguments, columns_of};
+use super::rewriting::{columns_of, nodes};
 
 /// Argument of the form for many documents that the one for a document lacks.
 const ERROR_RATIO: &str = "max_error_ratio";
@@ -144,7 +144,7 @@ unsafe fn is_of_many(call: *mut pg_sys::FuncExpr) -> bool {
         let Some(form) = ArrayForm::of((*call).funcid) else {
             return false;
         };
-        let arguments = arguments(call);
+        let arguments = nodes((*call).args);
         arguments.into_iter().enumerate().all(|(at, argument)| {
             let depends_on_row = !columns_of(argument).is_empty();
             match at == form.documents {
@@ -167,15 +167,15 @@ unsafe fn always_evaluated(expression: *mut pg_sys::Node) -> Vec<*mut pg_sys::No
     // SAFETY: by the caller; a node is of the type that its tag says.
     unsafe {
         match (*expression).type_ {
-            T_FuncExpr => all(field!(FuncExpr, args)),
+            T_FuncExpr => nodes(field!(FuncExpr, args)),
             // The three are one type.
-            T_OpExpr | T_DistinctExpr | T_NullIfExpr => all(field!(OpExpr, args)),
-            T_ScalarArrayOpExpr => all(field!(ScalarArrayOpExpr, args)),
-            T_MinMaxExpr => all(field!(MinMaxExpr, args)),
-            T_ArrayExpr => all(field!(ArrayExpr, elements)),
-            T_RowExpr => all(field!(RowExpr, args)),
+            T_OpExpr | T_DistinctExpr | T_NullIfExpr => nodes(field!(OpExpr, args)),
+            T_ScalarArrayOpExpr => nodes(field!(ScalarArrayOpExpr, args)),
+            T_MinMaxExpr => nodes(field!(MinMaxExpr, args)),
+            T_ArrayExpr => nodes(field!(ArrayExpr, elements)),
+            T_RowExpr => nodes(field!(RowExpr, args)),
             T_BoolExpr if field!(BoolExpr, boolop) == pg_sys::BoolExprType::NOT_EXPR => {
-                all(field!(BoolExpr, args))
+                nodes(field!(BoolExpr, args))
             }
             T_BoolExpr => first(field!(BoolExpr, args)),
             T_CoalesceExpr => first(field!(CoalesceExpr, args)),
@@ -199,13 +199,7 @@ unsafe fn always_evaluated(expression: *mut pg_sys::Node) -> Vec<*mut pg_sys::No
 }
 
 #[allow(unsafe_code)]
-unsafe fn all(list: *mut pg_sys::List) -> Vec<*mut pg_sys::Node> {
-    // SAFETY: by the caller, a list of nodes.
-    unsafe { PgList::from_pg(list).iter_ptr().collect() }
-}
-
-#[allow(unsafe_code)]
 unsafe fn first(list: *mut pg_sys::List) -> Vec<*mut pg_sys::Node> {
     // SAFETY: by the caller, a list of nodes.
-    unsafe { PgList::from_pg(list).iter_ptr().take(1).collect() }
+    unsafe { nodes(list).into_iter().take(1).collect() }
 }

@@ -121,12 +121,7 @@ impl Row {
             let mut targets = PgList::new();
             for (column, number) in self.columns.iter().zip(1..) {
                 let column = pg_sys::copyObjectImpl((*column).cast()).cast();
-                targets.push(pg_sys::makeTargetEntry(
-                    column,
-                    number,
-                    ptr::null_mut(),
-                    false,
-                ));
+                targets.push(target(column, number));
             }
             targets.into_pg()
         }
@@ -140,12 +135,7 @@ impl Row {
             let mut targets = PgList::new();
             for (column, number) in self.columns.iter().zip(1..) {
                 let column = variable(pg_sys::OUTER_VAR, number, *column);
-                targets.push(pg_sys::makeTargetEntry(
-                    column.cast(),
-                    number,
-                    ptr::null_mut(),
-                    false,
-                ));
+                targets.push(target(column.cast(), number));
             }
             for (at, &call) in self.calls.iter().enumerate() {
                 let mut before = Self {
@@ -159,12 +149,7 @@ impl Row {
                     (&raw mut before).cast(),
                 );
                 let number = self.number_of_call(at);
-                targets.push(pg_sys::makeTargetEntry(
-                    call.cast(),
-                    number,
-                    ptr::null_mut(),
-                    false,
-                ));
+                targets.push(target(call.cast(), number));
             }
             targets.into_pg()
         }
@@ -250,6 +235,16 @@ pub(super) unsafe fn variable(of: c_int, number: i16, like: *mut pg_sys::Node) -
     }
 }
 
+/// A column of a select list that is nobody's by name.
+///
+/// # Safety
+/// It is an expression of a plan.
+#[allow(unsafe_code)]
+pub(super) unsafe fn target(column: *mut pg_sys::Expr, number: i16) -> *mut pg_sys::TargetEntry {
+    // SAFETY: by the caller.
+    unsafe { pg_sys::makeTargetEntry(column, number, ptr::null_mut(), false) }
+}
+
 /// Whether there is a subquery as in `set (a, b) = (select ...)`.
 #[allow(unsafe_code)]
 #[pg_guard]
@@ -269,18 +264,12 @@ unsafe extern "C-unwind" fn sets_several_columns(
     }
 }
 
-/// Arguments of a call.
+/// The members of a list.
 ///
 /// # Safety
-/// The call is one of a plan.
+/// It is a list of nodes.
 #[allow(unsafe_code)]
-pub unsafe fn arguments(call: *mut pg_sys::FuncExpr) -> Vec<*mut pg_sys::Node> {
-    // SAFETY: by the caller.
-    unsafe { nodes((*call).args) }
-}
-
-#[allow(unsafe_code)]
-unsafe fn nodes(list: *mut pg_sys::List) -> Vec<*mut pg_sys::Node> {
+pub(super) unsafe fn nodes(list: *mut pg_sys::List) -> Vec<*mut pg_sys::Node> {
     // SAFETY: by the caller, a list of nodes.
     unsafe { PgList::from_pg(list).iter_ptr().collect() }
 }
