@@ -7,8 +7,9 @@ main() {
     if build; then
         layer "formatting and lock files" "$here/lint.sh" fmt locks
         layer "unit tests" unit_tests
-        # What models say does not depend on the version.
-        layer "whole system, PostgreSQL 16" system_tests "$pg16" --skip attacks:: --skip cascades::
+        # What models say, and how long they are waited for, does not depend on the version.
+        layer "whole system, PostgreSQL 16" system_tests "$pg16" --skip attacks:: --skip cascades:: \
+            --skip contradictions:: --skip insight:: --skip packing:: --skip operators::long_texts --skip submitted::stalled
         layer "whole system, PostgreSQL 18" system_tests "$pg18"
     else
         failed=1
