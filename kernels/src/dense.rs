@@ -149,6 +149,10 @@ impl DenseMatrix {
     pub(super) fn count(&self) -> usize {
         self.rows.div_ceil(LANES)
     }
+
+    pub(super) fn tile_bytes(&self) -> usize {
+        LANES * with_tiles!(&self.tiles, tiles => size_of_val(&tiles[0])) * self.columns
+    }
 }
 
 fn value_of<W: Weight>(weight: W) -> f32 {

@@ -347,8 +347,12 @@ impl PackedMatrix {
         self.rows.div_ceil(LANES)
     }
 
+    pub(super) fn tile_bytes(&self) -> usize {
+        self.packing.tile_bytes(self.columns)
+    }
+
     pub(super) fn tile(&self, index: usize) -> Tile<'_> {
-        let length = self.packing.tile_bytes(self.columns);
+        let length = self.tile_bytes();
         let bytes = &self.bytes[index * length..][..length];
         let sizes = self.packing.part_bytes(self.columns);
         let (quants, rest) = bytes.split_at(sizes[0]);

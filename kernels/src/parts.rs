@@ -6,6 +6,8 @@ use std::marker::PhantomData;
 
 use smallvec::SmallVec;
 
+use super::lanes::LANES;
+
 /// Data in numbered parts.
 pub(super) trait Parted: Sync {
     type Part;
@@ -217,5 +219,20 @@ impl Band<'_> {
         assert!(index < self.rows);
         // SAFETY: within the slice; no other band has these columns.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(index * self.width), self.columns) }
+    }
+
+    /// `W` vectors, from vector `vector` of its columns on, of `N` rows.
+    #[inline(always)]
+    pub(super) fn vectors<const N: usize, const W: usize>(
+        &mut self,
+        row: usize,
+        vector: usize,
+    ) -> [&mut [[f32; LANES]; W]; N] {
+        assert!(row + N <= self.rows && (vector + W) * LANES <= self.columns);
+        std::array::from_fn(|n| {
+            let first = (row + n) * self.width + vector * LANES;
+            // SAFETY: within the slice; no other band has these columns, and each row is another.
+            unsafe { &mut *self.start.add(first).cast() }
+        })
     }
 }

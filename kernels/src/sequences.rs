@@ -124,21 +124,31 @@ impl Piece<'_> {
     /// The keys, sixteen tokens to a panel, value by value of the head; and the values, sixteen of the
     /// head to a panel, token by token.
     fn pack(&self, tokens: usize) -> (Vec<Line>, Vec<Line>) {
-        let mut keys = vec![Line::ZERO; tokens.div_ceil(LANES) * self.size];
-        let mut values = vec![Line::ZERO; self.size.div_ceil(LANES) * tokens];
-        for (token, row) in self.projected.chunks_exact(3 * self.width).enumerate() {
-            let row = &row[self.first..];
-            let panel = &mut keys[token / LANES * self.size..][..self.size];
-            for (line, value) in panel.iter_mut().zip(&row[self.width..]) {
-                line.0[token % LANES] = *value;
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        keys.reserve_exact(tokens.div_ceil(LANES) * self.size);
+        values.reserve_exact(self.size.div_ceil(LANES) * tokens);
+        let rows = || self.projected.chunks_exact(3 * self.width);
+        for first in (0..tokens).step_by(LANES) {
+            let mut of_tokens: [&[f32]; LANES] = [&[]; LANES];
+            for (of_token, row) in of_tokens.iter_mut().zip(rows().skip(first)) {
+                *of_token = &row[self.width + self.first..][..self.size];
             }
-            let (vectors, rest) = row[2 * self.width..][..self.size].as_chunks::<LANES>();
-            for (index, vector) in vectors.iter().enumerate() {
-                values[index * tokens + token].0 = *vector;
+            let count = LANES.min(tokens - first);
+            for value in 0..self.size {
+                let mut line = Line::ZERO;
+                for (to, of_token) in line.0.iter_mut().zip(&of_tokens[..count]) {
+                    *to = of_token[value];
+                }
+                keys.push(line);
             }
-            if !rest.is_empty() {
-                let line = &mut values[vectors.len() * tokens + token];
-                line.0[..rest.len()].copy_from_slice(rest);
+        }
+        for first in (0..self.size).step_by(LANES) {
+            for row in rows() {
+                let of_token = &row[2 * self.width + self.first..][..self.size];
+                let part = &of_token[first..self.size.min(first + LANES)];
+                let mut line = Line::ZERO;
+                line.0[..part.len()].copy_from_slice(part);
+                values.push(line);
             }
         }
         (keys, values)

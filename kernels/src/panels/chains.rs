@@ -72,23 +72,24 @@ impl Piece<'_> {
         panel: usize,
         row: usize,
     ) {
+        let width = self.width;
+        let values = &self.rows[row * width..][..N * width];
         let mut rows: [&[[u16; 2]]; N] = [&[]; N];
-        for n in 0..N {
-            let (pairs, _) = self.rows[(row + n) * self.width..].as_chunks();
-            rows[n] = &pairs[pair..];
-        }
         let mut panels: [&[Line]; W] = [&[]; W];
-        let mut sums = [[lanes.splat(0.0); W]; N];
+        let first_panel = self.first_panel + panel;
         for w in 0..W {
-            panels[w] = self.panels.part(self.first_panel + panel + w, pair);
-            for n in 0..N {
-                sums[n][w] = self.start(lanes, pair, row + n, panel + w);
-            }
+            panels[w] = self.panels.part(first_panel + w, pair);
         }
+        for n in 0..N {
+            rows[n] = &values[n * width..][..width].as_chunks().0[pair..];
+        }
+        let results = self.band.vectors::<N, W>(row, panel);
+        let place = (pair, first_panel);
+        let sums = self.panels.starts(lanes, place, self.finish, &results);
         let sums = add_products(lanes, rows, panels, sums);
         for n in 0..N {
             for w in 0..W {
-                lanes.store(sums[n][w], self.result(row + n, panel + w));
+                lanes.store(sums[n][w], &mut results[n][w]);
             }
         }
     }

@@ -156,6 +156,29 @@ impl Panels {
         let depth = DEPTH.min(self.pairs - pair);
         &self.weights[index * self.pairs + pair..][..depth]
     }
+
+    /// What the products of some rows with `W` panels, from a pair on, are added to; `results` are what is there.
+    #[inline(always)]
+    fn starts<L: Lanes, const N: usize, const W: usize>(
+        &self,
+        lanes: L,
+        (pair, panel): (usize, usize),
+        finish: Finish,
+        results: &[&mut [[f32; LANES]; W]; N],
+    ) -> [[L::F; W]; N] {
+        let mut starts = [[lanes.splat(0.0); W]; N];
+        for w in 0..W {
+            let bias = lanes.load(&self.bias[panel + w]);
+            for n in 0..N {
+                starts[n][w] = match (pair, finish) {
+                    (0, Finish::Add) => lanes.add(bias, lanes.load(&results[n][w])),
+                    (0, _) => bias,
+                    _ => lanes.load(&results[n][w]),
+                };
+            }
+        }
+        starts
+    }
 }
 
 /// The results of all layers of `panels` for each row.
@@ -214,26 +237,6 @@ impl Piece<'_> {
 
     fn row_count(&self) -> usize {
         self.rows.len() / self.width
-    }
-
-    /// What the products from a pair on are added to.
-    #[inline(always)]
-    fn start<L: Lanes>(&mut self, lanes: L, pair: usize, row: usize, panel: usize) -> L::F {
-        let bias = &self.panels.bias[self.first_panel + panel];
-        let finish = self.finish;
-        let result = lanes.load(self.result(row, panel));
-        match (pair, finish) {
-            (0, Finish::Add) => lanes.add(lanes.load(bias), result),
-            (0, _) => lanes.load(bias),
-            _ => result,
-        }
-    }
-
-    /// Where the sixteen results of a row and a panel lie.
-    #[inline(always)]
-    fn result(&mut self, row: usize, panel: usize) -> &mut [f32; LANES] {
-        let (vectors, _) = self.band.row(row).as_chunks_mut();
-        &mut vectors[panel]
     }
 
     /// What follows when all products are there.

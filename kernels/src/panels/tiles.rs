@@ -52,10 +52,12 @@ impl Piece<'_> {
         amx.multiply(&self.rows[2 * pair..], self.width, rows, panels, sums);
         for row in 0..rows {
             for w in panel..end {
-                let start = self.start(lanes, pair, row, w);
+                let results = self.band.vectors::<1, 1>(row, w);
+                let place = (pair, self.first_panel + w);
+                let [[start]] = self.panels.starts(lanes, place, self.finish, &results);
                 let products = sums[row / BLOCK_ROWS].get(row % BLOCK_ROWS, w - panel);
-                let result = lanes.add(start, lanes.load(products));
-                lanes.store(result, self.result(row, w));
+                let [[result]] = results;
+                lanes.store(lanes.add(start, lanes.load(products)), result);
             }
         }
     }

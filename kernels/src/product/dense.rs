@@ -70,9 +70,7 @@ impl Piece<'_> {
             *values = &self.rows[(first + row) * tile.len()..][..tile.len()];
         }
         let sums = dots::<L, W, T>(lanes, tile, rows);
-        for (row, sums) in sums.into_iter().enumerate() {
-            self.results.store(lanes, sums, first + row, index);
-        }
+        self.results.store(lanes, sums, first, index);
         T
     }
 }

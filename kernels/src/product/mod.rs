@@ -22,10 +22,15 @@ use super::quantized::QuantizedRows;
 
 /// Pieces of work for each thread, so that one that is slow holds the others up only briefly.
 const PIECES: usize = 6;
+/// Bytes of weights of a piece at most, where there are several tiles: those of a vocabulary would be held up long.
+const PIECE: usize = 128 << 10;
 /// How far ahead weights are asked for.
 const AHEAD: usize = 8 << 10;
 /// Bytes of activations that stay near a thread while all tiles of a piece meet them.
 const CACHE: usize = 256 << 10;
+/// Bytes of quantised weights that a few rows of activations meet before the next rows do: the results of a row lie
+/// side by side, and those of other rows in other pages.
+const NEAR: usize = 64 << 10;
 
 /// Rows of activations × rows of a matrix, and where the results go.
 pub struct Product<'a> {
@@ -116,6 +121,13 @@ impl<'a> Product<'a> {
             Factors::Dense(matrix, _) => matrix.count(),
         }
     }
+
+    fn tile_bytes(&self) -> usize {
+        match self.factors {
+            Factors::Quantized(matrix, _) => matrix.tile_bytes(),
+            Factors::Dense(matrix, _) => matrix.tile_bytes(),
+        }
+    }
 }
 
 /// Some tiles of a product.
@@ -138,20 +150,38 @@ impl Results<'_> {
         self.band.columns().div_ceil(LANES)
     }
 
-    /// The sums of a row under tile `index` of the piece; a last tile may lack some outputs.
+    /// The sums of some rows under tile `index` of the piece; a last tile may lack some outputs.
     #[inline(always)]
-    fn store<L: Lanes>(&mut self, lanes: L, sums: L::F, row: usize, index: usize) {
-        let sums = match self.bias {
-            [] => sums,
+    fn store<L: Lanes, const T: usize>(
+        &mut self,
+        lanes: L,
+        sums: [L::F; T],
+        first: usize,
+        index: usize,
+    ) {
+        let bias = match self.bias {
+            [] => None,
             bias => {
                 let bias = &bias[(self.first_tile + index) * LANES..];
-                lanes.add(sums, lanes.load_part(&bias[..bias.len().min(LANES)]))
+                Some(lanes.load_part(&bias[..bias.len().min(LANES)]))
             }
         };
-        let results = &mut self.band.row(row)[index * LANES..];
-        match results.first_chunk_mut::<LANES>() {
-            Some(results) => self.write.whole(lanes, sums, results),
-            None => self.write.part(lanes, sums, results),
+        let mut sums = sums;
+        if let Some(bias) = bias {
+            for row in 0..T {
+                sums[row] = lanes.add(sums[row], bias);
+            }
+        }
+        if (index + 1) * LANES <= self.band.columns() {
+            let results = self.band.vectors::<T, 1>(first, index);
+            for (sums, [results]) in sums.into_iter().zip(results) {
+                self.write.whole(lanes, sums, results);
+            }
+            return;
+        }
+        for (row, sums) in sums.into_iter().enumerate() {
+            let results = &mut self.band.row(first + row)[index * LANES..];
+            self.write.part(lanes, sums, results);
         }
     }
 }
@@ -184,7 +214,8 @@ pub fn multiply(pool: &Pool, level: Level, products: &mut [Product<'_>]) {
     let tiles: usize = products.iter().map(Product::tiles).sum();
     let piece = (tiles / (pool.threads() * PIECES)).max(1);
     for product in &mut *products {
-        product.results.set_band(piece * LANES);
+        let most = (PIECE / product.tile_bytes()).max(1);
+        product.results.set_band(piece.min(most) * LANES);
     }
     pool.for_each(
         Joined::new(products),

@@ -3,7 +3,9 @@
 //! A block of 32 columns gives whole numbers first, which are exact; they are scaled and summed block
 //! by block in f32.
 
-use super::{CACHE, Results, prefetch_ahead};
+use std::ops::Range;
+
+use super::{CACHE, NEAR, Results, prefetch_ahead};
 use crate::Format;
 use crate::lanes::{Kernel, Lanes};
 use crate::packed::{PackedMatrix, SUPER, Tile};
@@ -44,41 +46,41 @@ impl Piece<'_> {
         let rows = self.rows.rows();
         let group_bytes = size_of_val(self.rows.group(0));
         let rows_together = (CACHE / group_bytes).max(1) * GROUP;
-        let mut first = 0;
-        while first < rows {
+        let tiles_together = (NEAR / self.matrix.tile_bytes()).max(1);
+        let tiles = self.results.tiles();
+        for first in (0..rows).step_by(rows_together) {
             let end = rows.min(first + rows_together);
-            for index in 0..self.results.tiles() {
-                let tile = self.matrix.tile(self.results.first_tile + index);
+            for first_tile in (0..tiles).step_by(tiles_together) {
+                let tiles = first_tile..tiles.min(first_tile + tiles_together);
                 let mut row = first;
                 while row < end {
                     row += match end - row {
                         8.. if L::SUMS > 1 => {
-                            self.tile::<L, BITS, SHIFT, K, 8>(lanes, tile, index, row)
+                            self.meet::<L, BITS, SHIFT, K, 8>(lanes, tiles.clone(), row)
                         }
                         4.. if L::SUMS > 1 => {
-                            self.tile::<L, BITS, SHIFT, K, 4>(lanes, tile, index, row)
+                            self.meet::<L, BITS, SHIFT, K, 4>(lanes, tiles.clone(), row)
                         }
-                        _ => self.tile::<L, BITS, SHIFT, K, 1>(lanes, tile, index, row),
+                        _ => self.meet::<L, BITS, SHIFT, K, 1>(lanes, tiles.clone(), row),
                     };
                 }
             }
-            first = end;
         }
     }
 
-    /// Computes `T` rows of activations, which are of one group; returns `T`.
+    /// Some tiles with `T` rows of activations, which are of one group; returns `T`.
     #[inline(always)]
-    fn tile<L: Lanes, const BITS: usize, const SHIFT: u32, const K: bool, const T: usize>(
+    fn meet<L: Lanes, const BITS: usize, const SHIFT: u32, const K: bool, const T: usize>(
         &mut self,
         lanes: L,
-        tile: Tile<'_>,
-        index: usize,
+        tiles: Range<usize>,
         first: usize,
     ) -> usize {
         let blocks = self.rows.group(first / GROUP);
-        let sums = dots::<L, BITS, SHIFT, K, T>(lanes, tile, blocks, first % GROUP);
-        for row in 0..T {
-            self.results.store(lanes, sums[row], first + row, index);
+        for index in tiles {
+            let tile = self.matrix.tile(self.results.first_tile + index);
+            let sums = dots::<L, BITS, SHIFT, K, T>(lanes, tile, blocks, first % GROUP);
+            self.results.store(lanes, sums, first, index);
         }
         T
     }
