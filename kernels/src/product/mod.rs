@@ -22,7 +22,8 @@ use super::quantized::QuantizedRows;
 
 /// Pieces of work for each thread, so that one that is slow holds the others up only briefly.
 const PIECES: usize = 6;
-/// Bytes of weights of a piece at most, where there are several tiles: those of a vocabulary would be held up long.
+/// Bytes of weights of a piece at most, or one tile: at the end of the matrix of a vocabulary threads would wait long for
+/// each other.
 const PIECE: usize = 128 << 10;
 /// How far ahead weights are asked for.
 const AHEAD: usize = 8 << 10;
