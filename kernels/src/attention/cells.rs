@@ -160,8 +160,11 @@ impl Places {
 impl<T: Stored> Cells<T> {
     fn new(layers: usize, blocks: usize, heads: Heads) -> Result<Self, NoMemory> {
         let places = Places::new::<T>(layers, heads);
-        let runs = blocks.div_ceil(RUN);
-        let length = runs.saturating_mul(places.run());
+        // Places are worked out without checks of overflow, so cells that cannot be counted are refused here.
+        let run = layers.checked_mul(heads.kv);
+        let run = run.and_then(|count| count.checked_mul(places.head()));
+        let length = run.and_then(|run| run.checked_mul(blocks.div_ceil(RUN)));
+        let length = length.unwrap_or(usize::MAX);
         Ok(Self {
             cells: Arena::default().take(length)?,
             places,

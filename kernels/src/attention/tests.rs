@@ -242,3 +242,17 @@ fn check_sequences(format: KvFormat) {
         }
     }
 }
+
+#[test]
+fn more_cells_than_can_be_counted_are_refused() {
+    let heads = Heads {
+        count: 1 << 20,
+        kv: 1 << 20,
+        size: 64,
+    };
+    for format in [KvFormat::F32, KvFormat::F16, KvFormat::Int8] {
+        // The product of both is a multiple of 2 to the power of 64.
+        assert!(HostKv::new(format, 1 << 40, 1 << 20, heads).is_err());
+        assert!(HostKv::new(format, 1, 1 << 60, heads).is_err());
+    }
+}
