@@ -151,7 +151,7 @@ impl DenseMatrix {
     }
 
     pub(super) fn tile_bytes(&self) -> usize {
-        LANES * with_tiles!(&self.tiles, tiles => size_of_val(&tiles[0])) * self.columns
+        self.bytes() / self.count()
     }
 }
 

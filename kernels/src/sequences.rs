@@ -124,9 +124,8 @@ impl Piece<'_> {
     /// The keys, sixteen tokens to a panel, value by value of the head; and the values, sixteen of the
     /// head to a panel, token by token.
     fn pack(&self, tokens: usize) -> (Vec<Line>, Vec<Line>) {
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        keys.reserve_exact(tokens.div_ceil(LANES) * self.size);
-        values.reserve_exact(self.size.div_ceil(LANES) * tokens);
+        let mut keys = Vec::with_capacity(tokens.div_ceil(LANES) * self.size);
+        let mut values = Vec::with_capacity(self.size.div_ceil(LANES) * tokens);
         let rows = || self.projected.chunks_exact(3 * self.width);
         for first in (0..tokens).step_by(LANES) {
             let mut of_tokens: [&[f32]; LANES] = [&[]; LANES];

@@ -251,7 +251,7 @@ fn more_cells_than_can_be_counted_are_refused() {
         size: 64,
     };
     for format in [KvFormat::F32, KvFormat::F16, KvFormat::Int8] {
-        // The product of both is a multiple of 2 to the power of 64.
+        // Without a check both products would be zero: powers of two from 64 on.
         assert!(HostKv::new(format, 1 << 40, 1 << 20, heads).is_err());
         assert!(HostKv::new(format, 1, 1 << 60, heads).is_err());
     }

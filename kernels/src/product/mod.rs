@@ -156,19 +156,13 @@ impl Results<'_> {
     fn store<L: Lanes, const T: usize>(
         &mut self,
         lanes: L,
-        sums: [L::F; T],
+        mut sums: [L::F; T],
         first: usize,
         index: usize,
     ) {
-        let bias = match self.bias {
-            [] => None,
-            bias => {
-                let bias = &bias[(self.first_tile + index) * LANES..];
-                Some(lanes.load_part(&bias[..bias.len().min(LANES)]))
-            }
-        };
-        let mut sums = sums;
-        if let Some(bias) = bias {
+        if !self.bias.is_empty() {
+            let bias = &self.bias[(self.first_tile + index) * LANES..];
+            let bias = lanes.load_part(&bias[..bias.len().min(LANES)]);
             for row in 0..T {
                 sums[row] = lanes.add(sums[row], bias);
             }
