@@ -12,6 +12,7 @@
 //! - `attention`, `stored`: keys and values, and what meets them
 //! - `sequences`: attention of whole sequences
 //! - `rows`: what lies between
+//! - `codes`: vectors in two bits a dimension, for search
 //! - `limits`: what the machine can do at most
 //!
 //! Each value of a result is summed in an order that depends on the sizes of the model alone, so a row
@@ -20,6 +21,7 @@
 
 mod activation;
 mod attention;
+mod codes;
 mod dense;
 mod format;
 mod lanes;
@@ -40,6 +42,9 @@ mod stored;
 pub use activation::Activation;
 pub use attention::{
     Attention, BlockId, Heads, HostKv, KV_BLOCK_TOKENS, KV_RUN_BLOCKS, KvFormat, Span,
+};
+pub use codes::{
+    CODE_DIMENSIONS_MAX, CODE_DIMENSIONS_MIN, CodeQuery, CodeShape, Encoder, GROUP_VECTORS,
 };
 pub use dense::DenseMatrix;
 pub use format::Format;
