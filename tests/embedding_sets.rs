@@ -170,7 +170,10 @@ fn a_set_is_built_by_hand() {
         ));
     }
     while session.one::<i32>("select salesai.process()", &[]) > 0 {}
-    session.run("set salesai.embedding_element = 'halfvec'; set salesai.hnsw_m = 8; set salesai.hnsw_ef_construction = 32");
+    session.run(
+        "set salesai.embedding_element = 'halfvec'; set salesai.embedding_index = 'hnsw';
+         set salesai.hnsw_m = 8; set salesai.hnsw_ef_construction = 32",
+    );
     let set: i64 = session.one(
         "select salesai.reembed(template => '{kind} of {date}: {content}', activate => false)",
         &[],
@@ -218,6 +221,7 @@ fn a_gap_is_accepted() {
     session.run("select salesai.ingest_note('test', 'sound', 'The plant opens in May.')");
     while session.one::<i32>("select salesai.process()", &[]) > 0 {}
     assert_settled(&mut session);
+    session.run("set salesai.embedding_index = 'hnsw'");
     let set: i64 = session.one("select salesai.reembed(template => '{content}')", &[]);
     while session.one::<i32>("select salesai.process()", &[]) > 0 {}
     let state: String = session.one(
@@ -356,11 +360,11 @@ fn check_sets(session: &mut Session, new_set: i64) {
         &[&new_set],
     );
     assert_eq!(dimensions as usize, small_bert::DIMENSIONS);
-    let is_valid: bool = session.one(
-        "select indisvalid from pg_index where indexrelid = to_regclass($1)",
-        &[&format!("salesai.embedding_{new_set}_index")],
+    let method: String = session.one(
+        "select index_method from salesai.embedding_set where id = $1",
+        &[&new_set],
     );
-    assert!(is_valid);
+    assert_eq!(method, "codes");
 }
 
 fn wait_for_state(session: &mut Session, set: i64, state: &str) {

@@ -7,9 +7,9 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use kernels::{
-    Arena, Attention, BlockId, Finish, Format, HalfRows, Heads, HostKv, KV_BLOCK_TOKENS, KvFormat,
-    Level, Matrix, NoMemory, PackedMatrix, Panels, Pool, Product, QuantizedRows, Span, Write,
-    multiply, project,
+    Arena, Attention, BlockId, CodeQuery, CodeShape, Encoder, Finish, Format, GROUP_VECTORS,
+    HalfRows, Heads, HostKv, KV_BLOCK_TOKENS, KvFormat, Level, Matrix, NoMemory, PackedMatrix,
+    Panels, Pool, Product, QuantizedRows, Span, Write, multiply, project,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -187,5 +187,47 @@ fn attention(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, products, rounding, layers_in_bf16, attention);
+/// One thread: vectors of MiniLM's size that are passed over, in the caches and from memory.
+fn codes(criterion: &mut Criterion) {
+    const DIMENSIONS: usize = 384;
+    let mut random = StdRng::seed_from_u64(5);
+    let shape = CodeShape::new(DIMENSIONS).expect("it has codes");
+    let centre = vec![0.0; DIMENSIONS];
+    let encoder = Encoder::new(shape.clone(), centre.clone());
+    let mut codes = Vec::new();
+    for _ in 0..2048 / GROUP_VECTORS {
+        let vectors: Vec<Vec<f32>> = (0..GROUP_VECTORS)
+            .map(|_| values(&mut random, DIMENSIONS))
+            .collect();
+        let group: Vec<(i64, &[f32])> = (1..).zip(vectors.iter().map(Vec::as_slice)).collect();
+        encoder.encode(&group, &mut codes);
+    }
+    let query = values(&mut random, DIMENSIONS);
+    let query = CodeQuery::new(Level::best(), shape.clone(), &centre, &query);
+    let mut group = criterion.benchmark_group("codes of 384 dimensions");
+    for copies in [1, 500] {
+        let codes = codes.repeat(copies);
+        let vectors = codes.len() / shape.group_bytes() * GROUP_VECTORS;
+        group.throughput(Throughput::Elements(vectors as u64));
+        group.bench_function(BenchmarkId::from_parameter(vectors), |bencher| {
+            bencher.iter(|| {
+                let mut found = 0;
+                for group in codes.chunks_exact(shape.group_bytes()) {
+                    query.exceeding(group, 0.9, |_, _| found += 1);
+                }
+                black_box(found)
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(
+    benches,
+    products,
+    rounding,
+    layers_in_bf16,
+    attention,
+    codes
+);
 criterion_main!(benches);

@@ -31,6 +31,9 @@ static QUEUE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(5_000_000);
 /// Type of the vectors of new embedding sets.
 static EMBEDDING_ELEMENT: GucSetting<EmbeddingElement> =
     GucSetting::<EmbeddingElement>::new(EmbeddingElement::Vector);
+/// How the vectors of new embedding sets are found.
+static EMBEDDING_INDEX: GucSetting<EmbeddingIndex> =
+    GucSetting::<EmbeddingIndex>::new(EmbeddingIndex::Codes);
 /// Neighbours of a vector in the HNSW graph of new embedding sets.
 static HNSW_M: GucSetting<i32> = GucSetting::<i32>::new(16);
 /// Candidates that are looked at when a vector is added to it.
@@ -55,6 +58,17 @@ enum EmbeddingElement {
     /// 2 bytes.
     #[name = c"halfvec"]
     Halfvec,
+}
+
+/// What finds the vectors of a set.
+#[derive(Debug, Clone, Copy, PostgresGucEnum)]
+enum EmbeddingIndex {
+    /// A scan of two bits a dimension.
+    #[name = c"codes"]
+    Codes,
+    /// pgvector's graph.
+    #[name = c"hnsw"]
+    Hnsw,
 }
 
 const DAY_MS: i32 = 86_400_000;
@@ -188,6 +202,14 @@ fn register_embedding_sets() {
         c"Type of the vectors of new embedding sets.",
         c"vector (4 bytes for each dimension) or halfvec (2 bytes).",
         &EMBEDDING_ELEMENT,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"salesai.embedding_index",
+        c"How the vectors of new embedding sets are found.",
+        c"codes: all in two bits a dimension are scanned, and the best compared as they are; for up to some millions of vectors. hnsw: an index of pgvector is followed, which finds a little less, and much less where filters are selective.",
+        &EMBEDDING_INDEX,
         GucContext::Suset,
         GucFlags::default(),
     );

@@ -71,6 +71,8 @@ pub enum Error {
     HiddenKinds,
     #[error(transparent)]
     LexicalIndex(#[from] Damaged),
+    #[error("damaged codes of an embedding set")]
+    EmbeddingCodes,
     /// The database has a schema of before this library.
     #[error("the schema of pg_salesai is older than its library")]
     OldSchema,
@@ -196,6 +198,8 @@ impl From<Error> for Report {
             }
             Error::LexicalIndex(Damaged) => report(PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED, message)
                 .set_hint("Make it anew: select salesai.rebuild_lexical_index()."),
+            Error::EmbeddingCodes => report(PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED, message)
+                .set_hint("Make them anew: select salesai.code_embeddings(id) for its id in salesai.embedding_sets."),
             Error::OldSchema => {
                 report(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
                     .set_hint("Run alter extension pg_salesai update.")

@@ -85,6 +85,7 @@ create table salesai.embedding_set (
     element text not null default 'vector' check (element in ('vector', 'halfvec')),
     hnsw_m integer not null default 16,
     hnsw_ef_construction integer not null default 64,
+    index_method text not null default 'hnsw' check (index_method in ('codes', 'hnsw')),
     switch_when_complete boolean not null default false,
     activated_at timestamptz,
     -- What pgvector can index.
@@ -97,3 +98,5 @@ comment on table salesai.embedding_set is
 comment on column salesai.embedding_set.template is
     'What is embedded of a chunk: {heading} (kind, account, opportunity, subject, section), {date}, {kind} and {content} are put in';
 comment on column salesai.embedding_set.element is 'vector: 4 bytes for each dimension; halfvec: 2';
+comment on column salesai.embedding_set.index_method is
+    'codes: all vectors in two bits a dimension are scanned, and the best compared as they are; hnsw: an index of pgvector is followed';

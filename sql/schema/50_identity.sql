@@ -22,20 +22,20 @@ language sql stable parallel safe security definer
 set search_path = pg_catalog, pg_temp
 as $$
     select row(
-        salesai.current_role_name(),
+        me.name,
         p.rep_id,
         array(select m.team_id from salesai.team_member m where m.rep_id = p.rep_id),
         coalesce(p.read_scope, 'own'),
         coalesce(p.can_write, false))::salesai.principal_identity
-    from (select 1) one
+    from (select salesai.current_role_name() as name offset 0) me
     left join lateral (
         select *
         from salesai.principal p
-        where p.role_name = salesai.current_role_name()
+        where p.role_name = me.name
            or exists (select from pg_roles r
                       where r.rolname = p.role_name
-                        and pg_has_role(salesai.current_role_name(), r.oid, 'member'))
-        order by p.role_name = salesai.current_role_name() desc,
+                        and pg_has_role(me.name, r.oid, 'member'))
+        order by p.role_name = me.name desc,
                  array_position(array['all', 'team', 'own'], p.read_scope),
                  p.can_write desc
         limit 1

@@ -42,7 +42,9 @@ begin
         'create table salesai.%I (
              chunk_id bigint primary key references salesai.chunk on delete cascade,
              embedding @extschema:vector@.%I(%s) not null)', table_name, made.element, dimensions);
-    if indexed then
+    if current_setting('salesai.embedding_index') = 'codes' and dimensions between 32 and 1920 then
+        perform salesai.create_embedding_codes(made.id);
+    elsif indexed then
         execute salesai.embedding_index_statement(made.id, online => false);
     end if;
     execute format('alter table salesai.%I enable row level security, force row level security', table_name);
@@ -61,7 +63,7 @@ begin
 end
 $$;
 comment on function salesai.create_embedding_set(text, text, integer, text, boolean) is
-    'Makes an embedding set in state "building" with its own table; element and HNSW parameters are the settings salesai.embedding_element, hnsw_m and hnsw_ef_construction';
+    'Makes an embedding set in state "building" with its own table; element and index are the settings salesai.embedding_element, embedding_index, hnsw_m and hnsw_ef_construction. Vectors of fewer than 32 dimensions or more than 1,920 have no codes: their index is hnsw';
 
 create function salesai.embedding_index_statement(set_id bigint, online boolean) returns text
 language sql stable
@@ -81,12 +83,16 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     select case
+        -- What waits is read one by one, and a worker codes it soon.
+        when s.index_method = 'codes' and salesai.waiting_embeddings(set_id, 4096) < 4096 then '{}'
+        when s.index_method = 'codes' then array[format('select salesai.code_embeddings(%s)', set_id)]
         when i.indisvalid then '{}'
         when i.indisvalid is null then array[salesai.embedding_index_statement(set_id, online => true)]
         else array[format('drop index concurrently salesai.%I', 'embedding_' || set_id || '_index'),
                    salesai.embedding_index_statement(set_id, online => true)] end
-    from (select) one
+    from salesai.embedding_set s
     left join pg_index i on i.indexrelid = to_regclass(format('salesai.%I', 'embedding_' || set_id || '_index'))
+    where s.id = set_id
 $$;
 comment on function salesai.embedding_index_steps(bigint) is 'What is still to be run for a valid index of an embedding set';
 
@@ -96,6 +102,10 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if (select s.index_method from salesai.embedding_set s where s.id = set_id) = 'codes' then
+        perform salesai.code_embeddings(set_id);
+        return;
+    end if;
     if to_regclass(format('salesai.%I', 'embedding_' || set_id || '_index')) is not null then
         if salesai.embedding_index_steps(set_id) = '{}' then
             return;
@@ -313,7 +323,7 @@ begin
     end if;
     delete from salesai.job_error e using salesai.job j where j.embedding_set_id = set_id and e.job_id = j.id;
     delete from salesai.embedding_set s where s.id = set_id;
-    execute format('drop table if exists salesai.%I', 'embedding_' || set_id);
+    execute format('drop table if exists salesai.%I, salesai.%I', 'embedding_' || set_id || '_codes', 'embedding_' || set_id);
 end
 $$;
 comment on function salesai.drop_embedding_set(bigint) is 'Deletes a set that is not active, with its vectors and jobs';

@@ -8,12 +8,13 @@ comment on function salesai.parse_query(text) is
     'A query taken apart: text (all words that are looked for), phrases ("..."), excluded (-word, -"..."), prefixes (word*)';
 
 create function salesai.lexical_hits(
-    terms text[], prefixes text[], filters jsonb, among bigint[], hits_max integer) returns table (chunk_id bigint, score real)
+    terms text[], prefixes text[], filters jsonb, among bigint[], hits_max integer, also bigint[] default '{}')
+returns table (chunk_id bigint, score real, is_hit boolean)
 language c stable parallel unsafe
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'lexical_hits_wrapper';
-comment on function salesai.lexical_hits(text[], text[], jsonb, bigint[], integer) is
-    'The best chunks by BM25 that the caller may see and that pass the filters (salesai.chunk_condition); with among, only of those';
+comment on function salesai.lexical_hits(text[], text[], jsonb, bigint[], integer, bigint[]) is
+    'The best chunks by BM25 that the caller may see and that pass the filters (salesai.chunk_condition); with among, only of those. also: chunks whose scores are wanted whether or not they are among the best; these come last, and is_hit is false';
 
 create function salesai.chunks_having_all(terms text[], filters jsonb, chunks_max integer) returns bigint[]
 language c stable strict parallel unsafe
@@ -51,7 +52,7 @@ set hnsw.ef_search = 400
 set enable_sort = off
 as 'MODULE_PATHNAME', 'dense_hits_wrapper';
 comment on function salesai.dense_hits(bigint, real[], jsonb, bigint[], integer) is
-    'The chunks of an embedding set nearest to a vector by cosine, as salesai.lexical_hits; with among, all of those are compared, else the set''s HNSW index is read';
+    'The chunks of an embedding set nearest to a vector by cosine, as salesai.lexical_hits; the set''s codes are scanned and the best compared as they are, or its HNSW index is followed, or with a short among all of those are compared';
 
 -- Literals, so that the planner sees what is asked for.
 create function salesai.chunk_condition(filters jsonb) returns text
@@ -93,6 +94,15 @@ as $$
 $$;
 comment on function salesai.chunk_condition(jsonb) is
     'The SQL condition on salesai.chunk c for filters: account_id, opportunity_id, rep_id, team_id, kinds, since, until, language, speaker, speaker_side, sources, properties (jsonpath), phrases, excluded';
+
+create function salesai.wanted_chunks(filters jsonb, parsed jsonb) returns jsonb
+language sql immutable strict parallel safe
+as $$
+    select filters || (select coalesce(jsonb_object_agg(p.key, p.value), '{}')
+                       from jsonb_each(parsed) p where p.key in ('phrases', 'excluded') and p.value <> '[]')
+$$;
+comment on function salesai.wanted_chunks(jsonb, jsonb) is
+    'Filters, and what a query (salesai.parse_query) demands besides: phrases and excluded words';
 
 create function salesai.estimated_chunks(condition text) returns double precision
 language c stable strict parallel unsafe
@@ -209,8 +219,8 @@ $$;
 comment on function salesai.stored_vectors(bigint, bigint[]) is 'Vectors of chunks in an embedding set, end to end';
 
 create function salesai.logistic(x double precision) returns double precision
-language sql immutable strict parallel safe
-as $$ select 1 / (1 + exp(least(greatest(-x, -50), 50))) $$;
+language sql immutable parallel safe
+as $$ select case when x is not null then 1 / (1 + exp(least(greatest(-x, -50), 50))) end $$;
 comment on function salesai.logistic(double precision) is 'From 0 to 1: 1 / (1 + e^-x); beyond 50 and -50 it stays, since floating point ends there';
 
 -- Deeper than k, so that a row which only one leg ranks high is still fused.
@@ -235,8 +245,10 @@ declare
     alpha constant double precision := case mode when 'dense' then 1 when 'lexical' then 0 else (options ->> 'alpha')::double precision end;
     rrf_k constant integer := options ->> 'rrf_k';
     diversity constant real := coalesce((options ->> 'diversity')::real, 0);
+    fuses_scores constant boolean := options ->> 'fusion' = 'score';
+    around_share constant double precision := coalesce((options ->> 'around')::double precision, 0);
     depth constant integer := salesai.leg_depth(k);
-    wanted constant jsonb := filters || jsonb_build_object('phrases', parsed -> 'phrases', 'excluded', parsed -> 'excluded');
+    wanted constant jsonb := salesai.wanted_chunks(filters, parsed);
     condition constant text := salesai.chunk_condition(wanted);
     prefixes constant text[] := array(select jsonb_array_elements_text(parsed -> 'prefixes'));
     among bigint[];
@@ -271,20 +283,16 @@ begin
         select coalesce(array_agg(distinct t.term), '{}') into terms
         from salesai.lexical_language l
         cross join lateral unnest(tsvector_to_array(to_tsvector(l.configuration::regconfig, words))) t (term);
-        select coalesce(array_agg(h.chunk_id), '{}'), coalesce(array_agg(h.score), '{}') into lexical_ids, lexical_scores
-        from salesai.lexical_hits(terms, prefixes, wanted, among, depth) h;
-        lexical_found := cardinality(lexical_ids);
+        -- What the other leg alone has found has a score in this one as well.
+        select coalesce(array_agg(h.chunk_id), '{}'), coalesce(array_agg(h.score), '{}'), count(*) filter (where h.is_hit)
+        into lexical_ids, lexical_scores, lexical_found
+        from salesai.lexical_hits(terms, prefixes, wanted, among, depth, case when fuses_scores then dense_ids else '{}' end) h;
     end if;
-    if options ->> 'fusion' = 'score' and dense_found > 0 and lexical_found > 0 then
-        -- What one leg alone has found has a score in the other as well.
+    if fuses_scores and dense_found > 0 and lexical_found > 0 then
         select similarities || coalesce(array_agg(h.similarity), '{}'), dense_ids || coalesce(array_agg(h.chunk_id), '{}')
         into similarities, dense_ids
         from salesai.dense_hits(active.id, embedding, '{}', array(
             select u from unnest(lexical_ids) u except select u from unnest(dense_ids) u), depth) h;
-        select lexical_scores || coalesce(array_agg(h.score), '{}'), lexical_ids || coalesce(array_agg(h.chunk_id), '{}')
-        into lexical_scores, lexical_ids
-        from salesai.lexical_hits(terms, prefixes, '{}', array(
-            select u from unnest(dense_ids) u except select u from unnest(lexical_ids) u), depth) h;
     end if;
     if (options ->> 'understand')::boolean then
         select * into named from salesai.mentioned(words);
@@ -315,20 +323,19 @@ begin
                 end as fused
             from candidate c),
         placed as (
-            select f.*, c.account_id, c.opportunity_id, c.occurred_at, c.lexemes,
-                -- A conversation stays with its subject for a while: what stands around a chunk says something of it.
-                case when c.kind in ('call', 'meeting') then coalesce((options ->> 'around')::double precision, 0) * (
-                    coalesce(sum(f.fused) over (place range between 1 preceding and 1 preceding), 0)
-                    + coalesce(sum(f.fused) over (place range between 1 following and 1 following), 0)
-                    + coalesce(sum(f.fused) over (place range between 2 preceding and 2 preceding), 0) / 2
-                    + coalesce(sum(f.fused) over (place range between 2 following and 2 following), 0) / 2)
-                else 0 end as around
-            from fused f join salesai.chunk c on c.id = f.chunk_id
-            window place as (partition by c.interaction_id order by c.position)),
+            select f.*, c.account_id, c.opportunity_id, c.occurred_at, c.interaction_id, c.position, c.kind in ('call', 'meeting') as is_talk
+            from fused f join salesai.chunk c on c.id = f.chunk_id),
         weighed as (
             select p.*,
+                -- A conversation stays with its subject for a while: what stands around a chunk says something of it.
+                case when around_share > 0 and p.is_talk then around_share * coalesce((
+                    select sum(near.fused / abs(near.position - p.position)) from placed near
+                    where near.interaction_id = p.interaction_id and abs(near.position - p.position) between 1 and 2), 0)
+                else 0 end as around_part,
                 (case when p.account_id = any (named.account_ids) or p.opportunity_id = any (named.opportunity_ids) then 1.5 else 1 end
-                    * case when exists (select from unnest(product_phrases) phrase where p.lexemes @@ phrase) then 1.5 else 1 end
+                    * case when product_phrases is not null and exists (
+                          select from salesai.chunk c, unnest(product_phrases) phrase
+                          where c.id = p.chunk_id and c.lexemes @@ phrase) then 1.5 else 1 end
                     * case when coalesce(named.since, named.until) is not null
                           and p.occurred_at >= coalesce(named.since, '-infinity') and p.occurred_at < coalesce(named.until, 'infinity')
                           then 1.5 else 1 end)::double precision as boost,
@@ -340,11 +347,11 @@ begin
         scored as (
             select w.*, case options ->> 'fusion'
                 when 'rank' then w.fused * w.boost * w.recency
-                else salesai.logistic(w.fused + w.around + ln(w.boost)) * w.recency end as total
+                else salesai.logistic(w.fused + w.around_part + ln(w.boost)) * w.recency end as total
             from weighed w
             order by total desc, w.chunk_id
             limit case when diversity > 0 then depth else k end)
-        select s.chunk_id, s.dense_rank, s.similarity, s.lexical_rank, s.score, s.fused, s.around, s.boost, s.recency, s.total
+        select s.chunk_id, s.dense_rank, s.similarity, s.lexical_rank, s.score, s.fused, s.around_part, s.boost, s.recency, s.total
         from scored s order by s.total desc, s.chunk_id;
 end
 $$;
@@ -554,7 +561,7 @@ declare
     options constant jsonb := salesai.search_options($1, $2, $9, $10, $11, $12, $19, $20, $21, $22, $23);
     filters constant jsonb := salesai.search_filters($3, $4, $5, $6, $7, $8, $13, $14, $15, $16, $17, $18);
     parsed constant jsonb := salesai.parse_query($1);
-    wanted constant jsonb := filters || jsonb_build_object('phrases', parsed -> 'phrases', 'excluded', parsed -> 'excluded');
+    wanted constant jsonb := salesai.wanted_chunks(filters, parsed);
     condition constant text := salesai.chunk_condition(wanted);
     among constant bigint[] := salesai.qualifying_chunks(
         condition, wanted, salesai.leg_depth(case when $23 then salesai.reranked_max($2) else $2 end));

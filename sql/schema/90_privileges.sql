@@ -7,7 +7,7 @@ grant usage on schema salesai to
 grant execute on all functions in schema salesai to
     salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- Triggers need no right of who fires them, and nobody else's tables may have this one: it runs with the owner's rights.
-revoke execute on function salesai.count_jobs(), salesai.note_new_chunks(), salesai.forget_results()
+revoke execute on function salesai.count_jobs(), salesai.note_new_chunks(), salesai.note_changed_embeddings(), salesai.forget_results()
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- What the worker does to embedding sets, and what only an administrator decides.
 revoke execute on function
@@ -19,7 +19,8 @@ revoke execute on function
     salesai.reembed(text, text, boolean), salesai.activate_embedding_set(bigint, boolean), salesai.drop_embedding_set(bigint),
     salesai.missing_embeddings(bigint), salesai.locked_embedding_set(bigint), salesai.pause(text), salesai.resume(text), salesai.recount_jobs()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
-revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments()
+revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments(), salesai.merge_embedding_delta(integer),
+    salesai.code_embeddings(bigint), salesai.create_embedding_codes(bigint)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function salesai.purge_results(interval), salesai.purge_requests(interval)
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
@@ -85,6 +86,8 @@ grant select, insert, update, delete on salesai.job, salesai.chunk to salesai_wo
 -- Which words there are, and where, is nobody else's to read.
 grant select, insert, update, delete on salesai.lexical_segment, salesai.posting_list, salesai.lexical_delta to salesai_worker;
 grant select, update on salesai.lexical_index to salesai_worker;
+grant select, update on salesai.embedding_code_index to salesai_worker;
+grant select, update, delete on salesai.embedding_delta to salesai_worker;
 grant select, insert, delete on salesai.result_cache to salesai_worker;
 grant select on salesai.result_epoch to salesai_worker;
 grant update, delete on salesai.insight_request to salesai_worker;

@@ -1,12 +1,17 @@
-//! Bounds of the cosines of a query with the vectors of a group.
+//! A query, and what its cosines with the vectors of a group are at most.
 
 // Instructions of AVX2, where the processor has them.
 #![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::wildcard_imports, reason = "two dozen instructions")]
+use std::arch::x86_64::*;
 
 use super::encoder::length;
 use super::rotation::rotate;
 use super::{CodeShape, GROUP_VECTORS, HEAD_BYTES};
 use crate::lanes::Level;
+use crate::prefetch::prefetch;
 
 /// How many standard deviations an estimate may be too small: RaBitQ's ε₀, at which less than one vector in a hundred
 /// is missed.
@@ -73,51 +78,86 @@ impl CodeQuery {
         }
     }
 
-    /// What the cosine of each vector of a group is at most, almost surely; negative infinity for places that are free.
-    /// None when the bytes are no group of this shape.
+    /// Shows the id of each vector of a group whose cosine may be greater than `threshold`, and what it is at most, almost
+    /// surely. Places that are free are never shown. False when the bytes are no group of this shape.
     #[inline]
-    pub fn bounds(&self, group: &[u8]) -> Option<[f32; GROUP_VECTORS]> {
+    pub fn exceeding(&self, group: &[u8], threshold: f32, mut show: impl FnMut(i64, f32)) -> bool {
         if group.len() != self.shape.group_bytes() {
-            return None;
+            return false;
         }
-        let (head, planes) = group.split_at(HEAD_BYTES);
-        let (upper, lower) = planes.split_at(self.shape.plane_bytes());
-        let (upper, lower) = (self.sums(upper), self.sums(lower));
-        let numbers = &head[8 * GROUP_VECTORS..];
-        let number = |column: usize, place: usize| {
-            let at = 4 * (column * GROUP_VECTORS + place);
-            let bytes = numbers[at..at + 4].first_chunk().copied();
-            f32::from_le_bytes(bytes.unwrap_or_default())
-        };
-        let mut bounds = [0.0; GROUP_VECTORS];
-        for (place, bound) in bounds.iter_mut().enumerate() {
-            let entries = 2 * u32::from(upper[place]) + u32::from(lower[place]);
-            let product = self.unit * entries as f32 + self.offset;
-            *bound = self.base
-                + number(0, place)
-                + number(1, place) * product
-                + number(2, place) * self.slack;
+        let (bounds, mut exceeding) = self.bounds(group, threshold);
+        while exceeding != 0 {
+            let place = exceeding.trailing_zeros() as usize;
+            exceeding &= exceeding - 1;
+            let id = group[8 * place..].first_chunk().copied();
+            show(i64::from_le_bytes(id.unwrap_or_default()), bounds[place]);
         }
-        Some(bounds)
+        true
     }
 
-    /// The id of a vector of a group, 0 where its place is free.
-    pub fn id(&self, group: &[u8], place: usize) -> i64 {
-        let bytes = group.get(8 * place..8 * (place + 1));
-        bytes
-            .and_then(|bytes| bytes.first_chunk().copied())
-            .map_or(0, i64::from_le_bytes)
-    }
-
-    /// For each vector the sum of what the tables have for its bits.
+    /// Asks for the memory of groups that are about to be met.
     #[inline]
-    fn sums(&self, plane: &[u8]) -> [u16; GROUP_VECTORS] {
+    pub fn expect(&self, groups: &[u8]) {
+        prefetch(groups, 0, groups.len());
+    }
+
+    /// What each cosine is at most, and a bit for each that exceeds the threshold.
+    #[inline]
+    fn bounds(&self, group: &[u8], threshold: f32) -> ([f32; GROUP_VECTORS], u32) {
         #[cfg(target_arch = "x86_64")]
         if !matches!(self.level, Level::Portable) {
             // SAFETY: all levels but the portable one are of processors with AVX2.
-            return unsafe { sums_avx2(plane, &self.tables) };
+            return unsafe { self.bounds_avx2(group, threshold) };
         }
-        sums(plane, &self.tables)
+        let (head, planes) = group.split_at(HEAD_BYTES);
+        let (upper, lower) = planes.split_at(self.shape.plane_bytes());
+        let (upper, lower) = (sums(upper, &self.tables), sums(lower, &self.tables));
+        let (numbers, _) = head[8 * GROUP_VECTORS..].as_chunks::<4>();
+        let mut bounds = [0.0; GROUP_VECTORS];
+        let mut exceeding = 0;
+        for (place, bound) in bounds.iter_mut().enumerate() {
+            let number =
+                |column: usize| f32::from_le_bytes(numbers[column * GROUP_VECTORS + place]);
+            let entries = 2 * i32::from(upper[place]) + i32::from(lower[place]);
+            let product = self.unit * entries as f32 + self.offset;
+            *bound = self.base + number(0) + number(1) * product + number(2) * self.slack;
+            exceeding |= u32::from(*bound > threshold) << place;
+        }
+        (bounds, exceeding)
+    }
+
+    /// As `bounds`, with the same roundings.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn bounds_avx2(&self, group: &[u8], threshold: f32) -> ([f32; GROUP_VECTORS], u32) {
+        let (head, planes) = group.split_at(HEAD_BYTES);
+        let (upper, lower) = planes.split_at(self.shape.plane_bytes());
+        let [upper, lower] = sums_avx2([upper, lower], &self.tables);
+        let (numbers, _) = head[8 * GROUP_VECTORS..].as_chunks::<32>();
+        let mut bounds = [0.0; GROUP_VECTORS];
+        let mut exceeding = 0;
+        let (halves, _) = bounds.as_chunks_mut::<8>();
+        for (half, bounds) in halves.iter_mut().enumerate() {
+            let number = |column: usize| {
+                // SAFETY: thirty-two bytes, at any address.
+                unsafe { _mm256_loadu_ps(numbers[2 * column + half].as_ptr().cast()) }
+            };
+            let widen = |sums: [__m128i; 2]| _mm256_cvtepu16_epi32(sums[half]);
+            let (upper, lower) = (widen(upper), widen(lower));
+            let entries = _mm256_add_epi32(_mm256_add_epi32(upper, upper), lower);
+            let entries = _mm256_cvtepi32_ps(entries);
+            let product = _mm256_mul_ps(_mm256_set1_ps(self.unit), entries);
+            let product = _mm256_add_ps(product, _mm256_set1_ps(self.offset));
+            let mut bound = _mm256_add_ps(_mm256_set1_ps(self.base), number(0));
+            bound = _mm256_add_ps(bound, _mm256_mul_ps(number(1), product));
+            let error = _mm256_mul_ps(number(2), _mm256_set1_ps(self.slack));
+            bound = _mm256_add_ps(bound, error);
+            let exceeds = _mm256_cmp_ps::<_CMP_GT_OQ>(bound, _mm256_set1_ps(threshold));
+            exceeding |= _mm256_movemask_ps(exceeds).cast_unsigned() << (8 * half);
+            // SAFETY: eight values, at any address.
+            unsafe { _mm256_storeu_ps(bounds.as_mut_ptr(), bound) };
+        }
+        (bounds, exceeding)
     }
 }
 
@@ -141,53 +181,41 @@ fn sums(plane: &[u8], tables: &[u8]) -> [u16; GROUP_VECTORS] {
     sums
 }
 
-/// As [`sums`].
+/// As [`sums`], of both planes of a group: the first eight vectors, and the others.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn sums_avx2(plane: &[u8], tables: &[u8]) -> [u16; GROUP_VECTORS] {
-    #[allow(clippy::wildcard_imports, reason = "a dozen instructions")]
-    use std::arch::x86_64::*;
-
+fn sums_avx2(planes: [&[u8]; 2], tables: &[u8]) -> [[__m128i; 2]; 2] {
     let load = |bytes: &[u8; 32]| {
         // SAFETY: thirty-two bytes, at any address.
         unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
     };
     let nibbles = _mm256_set1_epi8(15);
     let low_bytes = _mm256_set1_epi16(255);
-    let (mut even, mut odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
-    let (rows, _) = plane.as_chunks::<32>();
-    let (tables, _) = tables.as_chunks::<64>();
-    for (row, table) in rows.iter().zip(tables) {
-        let (lower, upper) = table.split_at(32);
-        let (Some(lower), Some(upper)) = (lower.first_chunk(), upper.first_chunk()) else {
-            break;
+    let mut sums = [[_mm256_setzero_si256(); 2]; 2];
+    let (tables, _) = tables.as_chunks::<32>();
+    let (tables, _) = tables.as_chunks::<2>();
+    let (upper, _) = planes[0].as_chunks::<32>();
+    let (lower, _) = planes[1].as_chunks::<32>();
+    for ((upper, lower), [low_table, high_table]) in upper.iter().zip(lower).zip(tables) {
+        let (low_table, high_table) = (load(low_table), load(high_table));
+        for (codes, [even, odd]) in [upper, lower].into_iter().zip(&mut sums) {
+            let codes = load(codes);
+            let low = _mm256_and_si256(codes, nibbles);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibbles);
+            let low = _mm256_shuffle_epi8(low_table, low);
+            let high = _mm256_shuffle_epi8(high_table, high);
+            // At most 254, and no sum of a whole code passes sixteen bits.
+            let both = _mm256_add_epi8(low, high);
+            *even = _mm256_add_epi16(*even, _mm256_and_si256(both, low_bytes));
+            *odd = _mm256_add_epi16(*odd, _mm256_srli_epi16::<8>(both));
+        }
+    }
+    sums.map(|[even, odd]| {
+        let halves = |sums: __m256i| {
+            let high = _mm256_extracti128_si256::<1>(sums);
+            _mm_add_epi16(_mm256_castsi256_si128(sums), high)
         };
-        let codes = load(row);
-        let low = _mm256_and_si256(codes, nibbles);
-        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibbles);
-        let low = _mm256_shuffle_epi8(load(lower), low);
-        let high = _mm256_shuffle_epi8(load(upper), high);
-        // At most 254, and no sum of a whole code passes sixteen bits.
-        let both = _mm256_add_epi8(low, high);
-        even = _mm256_add_epi16(even, _mm256_and_si256(both, low_bytes));
-        odd = _mm256_add_epi16(odd, _mm256_srli_epi16::<8>(both));
-    }
-    let halves = |sums: __m256i| {
-        _mm_add_epi16(
-            _mm256_castsi256_si128(sums),
-            _mm256_extracti128_si256::<1>(sums),
-        )
-    };
-    let (even, odd) = (halves(even), halves(odd));
-    let mut sums = [[0; GROUP_VECTORS / 2]; 2];
-    for (half, values) in sums
-        .iter_mut()
-        .zip([_mm_unpacklo_epi16(even, odd), _mm_unpackhi_epi16(even, odd)])
-    {
-        // SAFETY: sixteen bytes, at any address.
-        unsafe { _mm_storeu_si128(half.as_mut_ptr().cast(), values) };
-    }
-    let mut all = [0; GROUP_VECTORS];
-    all.copy_from_slice(sums.as_flattened());
-    all
+        let (even, odd) = (halves(even), halves(odd));
+        [_mm_unpacklo_epi16(even, odd), _mm_unpackhi_epi16(even, odd)]
+    })
 }

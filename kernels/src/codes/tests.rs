@@ -88,12 +88,9 @@ fn bounds_hold() {
             let query = CodeQuery::new(Level::best(), shape.clone(), &centre, &direction);
             let groups = groups.chunks(shape.group_bytes());
             for (group, vectors) in groups.zip(vectors.chunks(GROUP_VECTORS)) {
-                let bounds = query.bounds(group).expect("a group");
-                for (place, bound) in bounds.iter().enumerate() {
-                    let Some(vector) = vectors.get(place) else {
-                        assert!(*bound == f32::NEG_INFINITY && query.id(group, place) == 0);
-                        continue;
-                    };
+                let bounds = bounds(&query, group);
+                assert_eq!(bounds.len(), vectors.len(), "free places are not shown");
+                for ((_, bound), vector) in bounds.iter().zip(vectors) {
                     let exact = cosine(vector, &direction);
                     broken += usize::from(*bound < exact);
                     slack += bound - exact;
@@ -116,6 +113,16 @@ fn bounds_hold() {
     }
 }
 
+/// Of all vectors of a group.
+fn bounds(query: &CodeQuery, group: &[u8]) -> Vec<(i64, f32)> {
+    let mut bounds = Vec::new();
+    let is_group = query.exceeding(group, f32::NEG_INFINITY, |id, bound| {
+        bounds.push((id, bound))
+    });
+    assert!(is_group);
+    bounds
+}
+
 fn encode(shape: &CodeShape, centre: &[f32], vectors: &[Vec<f32>]) -> Vec<u8> {
     let encoder = Encoder::new(shape.clone(), centre.to_vec());
     let mut groups = Vec::new();
@@ -135,19 +142,27 @@ fn levels_agree() {
         let vectors = vectors(dimensions, GROUP_VECTORS, &mut source);
         let centre = mean(&vectors);
         let group = encode(&shape, &centre, &vectors);
-        let query = random(dimensions, &mut source);
-        let bounds = |level| {
-            CodeQuery::new(level, shape.clone(), &centre, &query)
-                .bounds(&group)
-                .expect("a group")
-        };
-        let expected = bounds(Level::Portable);
+        let direction = random(dimensions, &mut source);
+        let query = |level| CodeQuery::new(level, shape.clone(), &centre, &direction);
+        let all = bounds(&query(Level::Portable), &group);
+        let mut sorted: Vec<f32> = all.iter().map(|(_, bound)| *bound).collect();
+        sorted.sort_by(f32::total_cmp);
+        let median = sorted[GROUP_VECTORS / 2];
+        let upper: Vec<(i64, f32)> = all
+            .iter()
+            .copied()
+            .filter(|(_, bound)| *bound > median)
+            .collect();
         for level in Level::all() {
+            let query = query(level);
             assert_eq!(
-                bounds(level),
-                expected,
+                bounds(&query, &group),
+                all,
                 "{level:?}, {dimensions} dimensions"
             );
+            let mut exceeding = Vec::new();
+            query.exceeding(&group, median, |id, bound| exceeding.push((id, bound)));
+            assert_eq!(exceeding, upper);
         }
     }
 }
@@ -155,29 +170,18 @@ fn levels_agree() {
 #[test]
 fn odd_vectors_and_bytes() {
     let shape = CodeShape::new(40).expect("it has codes");
-    let centre = vec![0.1; 40];
-    let encoder = Encoder::new(shape.clone(), centre.clone());
-    let zero = vec![0.0; 40];
-    let in_centre = centre.clone();
+    let (zero, centre) = (vec![0.0; 40], vec![0.1; 40]);
     let mut group = Vec::new();
-    encoder.encode(&[(7, &zero), (8, &in_centre)], &mut group);
-    let query = CodeQuery::new(Level::best(), shape.clone(), &centre, &zero);
-    let bounds = query.bounds(&group).expect("a group");
+    Encoder::new(shape.clone(), centre.clone()).encode(&[(7, &zero), (8, &centre)], &mut group);
+    let query = CodeQuery::new(Level::best(), shape, &centre, &zero);
+    let bounds = bounds(&query, &group);
     assert!(
-        bounds[..2].iter().all(|bound| bound.is_finite()),
+        bounds.iter().all(|(_, bound)| bound.is_finite()),
         "{bounds:?}"
     );
-    assert_eq!(
-        (
-            query.id(&group, 0),
-            query.id(&group, 1),
-            query.id(&group, 2)
-        ),
-        (7, 8, 0)
-    );
-    assert_eq!(query.bounds(&group[1..]), None);
-    assert!(
-        CodeShape::new(CODE_DIMENSIONS_MIN - 1).is_none()
-            && CodeShape::new(CODE_DIMENSIONS_MAX + 1).is_none()
-    );
+    let ids: Vec<i64> = bounds.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [7, 8]);
+    assert!(!query.exceeding(&group[1..], 0.0, |_, _| ()));
+    assert!(CodeShape::new(CODE_DIMENSIONS_MIN - 1).is_none());
+    assert!(CodeShape::new(CODE_DIMENSIONS_MAX + 1).is_none());
 }

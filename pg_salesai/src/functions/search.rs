@@ -16,7 +16,7 @@ use super::models::not_null;
 use crate::config;
 use crate::rights::WorkerRights;
 use crate::search::admission::Condition;
-use crate::search::{dense, estimate, lexical, merging, reranking, row_estimate};
+use crate::search::{coding, dense, estimate, lexical, merging, reranking, row_estimate};
 use crate::sidecar::Deadline;
 
 #[pg_extern(sql = "")]
@@ -29,6 +29,18 @@ fn merge_lexical_delta(chunks_min: i32) -> Result<bool, ErrorReport> {
 fn merge_lexical_segments() -> Result<bool, ErrorReport> {
     let _rights = WorkerRights::assume();
     Ok(merging::merge_segments()?)
+}
+
+#[pg_extern(sql = "")]
+fn merge_embedding_delta(vectors_min: i32) -> Result<bool, ErrorReport> {
+    let _rights = WorkerRights::assume();
+    Ok(coding::merge_delta(i64::from(vectors_min.max(1)))?)
+}
+
+#[pg_extern(sql = "")]
+fn code_embeddings(set_id: i64) -> Result<i64, ErrorReport> {
+    let _rights = WorkerRights::assume();
+    Ok(coding::renew_all(set_id)?)
 }
 
 /// What a user wrote, taken apart.
@@ -102,7 +114,8 @@ fn lexical_hits(
     filters: JsonB,
     among: Option<Vec<i64>>,
     hits_max: i32,
-) -> Result<TableIterator<'static, (name!(chunk_id, i64), name!(score, f32))>, ErrorReport> {
+    also: Vec<i64>,
+) -> Result<LexicalHits, ErrorReport> {
     let request = lexical::Request {
         terms,
         prefixes: prefixes
@@ -119,13 +132,20 @@ fn lexical_hits(
             among
         }),
         limit: usize::try_from(hits_max).unwrap_or(0),
+        also,
     };
-    let hits = lexical::hits(&request)?;
-    let rows = hits
-        .into_iter()
-        .map(|Hit { document, score }| (document, score));
-    Ok(TableIterator::new(rows))
+    let (hits, others) = lexical::hits(&request)?;
+    let rows = |hits: Vec<Hit>, is_hit| {
+        hits.into_iter()
+            .map(move |Hit { document, score }| (document, score, is_hit))
+    };
+    Ok(TableIterator::new(
+        rows(hits, true).chain(rows(others, false)),
+    ))
 }
+
+type LexicalHits =
+    TableIterator<'static, (name!(chunk_id, i64), name!(score, f32), name!(is_hit, bool))>;
 
 /// Chunks that have all terms; NULL when there are more than `chunks_max`.
 #[pg_extern(sql = "")]

@@ -26,7 +26,7 @@ use proto::model::Priority;
 
 use crate::config;
 use crate::error::Error;
-use crate::search::merging;
+use crate::search::{coding, merging};
 use crate::sidecar::Deadline;
 pub use batch::run_batch;
 pub use column_queue::has_due_columns;
@@ -145,6 +145,8 @@ pub fn process_here(
         tidy_up()?;
         while merging::merge_delta(merging::CHUNKS_MIN)? {}
         while merging::merge_segments()? {}
+        while coding::merge_delta(coding::VECTORS_MIN)? {}
+        while coding::renew_stale()? {}
     }
     Ok(finished)
 }

@@ -1,14 +1,24 @@
 //! The chunks nearest to a vector by cosine.
 
-use pgrx::Spi;
-use pgrx::spi::SpiClient;
+use std::collections::{HashMap, HashSet};
 
-use super::admission::{Condition, admitted, text};
+use pgrx::spi::{PreparedStatement, SpiClient, SpiCursor};
+use pgrx::{IntoDatum, Spi};
+
+use super::admission::{Condition, admitted};
+use super::codes::{Candidate, Codes};
 use crate::error::Error;
 use crate::rights::WorkerRights;
 
-/// Vectors that are taken from the index after the first time, which takes as many as are wanted.
+/// Vectors that are taken from an HNSW index after the first time, which takes as many as are wanted.
 const BATCH: i64 = 200;
+/// Chunks that are all compared as they are, where it is known which ones count; of more, codes are looked at first.
+const COMPARED_MAX: usize = 2000;
+/// Candidates of a scan of the codes: so many for each chunk that is wanted, and at least so many.
+const CANDIDATES_PER_CHUNK: usize = 16;
+const CANDIDATES_MIN: usize = 1024;
+/// Candidates that are compared as they are by one statement.
+const COMPARED_AT_ONCE: usize = 64;
 
 /// A chunk and the cosine of its vector and the query's.
 pub type Similarity = (i64, f32);
@@ -25,61 +35,246 @@ pub struct Request<'a> {
 }
 
 /// The nearest chunks, nearest first.
-pub fn hits(request: Request<'_>) -> Result<Vec<Similarity>, Error> {
-    let query = text(
-        "select salesai.nearest_query($1, $2)",
-        &[request.set_id.into(), request.among.is_some().into()],
-    )?;
-    let query = query.ok_or_else(|| Error::argument("there is no such embedding set"))?;
-    match request.among {
-        Some(among) => exact(
-            &query,
-            request.embedding,
-            among,
-            request.condition,
-            request.limit,
-        ),
-        None => by_index(&query, request.embedding, request.condition, request.limit),
+pub fn hits(mut request: Request<'_>) -> Result<Vec<Similarity>, Error> {
+    let Some(set) = Set::load(request.set_id)? else {
+        return Err(Error::argument("there is no such embedding set"));
+    };
+    match request.among.take() {
+        Some(among) if among.len() <= COMPARED_MAX || !set.has_codes => exact(&set, request, among),
+        Some(mut among) => {
+            among.sort_unstable();
+            by_codes(&set, request, Some(&among))
+        }
+        None if set.has_codes => by_codes(&set, request, None),
+        None => by_graph(&set, request),
+    }
+}
+
+/// What is known of an embedding set.
+struct Set {
+    has_codes: bool,
+    /// The statement that compares the query with the vectors of some chunks.
+    compare: String,
+    /// The one that follows the HNSW index.
+    follow: String,
+}
+
+impl Set {
+    fn load(set_id: i64) -> Result<Option<Self>, Error> {
+        let query = "select s.index_method = 'codes', salesai.nearest_query(s.id, true), salesai.nearest_query(s.id, false)
+            from salesai.embedding_set s where s.id = $1";
+        Spi::connect(|client| {
+            let mut set = None;
+            for row in client.select(query, Some(1), &[set_id.into()])? {
+                set = Some(Self {
+                    has_codes: row.get(1)?.unwrap_or(false),
+                    compare: row.get(2)?.unwrap_or_default(),
+                    follow: row.get(3)?.unwrap_or_default(),
+                });
+            }
+            Ok(set)
+        })
     }
 }
 
 /// All of them are compared.
-fn exact(
-    query: &str,
-    embedding: Vec<f32>,
-    among: Vec<i64>,
-    condition: &Condition,
-    limit: usize,
-) -> Result<Vec<Similarity>, Error> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+fn exact(set: &Set, request: Request<'_>, among: Vec<i64>) -> Result<Vec<Similarity>, Error> {
+    let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
     let mut found = {
         let _rights = WorkerRights::assume();
         Spi::connect(|client| {
-            let values = [embedding.into(), among.into(), limit.into()];
+            let values = [request.embedding.into(), among.into(), limit.into()];
             client
-                .select(query, None, &values)?
+                .select(set.compare.as_str(), None, &values)?
                 .map(|row| similarity(row.get(1)?, row.get(2)?))
                 .collect::<Result<Vec<Similarity>, Error>>()
         })?
     };
-    admit(&mut found, condition)?;
+    let admitted = admitted(found.iter().map(|(id, _)| *id).collect(), request.condition)?;
+    found.retain(|(id, _)| admitted.contains(id));
     Ok(found)
 }
 
-/// The index goes on for as long as the caller lacks some.
-fn by_index(
-    query: &str,
-    embedding: Vec<f32>,
-    condition: &Condition,
-    limit: usize,
+/// The codes are scanned for more candidates as long as the caller lacks some.
+fn by_codes(
+    set: &Set,
+    request: Request<'_>,
+    among: Option<&[i64]>,
 ) -> Result<Vec<Similarity>, Error> {
+    let mut comparison = {
+        let _rights = WorkerRights::assume();
+        Comparison::new(request.set_id, set, &request.embedding, among)?
+    };
+    let mut admission: HashMap<i64, bool> = HashMap::new();
+    let mut wanted = request.limit;
+    loop {
+        let nearest = {
+            let _rights = WorkerRights::assume();
+            comparison.nearest(wanted)?
+        };
+        let ids = nearest.iter().map(|(id, _)| *id);
+        let unknown: Vec<i64> = ids.filter(|id| !admission.contains_key(id)).collect();
+        let admitted = admitted(unknown.clone(), request.condition)?;
+        admission.extend(unknown.into_iter().map(|id| (id, admitted.contains(&id))));
+        let is_all = nearest.len() < wanted;
+        let mut found = nearest;
+        found.retain(|(id, _)| admission.get(id) == Some(&true));
+        if is_all || found.len() >= request.limit {
+            found.truncate(request.limit);
+            return Ok(found);
+        }
+        // As many as should do by the share that was admitted so far, and some more.
+        let needed = wanted.saturating_mul(request.limit) / found.len().max(1);
+        wanted = (needed + needed / 4).clamp(2 * wanted, 16 * wanted);
+    }
+}
+
+/// Candidates of a query, as far as they were compared.
+struct Comparison<'a> {
+    set: &'a Set,
+    embedding: &'a [f32],
+    codes: Option<Codes>,
+    among: Option<&'a [i64]>,
+    /// Of vectors that have no code, or another one's.
+    waiting: Vec<i64>,
+    /// Of all that were compared; None where there is no vector any more.
+    cosines: HashMap<i64, Option<f32>>,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(
+        set_id: i64,
+        set: &'a Set,
+        embedding: &'a [f32],
+        among: Option<&'a [i64]>,
+    ) -> Result<Self, Error> {
+        let query = "select d.chunk_id from salesai.embedding_delta d where d.set_id = $1";
+        let mut waiting: Vec<i64> = Spi::connect(|client| {
+            let rows = client.select(query, None, &[set_id.into()])?;
+            rows.map(|row| Ok(row.get::<i64>(1)?.unwrap_or_default()))
+                .collect::<Result<_, Error>>()
+        })?;
+        if let Some(among) = among {
+            waiting.retain(|id| among.binary_search(id).is_ok());
+        }
+        Ok(Self {
+            set,
+            embedding,
+            codes: Codes::load(set_id, embedding)?,
+            among,
+            waiting,
+            cosines: HashMap::new(),
+        })
+    }
+
+    /// The nearest chunks, nearest first; fewer than `count` when there are no more.
+    fn nearest(&mut self, count: usize) -> Result<Vec<Similarity>, Error> {
+        let candidates_max = CANDIDATES_MIN.max(count.saturating_mul(CANDIDATES_PER_CHUNK));
+        let mut candidates = match &self.codes {
+            Some(codes) => codes.candidates(candidates_max, self.among)?,
+            None => Vec::new(),
+        };
+        let waiting: HashSet<i64> = self.waiting.iter().copied().collect();
+        candidates.retain(|candidate| !waiting.contains(&candidate.chunk_id));
+        let mut seen = waiting;
+        candidates.retain(|candidate| seen.insert(candidate.chunk_id));
+        Spi::connect(|client| {
+            let compare = client.prepare(
+                self.set.compare.as_str(),
+                &pgrx::oids_of![Vec<f32>, Vec<i64>, i64],
+            )?;
+            self.compare(client, &compare, &self.waiting.clone())?;
+            let mut nearest = Nearest::new(count);
+            nearest.add(&self.waiting, &self.cosines);
+            let mut rest = candidates.as_slice();
+            // The first time as many as are wanted, so that there is something to fall short of.
+            let mut at_once = count.max(COMPARED_AT_ONCE);
+            while let Some(Candidate { bound, .. }) = rest.first()
+                && *bound > nearest.worst()
+            {
+                let (batch, later) = rest.split_at(at_once.min(rest.len()));
+                let ids: Vec<i64> = batch.iter().map(|candidate| candidate.chunk_id).collect();
+                self.compare(client, &compare, &ids)?;
+                nearest.add(&ids, &self.cosines);
+                rest = later;
+                at_once = COMPARED_AT_ONCE;
+            }
+            Ok(nearest.into_sorted())
+        })
+    }
+
+    /// Compares those that were not yet.
+    fn compare(
+        &mut self,
+        client: &SpiClient<'_>,
+        statement: &PreparedStatement<'_>,
+        ids: &[i64],
+    ) -> Result<(), Error> {
+        let new: Vec<i64> = ids
+            .iter()
+            .copied()
+            .filter(|id| !self.cosines.contains_key(id))
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.cosines.extend(new.iter().map(|id| (*id, None)));
+        let all = i64::try_from(new.len()).unwrap_or(i64::MAX);
+        let values = [self.embedding.to_vec().into(), new.into(), all.into()];
+        for row in client.select(statement, None, &values)? {
+            let (id, cosine) = similarity(row.get(1)?, row.get(2)?)?;
+            self.cosines.insert(id, Some(cosine));
+        }
+        Ok(())
+    }
+}
+
+/// The nearest of those that were compared.
+struct Nearest {
+    count: usize,
+    found: Vec<Similarity>,
+}
+
+impl Nearest {
+    fn new(count: usize) -> Self {
+        Self {
+            count,
+            found: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, ids: &[i64], cosines: &HashMap<i64, Option<f32>>) {
+        let known = ids
+            .iter()
+            .filter_map(|id| Some((*id, (*cosines.get(id)?)?)));
+        self.found.extend(known);
+        self.found
+            .sort_unstable_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
+        self.found.truncate(self.count);
+    }
+
+    /// What is no nearer is of no use.
+    fn worst(&self) -> f32 {
+        match self.found.last() {
+            Some((_, cosine)) if self.found.len() >= self.count => *cosine,
+            _ => f32::NEG_INFINITY,
+        }
+    }
+
+    fn into_sorted(self) -> Vec<Similarity> {
+        self.found
+    }
+}
+
+/// The HNSW index goes on for as long as the caller lacks some.
+fn by_graph(set: &Set, request: Request<'_>) -> Result<Vec<Similarity>, Error> {
     Spi::connect(|client| {
         let mut cursor = {
             let _rights = WorkerRights::assume();
-            open(client, query, embedding)?
+            open(client, &set.follow, request.embedding)?
         };
         let mut all = Vec::new();
-        let mut wanted = i64::try_from(limit).unwrap_or(BATCH);
+        let mut wanted = i64::try_from(request.limit).unwrap_or(BATCH);
         loop {
             let mut batch = {
                 let _rights = WorkerRights::assume();
@@ -89,10 +284,12 @@ fn by_index(
                     .collect::<Result<Vec<Similarity>, Error>>()?
             };
             let is_last = (batch.len() as i64) < wanted;
-            admit(&mut batch, condition)?;
+            let ids = batch.iter().map(|(id, _)| *id).collect();
+            let admitted = admitted(ids, request.condition)?;
+            batch.retain(|(id, _)| admitted.contains(id));
             all.append(&mut batch);
-            if is_last || all.len() >= limit {
-                all.truncate(limit);
+            if is_last || all.len() >= request.limit {
+                all.truncate(request.limit);
                 return Ok(all);
             }
             wanted = BATCH;
@@ -104,15 +301,8 @@ fn open<'a>(
     client: &'a SpiClient<'_>,
     query: &str,
     embedding: Vec<f32>,
-) -> Result<pgrx::spi::SpiCursor<'a>, Error> {
+) -> Result<SpiCursor<'a>, Error> {
     Ok(client.open_cursor(query, &[embedding.into()]))
-}
-
-fn admit(found: &mut Vec<Similarity>, condition: &Condition) -> Result<(), Error> {
-    let ids = found.iter().map(|(id, _)| *id).collect();
-    let admitted = admitted(ids, condition)?;
-    found.retain(|(id, _)| admitted.contains(id));
-    Ok(())
 }
 
 fn similarity(chunk_id: Option<i64>, distance: Option<f64>) -> Result<Similarity, Error> {

@@ -35,17 +35,33 @@ pub struct Request<'a> {
     /// Where it is known already which chunks fulfil it: those, in order.
     pub among: Option<Vec<i64>>,
     pub limit: usize,
+    /// Chunks whose scores are wanted too.
+    pub also: Vec<i64>,
 }
 
-/// The best chunks, best first.
-pub fn hits(request: &Request<'_>) -> Result<Vec<Hit>, Error> {
+/// The best chunks, best first; and those that are wanted too, as far as they have any of the terms and are not among
+/// the best.
+pub fn hits(request: &Request<'_>) -> Result<(Vec<Hit>, Vec<Hit>), Error> {
     let index = {
         let _rights = WorkerRights::assume();
         Index::load(&request.terms, &request.prefixes)?
     };
+    let best = best(&index, request)?;
+    let found: HashSet<i64> = best.iter().map(|hit| hit.document).collect();
+    let mut also = request.also.clone();
+    also.retain(|id| !found.contains(id));
+    also.sort_unstable();
+    also.dedup();
+    let mut others = index.best(request, Some(&also), also.len())?;
+    // Whoever calls may name what is none of theirs.
+    admit(&mut others, request.condition)?;
+    Ok((best, others))
+}
+
+fn best(index: &Index, request: &Request<'_>) -> Result<Vec<Hit>, Error> {
     if let Some(among) = &request.among {
         let mut found = index.best(request, Some(among), request.limit)?;
-        // Whoever calls may name what is none of theirs.
+        // As above.
         admit(&mut found, request.condition)?;
         return Ok(found);
     }

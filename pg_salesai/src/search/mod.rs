@@ -4,7 +4,8 @@
 //! - [`lexical`]: the best chunks by BM25, from tables of posting lists (`sql/schema/35_lexical_index.sql`; the
 //!   algorithms are in `domain::lexical`)
 //! - [`merging`]: upkeep of those tables
-//! - [`dense`]: the nearest chunks by cosine, from pgvector
+//! - [`dense`]: the nearest chunks by cosine, from codes (`sql/schema/36_embedding_codes.sql`) or from pgvector's HNSW
+//! - `codes`, `code_table`: a scan of all codes; [`coding`]: their upkeep
 //! - [`admission`]: what the caller may see and wants
 //! - [`estimate`]: how many chunks fulfil a condition, as far as the planner knows
 //! - [`row_estimate`]: what the planner is told
@@ -12,6 +13,9 @@
 //! - `stored_bytes`: values as PostgreSQL stores them
 
 pub mod admission;
+mod code_table;
+mod codes;
+pub mod coding;
 pub mod dense;
 pub mod estimate;
 pub mod lexical;

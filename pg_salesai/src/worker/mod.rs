@@ -126,6 +126,7 @@ pub extern "C-unwind" fn salesai_worker_main(argument: pg_sys::Datum) {
 fn work(transactions: &OwnTransactions, lanes: Lanes) -> Duration {
     transactions.make_way();
     transactions.merge_lexical_index(lanes);
+    transactions.code_embeddings(lanes);
     if !transactions.has_due_jobs(lanes) {
         return config::worker_poll();
     }

@@ -12,7 +12,7 @@ use crate::pipeline::{
     DatabaseError, Lanes, Transactions, has_due_columns, has_due_requests, is_schema_current,
     tidy_up,
 };
-use crate::search::merging;
+use crate::search::{coding, merging};
 
 /// Transactions of the worker: committed when the body returns, rolled back when PostgreSQL raises an error.
 #[derive(Clone)]
@@ -79,15 +79,33 @@ impl OwnTransactions {
 
     /// Brings the lexical index on: new chunks become a segment, or, as maintenance, several segments one.
     pub fn merge_lexical_index(&self, lanes: Lanes) {
-        let merge = || match (is_schema_current()?, lanes) {
-            (false, _) => Ok(false),
-            (true, Lanes::Maintenance) => merging::merge_segments(),
-            (true, _) => merging::merge_delta(merging::CHUNKS_MIN),
+        self.maintain("the lexical index", || match lanes {
+            Lanes::Maintenance => merging::merge_segments(),
+            _ => merging::merge_delta(merging::CHUNKS_MIN),
+        });
+    }
+
+    /// Codes new vectors, or, as maintenance, all vectors of a set where many codes are stale.
+    pub fn code_embeddings(&self, lanes: Lanes) {
+        self.maintain("the codes of embeddings", || match lanes {
+            Lanes::Maintenance => coding::renew_stale(),
+            _ => coding::merge_delta(coding::VECTORS_MIN),
+        });
+    }
+
+    fn maintain(
+        &self,
+        what: &str,
+        step: impl FnOnce() -> Result<bool, Error> + UnwindSafe + RefUnwindSafe,
+    ) {
+        let step = || match is_schema_current()? {
+            true => step(),
+            false => Ok(false),
         };
         // An error takes all of it back.
-        let merged = self.run(|| merge().unwrap_or_else(|error: Error| error!("{error}")));
-        if let Err(error) = merged {
-            warning!("could not bring the lexical index on: {}", error.message);
+        let done = self.run(|| step().unwrap_or_else(|error: Error| error!("{error}")));
+        if let Err(error) = done {
+            warning!("could not bring {what} on: {}", error.message);
         }
     }
 

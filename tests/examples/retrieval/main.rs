@@ -54,7 +54,8 @@ fn wait_for_index(session: &mut Session) {
     wait_until("all is indexed", Duration::from_secs(3600), || {
         session.one::<bool>(
             "select not exists (select from salesai.job where state <> 'failed')
-                and (select count(*) < 256 from salesai.lexical_delta)",
+                and (select count(*) < 256 from salesai.lexical_delta)
+                and (select count(*) < 256 from salesai.embedding_delta)",
             &[],
         )
     });
