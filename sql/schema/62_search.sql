@@ -27,9 +27,9 @@ create function salesai.nearest_query(set_id bigint, exact boolean) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    -- The sum keeps the planner from the index.
+    -- The sum keeps the planner from the index, and the query is converted once.
     select format(case when exact
-        then 'select e.chunk_id, (e.embedding operator(@extschema:vector@.<=>) $1::@extschema:vector@.%1$I) + 0 as distance
+        then 'select e.chunk_id, (e.embedding operator(@extschema:vector@.<=>) (select $1::@extschema:vector@.%1$I)) + 0 as distance
               from salesai.%2$I e where e.chunk_id = any ($2) order by 2, 1 limit $3'
         else 'select e.chunk_id, e.embedding operator(@extschema:vector@.<=>) $1::@extschema:vector@.%1$I as distance
               from salesai.%2$I e order by e.embedding operator(@extschema:vector@.<=>) $1::@extschema:vector@.%1$I' end,
@@ -220,7 +220,8 @@ comment on function salesai.stored_vectors(bigint, bigint[]) is 'Vectors of chun
 
 create function salesai.logistic(x double precision) returns double precision
 language sql immutable parallel safe
-as $$ select case when x is not null then 1 / (1 + exp(least(greatest(-x, -50), 50))) end $$;
+-- Not strict, so that it is inlined; x is never NULL.
+as $$ select 1 / (1 + exp(least(greatest(-x, -50), 50))) $$;
 comment on function salesai.logistic(double precision) is 'From 0 to 1: 1 / (1 + e^-x); beyond 50 and -50 it stays, since floating point ends there';
 
 -- Deeper than k, so that a row which only one leg ranks high is still fused.

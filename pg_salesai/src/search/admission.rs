@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use pgrx::datum::DatumWithOid;
 use pgrx::{JsonB, Spi};
 
+use super::plans;
 use crate::error::Error;
 
 /// An SQL condition on `salesai.chunk c`. It is never the caller's own text: that would see what is not the caller's.
@@ -41,7 +42,12 @@ pub fn admitted(chunk_ids: Vec<i64>, condition: &Condition) -> Result<HashSet<i6
     let condition = &condition.0;
     let query = format!("select c.id from salesai.chunk c where c.id = any ($1) and ({condition})");
     Spi::connect(|client| {
-        let rows = client.select(query.as_str(), None, &[chunk_ids.into()])?;
+        let values = [chunk_ids.into()];
+        // What filters say is in the text, so that it is planned for them.
+        let rows = match condition.as_str() {
+            "true" => plans::select(client, &query, &values)?,
+            _ => client.select(query.as_str(), None, &values)?,
+        };
         rows.map(|row| Ok(row.get::<i64>(1)?.unwrap_or_default()))
             .collect()
     })

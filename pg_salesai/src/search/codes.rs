@@ -4,6 +4,7 @@ use kernels::{CodeQuery, CodeShape, Level};
 use pgrx::Spi;
 
 use super::code_table::for_each_row;
+use super::plans;
 use crate::error::Error;
 
 /// A chunk, and what its cosine is at most, almost surely.
@@ -26,7 +27,7 @@ impl Codes {
         let query = "select i.centre from salesai.embedding_code_index i where i.set_id = $1";
         let centre = Spi::connect(|client| {
             let mut centre: Option<Vec<f32>> = None;
-            for row in client.select(query, Some(1), &[set_id.into()])? {
+            for row in plans::select(client, query, &[set_id.into()])? {
                 centre = row.get(1)?;
             }
             Ok::<_, Error>(centre)

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use pgrx::spi::{PreparedStatement, SpiClient, SpiCursor};
-use pgrx::{IntoDatum, Spi};
+use pgrx::Spi;
+use pgrx::spi::{SpiClient, SpiCursor};
 
 use super::admission::{Condition, admitted};
 use super::codes::{Candidate, Codes};
+use super::plans;
 use crate::error::Error;
 use crate::rights::WorkerRights;
 
@@ -17,8 +18,10 @@ const COMPARED_MAX: usize = 2000;
 /// Candidates of a scan of the codes: so many for each chunk that is wanted, and at least so many.
 const CANDIDATES_PER_CHUNK: usize = 16;
 const CANDIDATES_MIN: usize = 1024;
+/// So many are looked for at least: bounds are loose at the end of what is looked for, where a tenth may be missed.
+const WANTED_MIN: usize = 100;
 /// Candidates that are compared as they are by one statement.
-const COMPARED_AT_ONCE: usize = 64;
+const COMPARED_AT_ONCE: usize = 128;
 
 /// A chunk and the cosine of its vector and the query's.
 pub type Similarity = (i64, f32);
@@ -65,7 +68,7 @@ impl Set {
             from salesai.embedding_set s where s.id = $1";
         Spi::connect(|client| {
             let mut set = None;
-            for row in client.select(query, Some(1), &[set_id.into()])? {
+            for row in plans::select(client, query, &[set_id.into()])? {
                 set = Some(Self {
                     has_codes: row.get(1)?.unwrap_or(false),
                     compare: row.get(2)?.unwrap_or_default(),
@@ -84,8 +87,7 @@ fn exact(set: &Set, request: Request<'_>, among: Vec<i64>) -> Result<Vec<Similar
         let _rights = WorkerRights::assume();
         Spi::connect(|client| {
             let values = [request.embedding.into(), among.into(), limit.into()];
-            client
-                .select(set.compare.as_str(), None, &values)?
+            plans::select(client, &set.compare, &values)?
                 .map(|row| similarity(row.get(1)?, row.get(2)?))
                 .collect::<Result<Vec<Similarity>, Error>>()
         })?
@@ -106,7 +108,7 @@ fn by_codes(
         Comparison::new(request.set_id, set, &request.embedding, among)?
     };
     let mut admission: HashMap<i64, bool> = HashMap::new();
-    let mut wanted = request.limit;
+    let mut wanted = request.limit.max(WANTED_MIN);
     loop {
         let nearest = {
             let _rights = WorkerRights::assume();
@@ -150,7 +152,7 @@ impl<'a> Comparison<'a> {
     ) -> Result<Self, Error> {
         let query = "select d.chunk_id from salesai.embedding_delta d where d.set_id = $1";
         let mut waiting: Vec<i64> = Spi::connect(|client| {
-            let rows = client.select(query, None, &[set_id.into()])?;
+            let rows = plans::select(client, query, &[set_id.into()])?;
             rows.map(|row| Ok(row.get::<i64>(1)?.unwrap_or_default()))
                 .collect::<Result<_, Error>>()
         })?;
@@ -179,22 +181,18 @@ impl<'a> Comparison<'a> {
         let mut seen = waiting;
         candidates.retain(|candidate| seen.insert(candidate.chunk_id));
         Spi::connect(|client| {
-            let compare = client.prepare(
-                self.set.compare.as_str(),
-                &pgrx::oids_of![Vec<f32>, Vec<i64>, i64],
-            )?;
-            self.compare(client, &compare, &self.waiting.clone())?;
+            self.compare(client, &self.waiting.clone())?;
             let mut nearest = Nearest::new(count);
             nearest.add(&self.waiting, &self.cosines);
             let mut rest = candidates.as_slice();
-            // The first time as many as are wanted, so that there is something to fall short of.
-            let mut at_once = count.max(COMPARED_AT_ONCE);
+            // The first time about as many as it mostly takes.
+            let mut at_once = 2 * count;
             while let Some(Candidate { bound, .. }) = rest.first()
                 && *bound > nearest.worst()
             {
                 let (batch, later) = rest.split_at(at_once.min(rest.len()));
                 let ids: Vec<i64> = batch.iter().map(|candidate| candidate.chunk_id).collect();
-                self.compare(client, &compare, &ids)?;
+                self.compare(client, &ids)?;
                 nearest.add(&ids, &self.cosines);
                 rest = later;
                 at_once = COMPARED_AT_ONCE;
@@ -204,12 +202,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// Compares those that were not yet.
-    fn compare(
-        &mut self,
-        client: &SpiClient<'_>,
-        statement: &PreparedStatement<'_>,
-        ids: &[i64],
-    ) -> Result<(), Error> {
+    fn compare(&mut self, client: &SpiClient<'_>, ids: &[i64]) -> Result<(), Error> {
         let new: Vec<i64> = ids
             .iter()
             .copied()
@@ -221,7 +214,7 @@ impl<'a> Comparison<'a> {
         self.cosines.extend(new.iter().map(|id| (*id, None)));
         let all = i64::try_from(new.len()).unwrap_or(i64::MAX);
         let values = [self.embedding.to_vec().into(), new.into(), all.into()];
-        for row in client.select(statement, None, &values)? {
+        for row in plans::select(client, &self.set.compare, &values)? {
             let (id, cosine) = similarity(row.get(1)?, row.get(2)?)?;
             self.cosines.insert(id, Some(cosine));
         }

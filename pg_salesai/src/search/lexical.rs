@@ -11,6 +11,7 @@ use pgrx::Spi;
 use pgrx::spi::SpiClient;
 
 use super::admission::{Condition, admitted};
+use super::plans;
 use super::stored_bytes::{StoredBytes, StoredVector};
 use crate::error::Error;
 use crate::rights::WorkerRights;
@@ -65,7 +66,7 @@ fn best(index: &Index, request: &Request<'_>) -> Result<Vec<Hit>, Error> {
         admit(&mut found, request.condition)?;
         return Ok(found);
     }
-    let mut candidates = CANDIDATES_MIN.max(2 * request.limit);
+    let mut candidates = CANDIDATES_MIN.max(request.limit + request.limit / 4);
     loop {
         let mut found = index.best(request, None, candidates)?;
         let is_all = found.len() < candidates;
@@ -132,7 +133,7 @@ fn terms_with_prefix(client: &SpiClient<'_>, prefix: &str) -> Result<Vec<String>
         shorter_stems(prefix).into(),
         PREFIX_TERMS_MAX.into(),
     ];
-    let rows = client.select(query, None, &values)?;
+    let rows = plans::select(client, query, &values)?;
     rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default()))
         .collect()
 }
@@ -180,7 +181,7 @@ impl Index {
                 coalesce(sum(s.length), 0)::bigint
             from salesai.lexical_index i left join salesai.lexical_segment s on true group by i.only_row";
         let mut boosts = FieldBoosts::default();
-        for row in client.select(query, Some(1), &[])? {
+        for row in plans::select(client, query, &[])? {
             boosts.heading = row.get(1)?.unwrap_or(1.0);
             boosts.speaker = row.get(2)?.unwrap_or(1.0);
             let count = |value: Option<i64>| value.unwrap_or(0).unsigned_abs();
@@ -199,7 +200,7 @@ impl Index {
             join salesai.posting_list p on p.segment_id = s.id and p.term = t.term
             order by p.segment_id";
         let mut segment_id = None;
-        for row in client.select(query, None, &[terms.to_vec().into()])? {
+        for row in plans::select(client, query, &[terms.to_vec().into()])? {
             let segment: Option<i64> = row.get(1)?;
             let number = row.get::<i64>(2)?.unwrap_or(1);
             let term = usize::try_from(number - 1).unwrap_or(0);
@@ -239,7 +240,7 @@ impl Index {
             .collect();
         let query = "select c.id, c.lexemes
             from salesai.lexical_delta d join salesai.chunk c on c.id = d.chunk_id";
-        for row in client.select(query, None, &[])? {
+        for row in plans::select(client, query, &[])? {
             let (Some(id), Some(vector)) = (row.get::<i64>(1)?, row.get::<StoredVector>(2)?) else {
                 continue;
             };

@@ -9,6 +9,7 @@
 //! - [`admission`]: what the caller may see and wants
 //! - [`estimate`]: how many chunks fulfil a condition, as far as the planner knows
 //! - [`row_estimate`]: what the planner is told
+//! - `plans`: statements that are planned once
 //! - [`reranking`]: the best of both once more, by a cross-encoder
 //! - `stored_bytes`: values as PostgreSQL stores them
 
@@ -20,6 +21,7 @@ pub mod dense;
 pub mod estimate;
 pub mod lexical;
 pub mod merging;
+mod plans;
 pub mod reranking;
 pub mod row_estimate;
 mod stored_bytes;
