@@ -17,6 +17,7 @@ mod document_ingestion;
 mod documents;
 mod drivers;
 mod dump_restore;
+mod embedding_codes;
 mod embedding_sets;
 mod end_to_end;
 mod explain;

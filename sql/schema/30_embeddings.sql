@@ -58,11 +58,15 @@ create table salesai.chunk (
     -- Chunks that an edit moves keep their rows.
     unique (interaction_id, position) deferrable
 );
-create index chunk_account_index on salesai.chunk (account_id, occurred_at);
+-- All that filters and row-level security mostly ask for is in these, because the rows themselves are wide: search asks
+-- for hundreds by their ids, and for thousands of an account, a rep or a time.
+create index chunk_admission_index on salesai.chunk (id)
+    include (interaction_id, position, kind, occurred_at, account_id, opportunity_id, owner_rep_id, team_id, language);
+create index chunk_account_index on salesai.chunk (account_id, occurred_at) include (id, kind, opportunity_id, owner_rep_id, team_id, language);
 create index chunk_opportunity_index on salesai.chunk (opportunity_id);
-create index chunk_owner_index on salesai.chunk (owner_rep_id);
-create index chunk_team_index on salesai.chunk (team_id);
-create index chunk_occurred_index on salesai.chunk (occurred_at);
+create index chunk_owner_index on salesai.chunk (owner_rep_id) include (id, kind, occurred_at, account_id, opportunity_id, team_id, language);
+create index chunk_team_index on salesai.chunk (team_id) include (id, kind, occurred_at, account_id, opportunity_id, owner_rep_id, language);
+create index chunk_occurred_index on salesai.chunk (occurred_at) include (id, kind, account_id, opportunity_id, owner_rep_id, team_id, language);
 comment on column salesai.chunk.content_hash is 'SHA-256 of what is embedded: heading, line feed, content';
 comment on column salesai.chunk.language is 'ISO 639-1 code of the interaction''s language; NULL when it is not known';
 comment on column salesai.chunk.lexemes is 'Stems, for the lexical index: of the content with weight A, of the heading B, of speakers'' names C';

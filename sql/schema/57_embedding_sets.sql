@@ -117,6 +117,29 @@ end
 $$;
 comment on function salesai.build_embedding_index(bigint) is 'Makes the index of an embedding set in this transaction, if it lacks one';
 
+-- For sets of before 0.3.0, and those that were made with salesai.embedding_index = hnsw.
+create function salesai.use_embedding_codes(set_id bigint) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
+as $$
+declare
+    indexed constant salesai.embedding_set := salesai.locked_embedding_set(set_id);
+    coded bigint;
+begin
+    if indexed.index_method = 'codes' or indexed.dimensions not between 32 and 1920 then
+        raise exception 'embedding set % % codes', set_id, case indexed.index_method when 'codes' then 'has' else 'cannot have' end using
+            errcode = '55000', detail = format('It has %s dimensions; codes are of vectors of 32 to 1,920.', indexed.dimensions);
+    end if;
+    perform salesai.create_embedding_codes(set_id);
+    coded := salesai.code_embeddings(set_id);
+    execute format('drop index if exists salesai.%I', 'embedding_' || set_id || '_index');
+    return coded;
+end
+$$;
+comment on function salesai.use_embedding_codes(bigint) is
+    'Gives an embedding set codes in the place of its HNSW index, in one transaction; writers of chunks wait for it. Returns how many vectors';
+
 create function salesai.active_embedding_set(model text, model_sha256 text, dimensions integer) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp

@@ -104,21 +104,26 @@ $$;
 comment on function salesai.wanted_chunks(jsonb, jsonb) is
     'Filters, and what a query (salesai.parse_query) demands besides: phrases and excluded words';
 
-create function salesai.estimated_chunks(condition text) returns double precision
-language c stable strict parallel unsafe
+create function salesai.estimated_chunks(condition text) returns table (chunks double precision, cost double precision)
+language c stable strict parallel unsafe rows 1
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'estimated_chunks_wrapper';
-comment on function salesai.estimated_chunks(text) is 'How many chunks the planner thinks fulfil a condition';
+comment on function salesai.estimated_chunks(text) is 'How many chunks the planner thinks fulfil a condition, and what it thinks reading their ids costs';
 
--- Where few chunks qualify, comparing all of them is faster than following an index past all others, and exact.
+-- Where few chunks qualify, knowing all of them is faster than passing by all others, and exact.
 create function salesai.qualifying_chunks(condition text, filters jsonb, hits_max integer) returns bigint[]
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     all_chunks constant double precision := greatest((select c.reltuples from pg_class c where c.oid = 'salesai.chunk'::regclass), 1000);
-    -- There both cost about the same: 10 us for a chunk that is compared, 50 us for one that the index passes by.
-    few constant integer := greatest(1000, sqrt(5 * hits_max * all_chunks));
+    has_codes constant boolean := coalesce((select s.index_method = 'codes' from salesai.embedding_set s where s.state = 'active'), true);
+    -- Microseconds, measured: a unit of the planner's cost; a chunk whose id is known; one that both legs pass by.
+    cost_us constant double precision := 1.5;
+    known_us constant double precision := case when has_codes then 0.5 else 10 end;
+    passed_us constant double precision := case when has_codes then 20 else 60 end;
+    expected record;
+    at_most integer;
     phrase_terms text[];
     chunks bigint[];
 begin
@@ -129,17 +134,24 @@ begin
         where (select count(*) from salesai.lexical_language) <= 1
           and not exists (select from salesai.lexical_language l where l.configuration <> 'english');
         if phrase_terms is not null then
-            chunks := salesai.chunks_having_all(phrase_terms, filters, 4 * few);
+            chunks := salesai.chunks_having_all(phrase_terms, filters, greatest(4000, 4 * sqrt(5 * hits_max * all_chunks)::integer));
             if chunks is not null then
                 return chunks;
             end if;
         end if;
     end if;
-    if condition = 'true' or salesai.estimated_chunks(condition) > few then
+    if condition = 'true' then
         return null;
     end if;
-    execute format('select array_agg(t.id) from (select c.id from salesai.chunk c where %s limit %s) t', condition, 2 * few + 1) into chunks;
-    if cardinality(chunks) > 2 * few then
+    select e.chunks, e.cost into expected from salesai.estimated_chunks(condition) e;
+    if expected.chunks > 1000
+       and expected.cost * cost_us + expected.chunks * known_us > hits_max * all_chunks / expected.chunks * passed_us then
+        return null;
+    end if;
+    -- The planner can be wrong.
+    at_most := greatest(4000, 4 * expected.chunks);
+    execute format('select array_agg(t.id) from (select c.id from salesai.chunk c where %s limit %s) t', condition, at_most + 1) into chunks;
+    if cardinality(chunks) > at_most then
         return null;
     end if;
     return coalesce(chunks, '{}');

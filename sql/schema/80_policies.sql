@@ -68,5 +68,9 @@ alter table salesai.posting_list enable row level security, force row level secu
 create policy worker on salesai.posting_list to salesai_worker using (true);
 alter table salesai.lexical_delta enable row level security, force row level security;
 create policy worker on salesai.lexical_delta to salesai_worker using (true);
+alter table salesai.embedding_code_index enable row level security, force row level security;
+create policy worker on salesai.embedding_code_index to salesai_worker using (true);
+alter table salesai.embedding_delta enable row level security, force row level security;
+create policy worker on salesai.embedding_delta to salesai_worker using (true);
 alter table salesai.result_cache enable row level security, force row level security;
 create policy worker on salesai.result_cache to salesai_worker using (true);

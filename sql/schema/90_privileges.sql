@@ -16,7 +16,7 @@ revoke execute on function
     salesai.lock_embedding_sets(boolean)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function
-    salesai.reembed(text, text, boolean), salesai.activate_embedding_set(bigint, boolean), salesai.drop_embedding_set(bigint),
+    salesai.reembed(text, text, boolean), salesai.activate_embedding_set(bigint, boolean), salesai.drop_embedding_set(bigint), salesai.use_embedding_codes(bigint),
     salesai.missing_embeddings(bigint), salesai.locked_embedding_set(bigint), salesai.pause(text), salesai.resume(text), salesai.recount_jobs()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments(), salesai.merge_embedding_delta(integer),

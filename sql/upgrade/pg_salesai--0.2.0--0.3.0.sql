@@ -113,9 +113,15 @@ alter table salesai.chunk add column lexemes tsvector generated always as (
         || pg_catalog.setweight(pg_catalog.to_tsvector(
             salesai.text_configuration(language), coalesce(salesai.speaker_labels(kind, content), '')), 'C')
         || pg_catalog.setweight(pg_catalog.to_tsvector(salesai.text_configuration(language), content), 'A')) stored;
-create index chunk_owner_index on salesai.chunk (owner_rep_id);
-create index chunk_team_index on salesai.chunk (team_id);
-create index chunk_occurred_index on salesai.chunk (occurred_at);
+drop index salesai.chunk_account_index;
+-- All that filters and row-level security mostly ask for is in these, because the rows themselves are wide: search asks
+-- for hundreds by their ids, and for thousands of an account, a rep or a time.
+create index chunk_admission_index on salesai.chunk (id)
+    include (interaction_id, position, kind, occurred_at, account_id, opportunity_id, owner_rep_id, team_id, language);
+create index chunk_account_index on salesai.chunk (account_id, occurred_at) include (id, kind, opportunity_id, owner_rep_id, team_id, language);
+create index chunk_owner_index on salesai.chunk (owner_rep_id) include (id, kind, occurred_at, account_id, opportunity_id, team_id, language);
+create index chunk_team_index on salesai.chunk (team_id) include (id, kind, occurred_at, account_id, opportunity_id, owner_rep_id, language);
+create index chunk_occurred_index on salesai.chunk (occurred_at) include (id, kind, account_id, opportunity_id, owner_rep_id, team_id, language);
 comment on column salesai.chunk.language is 'ISO 639-1 code of the interaction''s language; NULL when it is not known';
 comment on column salesai.chunk.lexemes is 'Stems, for the lexical index: of the content with weight A, of the heading B, of speakers'' names C';
 
@@ -326,6 +332,7 @@ alter table salesai.embedding_set
     add column element text not null default 'vector' check (element in ('vector', 'halfvec')),
     add column hnsw_m integer not null default 16,
     add column hnsw_ef_construction integer not null default 64,
+    add column index_method text not null default 'hnsw' check (index_method in ('codes', 'hnsw')),
     add column switch_when_complete boolean not null default false,
     add column activated_at timestamptz,
     add constraint embedding_set_check check (element = 'halfvec' or dimensions <= 2000),
@@ -335,6 +342,137 @@ comment on table salesai.embedding_set is
 comment on column salesai.embedding_set.template is
     'What is embedded of a chunk: {heading} (kind, account, opportunity, subject, section), {date}, {kind} and {content} are put in';
 comment on column salesai.embedding_set.element is 'vector: 4 bytes for each dimension; halfvec: 2';
+comment on column salesai.embedding_set.index_method is
+    'codes: all vectors in two bits a dimension are scanned, and the best compared as they are; hnsw: an index of pgvector is followed';
+
+-- What the dense leg scans: the vectors of a set in two bits a dimension (kernels/src/codes/), in tables of their own,
+-- salesai.embedding_<set id>_codes, made at run time by salesai.create_embedding_codes. Vectors that have no code yet, or
+-- have changed since, wait in salesai.embedding_delta, and search reads each of them.
+
+create table salesai.embedding_code_index (
+    set_id bigint primary key references salesai.embedding_set on delete cascade,
+    centre real[],
+    code_count bigint not null default 0,
+    stale_count bigint not null default 0
+);
+comment on table salesai.embedding_code_index is
+    'Embedding sets whose vectors have codes. centre: the mean that they are around, NULL before the first; stale_count: how many of the codes are of vectors that changed or went since';
+
+create table salesai.embedding_delta (
+    set_id bigint not null references salesai.embedding_set on delete cascade,
+    chunk_id bigint not null,
+    -- It never had a code.
+    is_new boolean not null,
+    primary key (set_id, chunk_id)
+);
+comment on table salesai.embedding_delta is 'Vectors that have no code, or one that is not theirs any more; search reads each of them';
+
+-- Owner rights: whoever writes vectors has them coded. A row that waits already is locked, so that nobody codes what it
+-- was before.
+create function salesai.note_changed_embeddings() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into salesai.embedding_delta as d (set_id, chunk_id, is_new)
+    select tg_argv[0]::bigint, c.chunk_id, tg_op = 'INSERT' from changed c
+    on conflict (set_id, chunk_id) do update set is_new = d.is_new;
+    return null;
+end
+$$;
+comment on function salesai.note_changed_embeddings() is 'Trigger: queues changed vectors of an embedding set for new codes';
+
+create function salesai.waiting_embeddings(set_id bigint, at_most integer) returns integer
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select count(*)::integer from (select from salesai.embedding_delta d where d.set_id = $1 limit at_most) d
+$$;
+comment on function salesai.waiting_embeddings(bigint, integer) is 'How many vectors of a set wait for codes, counted no further than at_most';
+
+-- Like the vectors' own, the table is no extension member. Its rows fill whole pages.
+create function salesai.create_embedding_codes(set_id bigint) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    vectors constant text := 'embedding_' || set_id;
+    codes constant text := vectors || '_codes';
+begin
+    execute format('create table salesai.%I (chunk_count integer not null, codes bytea storage plain not null) using heap', codes);
+    execute format('alter table salesai.%I enable row level security, force row level security', codes);
+    execute format('create policy worker on salesai.%I to salesai_worker using (true)', codes);
+    execute format('grant select, insert, delete on salesai.%I to salesai_worker', codes);
+    execute format('comment on table salesai.%I is %L', codes, format('Codes of the vectors of embedding set %s, sixteen a group', set_id));
+    insert into salesai.embedding_code_index (set_id) values (set_id);
+    execute format(
+        'create trigger note_added_embeddings after insert on salesai.%1$I referencing new table as changed
+             for each statement execute function salesai.note_changed_embeddings(%2$L);
+         create trigger note_changed_embeddings after update on salesai.%1$I referencing new table as changed
+             for each statement execute function salesai.note_changed_embeddings(%2$L);
+         create trigger note_gone_embeddings after delete on salesai.%1$I referencing old table as changed
+             for each statement execute function salesai.note_changed_embeddings(%2$L)', vectors, set_id);
+    execute format('insert into salesai.embedding_delta (set_id, chunk_id, is_new) select $1, e.chunk_id, true from salesai.%I e', vectors)
+        using set_id;
+    update salesai.embedding_set s set index_method = 'codes' where s.id = set_id;
+end
+$$;
+comment on function salesai.create_embedding_codes(bigint) is 'Makes the table of an embedding set''s codes, and queues its vectors for them';
+
+-- One step; false when there is nothing to do, or somebody else is at it.
+create function salesai.merge_embedding_delta(vectors_min integer default 256) returns boolean
+language c volatile parallel unsafe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'merge_embedding_delta_wrapper';
+comment on function salesai.merge_embedding_delta(integer) is
+    'Codes up to 4,096 vectors of a set that wait for it, if there are at least so many; false when there are not';
+
+create function salesai.code_embeddings(set_id bigint) returns bigint
+language c volatile strict parallel unsafe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'code_embeddings_wrapper';
+comment on function salesai.code_embeddings(bigint) is
+    'Codes all vectors of an embedding set anew, around their present mean; search goes on with the old codes until this commits. Returns how many';
+
+-- Statements that the upkeep of codes runs: vectors of chunks, vectors after a chunk, their mean, and what writes codes.
+create function salesai.code_statement(set_id bigint, which text) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format(case which
+        when 'some' then 'select e.chunk_id, e.embedding::@extschema:vector@.vector::real[] from salesai.%1$I e where e.chunk_id = any ($1) order by 1'
+        when 'next' then 'select e.chunk_id, e.embedding::@extschema:vector@.vector::real[] from salesai.%1$I e where e.chunk_id > $1 order by 1 limit $2'
+        when 'mean' then 'select @extschema:vector@.avg(e.embedding)::@extschema:vector@.vector::real[] from salesai.%1$I e where $1 is null or e.chunk_id = any ($1)'
+        when 'clear' then 'delete from salesai.%2$I'
+        when 'write' then 'insert into salesai.%2$I (chunk_count, codes) select c.* from unnest($1::integer[], $2::bytea[]) c' end,
+        'embedding_' || set_id, 'embedding_' || set_id || '_codes')
+$$;
+comment on function salesai.code_statement(bigint, text) is 'A statement of the upkeep of an embedding set''s codes';
+
+create or replace function salesai.current_principal() returns salesai.principal_identity
+language sql stable parallel safe security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select row(
+        me.name,
+        p.rep_id,
+        array(select m.team_id from salesai.team_member m where m.rep_id = p.rep_id),
+        coalesce(p.read_scope, 'own'),
+        coalesce(p.can_write, false))::salesai.principal_identity
+    from (select salesai.current_role_name() as name offset 0) me
+    left join lateral (
+        select *
+        from salesai.principal p
+        where p.role_name = me.name
+           or exists (select from pg_roles r
+                      where r.rolname = p.role_name
+                        and pg_has_role(me.name, r.oid, 'member'))
+        order by p.role_name = me.name desc,
+                 array_position(array['all', 'team', 'own'], p.read_scope),
+                 p.can_write desc
+        limit 1
+    ) p on true
+$$;
 alter table salesai.chunk
     drop constraint chunk_interaction_id_position_key, add unique (interaction_id, position) deferrable;
 
@@ -1123,7 +1261,9 @@ begin
         'create table salesai.%I (
              chunk_id bigint primary key references salesai.chunk on delete cascade,
              embedding @extschema:vector@.%I(%s) not null)', table_name, made.element, dimensions);
-    if indexed then
+    if current_setting('salesai.embedding_index') = 'codes' and dimensions between 32 and 1920 then
+        perform salesai.create_embedding_codes(made.id);
+    elsif indexed then
         execute salesai.embedding_index_statement(made.id, online => false);
     end if;
     execute format('alter table salesai.%I enable row level security, force row level security', table_name);
@@ -1142,7 +1282,7 @@ begin
 end
 $$;
 comment on function salesai.create_embedding_set(text, text, integer, text, boolean) is
-    'Makes an embedding set in state "building" with its own table; element and HNSW parameters are the settings salesai.embedding_element, hnsw_m and hnsw_ef_construction';
+    'Makes an embedding set in state "building" with its own table; element and index are the settings salesai.embedding_element, embedding_index, hnsw_m and hnsw_ef_construction. Vectors of fewer than 32 dimensions or more than 1,920 have no codes: their index is hnsw';
 
 -- Search reads with the rights of the worker and then asks for each chunk as the caller.
 do $do$
@@ -1173,12 +1313,16 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     select case
+        -- What waits is read one by one, and a worker codes it soon.
+        when s.index_method = 'codes' and salesai.waiting_embeddings(set_id, 4096) < 4096 then '{}'
+        when s.index_method = 'codes' then array[format('select salesai.code_embeddings(%s)', set_id)]
         when i.indisvalid then '{}'
         when i.indisvalid is null then array[salesai.embedding_index_statement(set_id, online => true)]
         else array[format('drop index concurrently salesai.%I', 'embedding_' || set_id || '_index'),
                    salesai.embedding_index_statement(set_id, online => true)] end
-    from (select) one
+    from salesai.embedding_set s
     left join pg_index i on i.indexrelid = to_regclass(format('salesai.%I', 'embedding_' || set_id || '_index'))
+    where s.id = set_id
 $$;
 comment on function salesai.embedding_index_steps(bigint) is 'What is still to be run for a valid index of an embedding set';
 
@@ -1188,6 +1332,10 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if (select s.index_method from salesai.embedding_set s where s.id = set_id) = 'codes' then
+        perform salesai.code_embeddings(set_id);
+        return;
+    end if;
     if to_regclass(format('salesai.%I', 'embedding_' || set_id || '_index')) is not null then
         if salesai.embedding_index_steps(set_id) = '{}' then
             return;
@@ -1198,6 +1346,29 @@ begin
 end
 $$;
 comment on function salesai.build_embedding_index(bigint) is 'Makes the index of an embedding set in this transaction, if it lacks one';
+
+-- For sets of before 0.3.0, and those that were made with salesai.embedding_index = hnsw.
+create function salesai.use_embedding_codes(set_id bigint) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
+as $$
+declare
+    indexed constant salesai.embedding_set := salesai.locked_embedding_set(set_id);
+    coded bigint;
+begin
+    if indexed.index_method = 'codes' or indexed.dimensions not between 32 and 1920 then
+        raise exception 'embedding set % % codes', set_id, case indexed.index_method when 'codes' then 'has' else 'cannot have' end using
+            errcode = '55000', detail = format('It has %s dimensions; codes are of vectors of 32 to 1,920.', indexed.dimensions);
+    end if;
+    perform salesai.create_embedding_codes(set_id);
+    coded := salesai.code_embeddings(set_id);
+    execute format('drop index if exists salesai.%I', 'embedding_' || set_id || '_index');
+    return coded;
+end
+$$;
+comment on function salesai.use_embedding_codes(bigint) is
+    'Gives an embedding set codes in the place of its HNSW index, in one transaction; writers of chunks wait for it. Returns how many vectors';
 
 create or replace function salesai.active_embedding_set(model text, model_sha256 text, dimensions integer) returns bigint
 language plpgsql
@@ -1405,7 +1576,7 @@ begin
     end if;
     delete from salesai.job_error e using salesai.job j where j.embedding_set_id = set_id and e.job_id = j.id;
     delete from salesai.embedding_set s where s.id = set_id;
-    execute format('drop table if exists salesai.%I', 'embedding_' || set_id);
+    execute format('drop table if exists salesai.%I, salesai.%I', 'embedding_' || set_id || '_codes', 'embedding_' || set_id);
 end
 $$;
 comment on function salesai.drop_embedding_set(bigint) is 'Deletes a set that is not active, with its vectors and jobs';
@@ -2168,12 +2339,13 @@ comment on function salesai.parse_query(text) is
     'A query taken apart: text (all words that are looked for), phrases ("..."), excluded (-word, -"..."), prefixes (word*)';
 
 create function salesai.lexical_hits(
-    terms text[], prefixes text[], filters jsonb, among bigint[], hits_max integer) returns table (chunk_id bigint, score real)
+    terms text[], prefixes text[], filters jsonb, among bigint[], hits_max integer, also bigint[] default '{}')
+returns table (chunk_id bigint, score real, is_hit boolean)
 language c stable parallel unsafe
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'lexical_hits_wrapper';
-comment on function salesai.lexical_hits(text[], text[], jsonb, bigint[], integer) is
-    'The best chunks by BM25 that the caller may see and that pass the filters (salesai.chunk_condition); with among, only of those';
+comment on function salesai.lexical_hits(text[], text[], jsonb, bigint[], integer, bigint[]) is
+    'The best chunks by BM25 that the caller may see and that pass the filters (salesai.chunk_condition); with among, only of those. also: chunks whose scores are wanted whether or not they are among the best; these come last, and is_hit is false';
 
 create function salesai.chunks_having_all(terms text[], filters jsonb, chunks_max integer) returns bigint[]
 language c stable strict parallel unsafe
@@ -2186,9 +2358,9 @@ create function salesai.nearest_query(set_id bigint, exact boolean) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    -- The sum keeps the planner from the index.
+    -- The sum keeps the planner from the index, and the query is converted once.
     select format(case when exact
-        then 'select e.chunk_id, (e.embedding operator(@extschema:vector@.<=>) $1::@extschema:vector@.%1$I) + 0 as distance
+        then 'select e.chunk_id, (e.embedding operator(@extschema:vector@.<=>) (select $1::@extschema:vector@.%1$I)) + 0 as distance
               from salesai.%2$I e where e.chunk_id = any ($2) order by 2, 1 limit $3'
         else 'select e.chunk_id, e.embedding operator(@extschema:vector@.<=>) $1::@extschema:vector@.%1$I as distance
               from salesai.%2$I e order by e.embedding operator(@extschema:vector@.<=>) $1::@extschema:vector@.%1$I' end,
@@ -2211,7 +2383,7 @@ set hnsw.ef_search = 400
 set enable_sort = off
 as 'MODULE_PATHNAME', 'dense_hits_wrapper';
 comment on function salesai.dense_hits(bigint, real[], jsonb, bigint[], integer) is
-    'The chunks of an embedding set nearest to a vector by cosine, as salesai.lexical_hits; with among, all of those are compared, else the set''s HNSW index is read';
+    'The chunks of an embedding set nearest to a vector by cosine, as salesai.lexical_hits; the set''s codes are scanned and the best compared as they are, or its HNSW index is followed, or with a short among all of those are compared';
 
 -- Literals, so that the planner sees what is asked for.
 create function salesai.chunk_condition(filters jsonb) returns text
@@ -2254,21 +2426,35 @@ $$;
 comment on function salesai.chunk_condition(jsonb) is
     'The SQL condition on salesai.chunk c for filters: account_id, opportunity_id, rep_id, team_id, kinds, since, until, language, speaker, speaker_side, sources, properties (jsonpath), phrases, excluded';
 
-create function salesai.estimated_chunks(condition text) returns double precision
-language c stable strict parallel unsafe
+create function salesai.wanted_chunks(filters jsonb, parsed jsonb) returns jsonb
+language sql immutable strict parallel safe
+as $$
+    select filters || (select coalesce(jsonb_object_agg(p.key, p.value), '{}')
+                       from jsonb_each(parsed) p where p.key in ('phrases', 'excluded') and p.value <> '[]')
+$$;
+comment on function salesai.wanted_chunks(jsonb, jsonb) is
+    'Filters, and what a query (salesai.parse_query) demands besides: phrases and excluded words';
+
+create function salesai.estimated_chunks(condition text) returns table (chunks double precision, cost double precision)
+language c stable strict parallel unsafe rows 1
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'estimated_chunks_wrapper';
-comment on function salesai.estimated_chunks(text) is 'How many chunks the planner thinks fulfil a condition';
+comment on function salesai.estimated_chunks(text) is 'How many chunks the planner thinks fulfil a condition, and what it thinks reading their ids costs';
 
--- Where few chunks qualify, comparing all of them is faster than following an index past all others, and exact.
+-- Where few chunks qualify, knowing all of them is faster than passing by all others, and exact.
 create function salesai.qualifying_chunks(condition text, filters jsonb, hits_max integer) returns bigint[]
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     all_chunks constant double precision := greatest((select c.reltuples from pg_class c where c.oid = 'salesai.chunk'::regclass), 1000);
-    -- There both cost about the same: 10 us for a chunk that is compared, 50 us for one that the index passes by.
-    few constant integer := greatest(1000, sqrt(5 * hits_max * all_chunks));
+    has_codes constant boolean := coalesce((select s.index_method = 'codes' from salesai.embedding_set s where s.state = 'active'), true);
+    -- Microseconds, measured: a unit of the planner's cost; a chunk whose id is known; one that both legs pass by.
+    cost_us constant double precision := 1.5;
+    known_us constant double precision := case when has_codes then 0.5 else 10 end;
+    passed_us constant double precision := case when has_codes then 20 else 60 end;
+    expected record;
+    at_most integer;
     phrase_terms text[];
     chunks bigint[];
 begin
@@ -2279,17 +2465,24 @@ begin
         where (select count(*) from salesai.lexical_language) <= 1
           and not exists (select from salesai.lexical_language l where l.configuration <> 'english');
         if phrase_terms is not null then
-            chunks := salesai.chunks_having_all(phrase_terms, filters, 4 * few);
+            chunks := salesai.chunks_having_all(phrase_terms, filters, greatest(4000, 4 * sqrt(5 * hits_max * all_chunks)::integer));
             if chunks is not null then
                 return chunks;
             end if;
         end if;
     end if;
-    if condition = 'true' or salesai.estimated_chunks(condition) > few then
+    if condition = 'true' then
         return null;
     end if;
-    execute format('select array_agg(t.id) from (select c.id from salesai.chunk c where %s limit %s) t', condition, 2 * few + 1) into chunks;
-    if cardinality(chunks) > 2 * few then
+    select e.chunks, e.cost into expected from salesai.estimated_chunks(condition) e;
+    if expected.chunks > 1000
+       and expected.cost * cost_us + expected.chunks * known_us > hits_max * all_chunks / expected.chunks * passed_us then
+        return null;
+    end if;
+    -- The planner can be wrong.
+    at_most := greatest(4000, 4 * expected.chunks);
+    execute format('select array_agg(t.id) from (select c.id from salesai.chunk c where %s limit %s) t', condition, at_most + 1) into chunks;
+    if cardinality(chunks) > at_most then
         return null;
     end if;
     return coalesce(chunks, '{}');
@@ -2369,7 +2562,8 @@ $$;
 comment on function salesai.stored_vectors(bigint, bigint[]) is 'Vectors of chunks in an embedding set, end to end';
 
 create function salesai.logistic(x double precision) returns double precision
-language sql immutable strict parallel safe
+language sql immutable parallel safe
+-- Not strict, so that it is inlined; x is never NULL.
 as $$ select 1 / (1 + exp(least(greatest(-x, -50), 50))) $$;
 comment on function salesai.logistic(double precision) is 'From 0 to 1: 1 / (1 + e^-x); beyond 50 and -50 it stays, since floating point ends there';
 
@@ -2395,8 +2589,10 @@ declare
     alpha constant double precision := case mode when 'dense' then 1 when 'lexical' then 0 else (options ->> 'alpha')::double precision end;
     rrf_k constant integer := options ->> 'rrf_k';
     diversity constant real := coalesce((options ->> 'diversity')::real, 0);
+    fuses_scores constant boolean := options ->> 'fusion' = 'score';
+    around_share constant double precision := coalesce((options ->> 'around')::double precision, 0);
     depth constant integer := salesai.leg_depth(k);
-    wanted constant jsonb := filters || jsonb_build_object('phrases', parsed -> 'phrases', 'excluded', parsed -> 'excluded');
+    wanted constant jsonb := salesai.wanted_chunks(filters, parsed);
     condition constant text := salesai.chunk_condition(wanted);
     prefixes constant text[] := array(select jsonb_array_elements_text(parsed -> 'prefixes'));
     among bigint[];
@@ -2431,20 +2627,16 @@ begin
         select coalesce(array_agg(distinct t.term), '{}') into terms
         from salesai.lexical_language l
         cross join lateral unnest(tsvector_to_array(to_tsvector(l.configuration::regconfig, words))) t (term);
-        select coalesce(array_agg(h.chunk_id), '{}'), coalesce(array_agg(h.score), '{}') into lexical_ids, lexical_scores
-        from salesai.lexical_hits(terms, prefixes, wanted, among, depth) h;
-        lexical_found := cardinality(lexical_ids);
+        -- What the other leg alone has found has a score in this one as well.
+        select coalesce(array_agg(h.chunk_id), '{}'), coalesce(array_agg(h.score), '{}'), count(*) filter (where h.is_hit)
+        into lexical_ids, lexical_scores, lexical_found
+        from salesai.lexical_hits(terms, prefixes, wanted, among, depth, case when fuses_scores then dense_ids else '{}' end) h;
     end if;
-    if options ->> 'fusion' = 'score' and dense_found > 0 and lexical_found > 0 then
-        -- What one leg alone has found has a score in the other as well.
+    if fuses_scores and dense_found > 0 and lexical_found > 0 then
         select similarities || coalesce(array_agg(h.similarity), '{}'), dense_ids || coalesce(array_agg(h.chunk_id), '{}')
         into similarities, dense_ids
         from salesai.dense_hits(active.id, embedding, '{}', array(
             select u from unnest(lexical_ids) u except select u from unnest(dense_ids) u), depth) h;
-        select lexical_scores || coalesce(array_agg(h.score), '{}'), lexical_ids || coalesce(array_agg(h.chunk_id), '{}')
-        into lexical_scores, lexical_ids
-        from salesai.lexical_hits(terms, prefixes, '{}', array(
-            select u from unnest(dense_ids) u except select u from unnest(lexical_ids) u), depth) h;
     end if;
     if (options ->> 'understand')::boolean then
         select * into named from salesai.mentioned(words);
@@ -2475,20 +2667,19 @@ begin
                 end as fused
             from candidate c),
         placed as (
-            select f.*, c.account_id, c.opportunity_id, c.occurred_at, c.lexemes,
-                -- A conversation stays with its subject for a while: what stands around a chunk says something of it.
-                case when c.kind in ('call', 'meeting') then coalesce((options ->> 'around')::double precision, 0) * (
-                    coalesce(sum(f.fused) over (place range between 1 preceding and 1 preceding), 0)
-                    + coalesce(sum(f.fused) over (place range between 1 following and 1 following), 0)
-                    + coalesce(sum(f.fused) over (place range between 2 preceding and 2 preceding), 0) / 2
-                    + coalesce(sum(f.fused) over (place range between 2 following and 2 following), 0) / 2)
-                else 0 end as around
-            from fused f join salesai.chunk c on c.id = f.chunk_id
-            window place as (partition by c.interaction_id order by c.position)),
+            select f.*, c.account_id, c.opportunity_id, c.occurred_at, c.interaction_id, c.position, c.kind in ('call', 'meeting') as is_talk
+            from fused f join salesai.chunk c on c.id = f.chunk_id),
         weighed as (
             select p.*,
+                -- A conversation stays with its subject for a while: what stands around a chunk says something of it.
+                case when around_share > 0 and p.is_talk then around_share * coalesce((
+                    select sum(near.fused / abs(near.position - p.position)) from placed near
+                    where near.interaction_id = p.interaction_id and abs(near.position - p.position) between 1 and 2), 0)
+                else 0 end as around_part,
                 (case when p.account_id = any (named.account_ids) or p.opportunity_id = any (named.opportunity_ids) then 1.5 else 1 end
-                    * case when exists (select from unnest(product_phrases) phrase where p.lexemes @@ phrase) then 1.5 else 1 end
+                    * case when product_phrases is not null and exists (
+                          select from salesai.chunk c, unnest(product_phrases) phrase
+                          where c.id = p.chunk_id and c.lexemes @@ phrase) then 1.5 else 1 end
                     * case when coalesce(named.since, named.until) is not null
                           and p.occurred_at >= coalesce(named.since, '-infinity') and p.occurred_at < coalesce(named.until, 'infinity')
                           then 1.5 else 1 end)::double precision as boost,
@@ -2500,11 +2691,11 @@ begin
         scored as (
             select w.*, case options ->> 'fusion'
                 when 'rank' then w.fused * w.boost * w.recency
-                else salesai.logistic(w.fused + w.around + ln(w.boost)) * w.recency end as total
+                else salesai.logistic(w.fused + w.around_part + ln(w.boost)) * w.recency end as total
             from weighed w
             order by total desc, w.chunk_id
             limit case when diversity > 0 then depth else k end)
-        select s.chunk_id, s.dense_rank, s.similarity, s.lexical_rank, s.score, s.fused, s.around, s.boost, s.recency, s.total
+        select s.chunk_id, s.dense_rank, s.similarity, s.lexical_rank, s.score, s.fused, s.around_part, s.boost, s.recency, s.total
         from scored s order by s.total desc, s.chunk_id;
 end
 $$;
@@ -2714,7 +2905,7 @@ declare
     options constant jsonb := salesai.search_options($1, $2, $9, $10, $11, $12, $19, $20, $21, $22, $23);
     filters constant jsonb := salesai.search_filters($3, $4, $5, $6, $7, $8, $13, $14, $15, $16, $17, $18);
     parsed constant jsonb := salesai.parse_query($1);
-    wanted constant jsonb := filters || jsonb_build_object('phrases', parsed -> 'phrases', 'excluded', parsed -> 'excluded');
+    wanted constant jsonb := salesai.wanted_chunks(filters, parsed);
     condition constant text := salesai.chunk_condition(wanted);
     among constant bigint[] := salesai.qualifying_chunks(
         condition, wanted, salesai.leg_depth(case when $23 then salesai.reranked_max($2) else $2 end));
@@ -5087,6 +5278,10 @@ alter table salesai.posting_list enable row level security, force row level secu
 create policy worker on salesai.posting_list to salesai_worker using (true);
 alter table salesai.lexical_delta enable row level security, force row level security;
 create policy worker on salesai.lexical_delta to salesai_worker using (true);
+alter table salesai.embedding_code_index enable row level security, force row level security;
+create policy worker on salesai.embedding_code_index to salesai_worker using (true);
+alter table salesai.embedding_delta enable row level security, force row level security;
+create policy worker on salesai.embedding_delta to salesai_worker using (true);
 alter table salesai.result_cache enable row level security, force row level security;
 create policy worker on salesai.result_cache to salesai_worker using (true);
 
@@ -5515,7 +5710,7 @@ end
 $do$;
 
 -- Triggers need no right of who fires them, and nobody else's tables may have this one: it runs with the owner's rights.
-revoke execute on function salesai.count_jobs(), salesai.note_new_chunks(), salesai.forget_results()
+revoke execute on function salesai.count_jobs(), salesai.note_new_chunks(), salesai.note_changed_embeddings(), salesai.forget_results()
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- What the worker does to embedding sets, and what only an administrator decides.
 revoke execute on function
@@ -5524,10 +5719,11 @@ revoke execute on function
     salesai.lock_embedding_sets(boolean)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function
-    salesai.reembed(text, text, boolean), salesai.activate_embedding_set(bigint, boolean), salesai.drop_embedding_set(bigint),
+    salesai.reembed(text, text, boolean), salesai.activate_embedding_set(bigint, boolean), salesai.drop_embedding_set(bigint), salesai.use_embedding_codes(bigint),
     salesai.missing_embeddings(bigint), salesai.locked_embedding_set(bigint), salesai.pause(text), salesai.resume(text), salesai.recount_jobs()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
-revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments()
+revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments(), salesai.merge_embedding_delta(integer),
+    salesai.code_embeddings(bigint), salesai.create_embedding_codes(bigint)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function salesai.purge_results(interval), salesai.purge_requests(interval)
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
@@ -5546,6 +5742,8 @@ grant select on salesai.lexical_language
 -- Which words there are, and where, is nobody else's to read.
 grant select, insert, update, delete on salesai.lexical_segment, salesai.posting_list, salesai.lexical_delta to salesai_worker;
 grant select, update on salesai.lexical_index to salesai_worker;
+grant select, update on salesai.embedding_code_index to salesai_worker;
+grant select, update, delete on salesai.embedding_delta to salesai_worker;
 grant select, insert, delete on salesai.result_cache to salesai_worker;
 grant select on salesai.result_epoch to salesai_worker;
 -- What models are told to do is an administrator's to say; everybody sees it.
@@ -5588,6 +5786,8 @@ grant select on salesai.data_key to salesai_worker;
 grant insert on salesai.segment to salesai_worker;
 grant insert, update on salesai.participant to salesai_worker;
 
+select pg_catalog.pg_extension_config_dump('salesai.embedding_code_index'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.embedding_delta'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.redaction_policy'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.redaction_policy_id_seq'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.product'::regclass, '');

@@ -28,6 +28,7 @@ pub struct Settings {
     pub durable: bool,
     /// Content of the master key file.
     pub master_key: String,
+    pub shared_buffers: &'static str,
 }
 
 impl Settings {
@@ -37,6 +38,7 @@ impl Settings {
             worker: true,
             durable: false,
             master_key: "0123456789abcdef".repeat(4),
+            shared_buffers: "64MB",
         }
     }
 }
@@ -216,7 +218,7 @@ impl Cluster {
         format!(
             "listen_addresses = ''
 unix_socket_directories = '{dir}'
-shared_buffers = '64MB'
+shared_buffers = '{shared_buffers}'
 fsync = {on_off}
 synchronous_commit = {on_off}
 full_page_writes = {on_off}
@@ -230,6 +232,7 @@ salesai.timeout_ms = '{timeout_s}s'
 salesai.result_cache = off
 ",
             dir = self.dir.display(),
+            shared_buffers = settings.shared_buffers,
             socket = settings.sidecar_socket.display(),
             key = self.master_key_file().display(),
             timeout_s = MODEL_CALL_LIMIT.as_secs(),

@@ -12,6 +12,10 @@ use super::posting_list::{Block, Directory, Posting};
 /// Sums of the same numbers in another order differ a little: what could be better must not be passed over for it.
 const ROUNDING: f32 = 1.0 + 1e-5;
 
+/// Documents that are sought one by one, where only these count; of more, those that cannot be good enough are passed
+/// over as without.
+const SOUGHT_MAX: usize = 2048;
+
 /// A term of a query, and its list.
 pub struct Term {
     /// How much it counts: its idf, times what the query says.
@@ -110,8 +114,10 @@ pub fn search<R: ReadPostings>(
         .map(|(number, term)| Cursor::new(number, term, norms))
         .collect();
     match among {
-        Some(documents) => search_among(&mut cursors, norms, documents, source, top),
-        None => search_all(&mut cursors, norms, source, top),
+        Some(documents) if documents.len() <= SOUGHT_MAX => {
+            search_among(&mut cursors, norms, documents, source, top)
+        }
+        _ => search_all(&mut cursors, norms, among, source, top),
     }
 }
 
@@ -140,9 +146,11 @@ fn search_among<R: ReadPostings>(
 fn search_all<R: ReadPostings>(
     cursors: &mut Vec<Cursor>,
     norms: &Norms,
+    among: Option<&[i64]>,
     source: &mut R,
     top: &mut Top,
 ) -> Result<(), R::Error> {
+    let mut rest = among.unwrap_or_default();
     cursors.retain(|cursor| cursor.document != END);
     loop {
         // Few of them move at a time.
@@ -160,6 +168,16 @@ fn search_all<R: ReadPostings>(
             .position(|cursor| cursor.document > document)
             .map_or(cursors.len(), |after| pivot + after);
         let (candidates, others) = cursors.split_at_mut(end);
+        if among.is_some() {
+            rest = &rest[first_at_or_after(rest, document)..];
+            let wanted = rest.first().copied().unwrap_or(END);
+            if wanted > document {
+                for cursor in candidates {
+                    cursor.seek(wanted);
+                }
+                continue;
+            }
+        }
         let mut bound = 0.0;
         for cursor in &mut *candidates {
             cursor.shallow_seek(document);
@@ -323,6 +341,18 @@ impl Cursor {
         let posting = &self.postings[self.position];
         self.weight * norms.impact(posting.frequency, posting.length)
     }
+}
+
+/// Where the first document at or after this one is: by leaps, since it is mostly near.
+fn first_at_or_after(documents: &[i64], document: i64) -> usize {
+    let mut leap = 1;
+    while documents.get(leap).is_some_and(|other| *other < document) {
+        leap *= 2;
+    }
+    let low = leap / 2;
+    let high = (leap + 1).min(documents.len());
+    let near = documents.get(low..high).unwrap_or_default();
+    low.min(documents.len()) + near.partition_point(|other| *other < document)
 }
 
 /// The first block from `start` on whose last document is at or after this one: by leaps, since it is mostly near.

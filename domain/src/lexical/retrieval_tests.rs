@@ -106,15 +106,18 @@ fn the_best_are_found() {
             check(&hits, &scores, limit);
         }
         // Among some documents, of which not all are in a list.
-        let among: Vec<i64> = (0..50_000).filter(|_| random.random_bool(0.01)).collect();
-        let of_those = scores
-            .iter()
-            .filter(|(document, _)| among.contains(document));
-        let of_those = of_those
-            .map(|(document, score)| (*document, *score))
-            .collect();
-        let (hits, _) = best(&lists, &weights, Some(&among), 10);
-        check(&hits, &of_those, 10);
+        for share in [0.01, 0.3] {
+            let among: Vec<i64> = (0..50_000).filter(|_| random.random_bool(share)).collect();
+            assert_eq!(among.len() > SOUGHT_MAX, share > 0.1);
+            let of_those = scores
+                .iter()
+                .filter(|(document, _)| among.binary_search(document).is_ok());
+            let of_those = of_those
+                .map(|(document, score)| (*document, *score))
+                .collect();
+            let (hits, _) = best(&lists, &weights, Some(&among), 10);
+            check(&hits, &of_those, 10);
+        }
     }
 }
 

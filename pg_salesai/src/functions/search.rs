@@ -163,8 +163,11 @@ fn chunks_having_all(
 }
 
 #[pg_extern(sql = "")]
-fn estimated_chunks(condition: &str) -> Result<f64, ErrorReport> {
-    Ok(estimate::estimated_chunks(condition)?)
+fn estimated_chunks(
+    condition: &str,
+) -> Result<TableIterator<'static, (name!(chunks, f64), name!(cost, f64))>, ErrorReport> {
+    let estimate = estimate::estimated_chunks(condition)?;
+    Ok(TableIterator::once(estimate))
 }
 
 #[pg_extern(sql = "")]

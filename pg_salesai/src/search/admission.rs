@@ -34,6 +34,12 @@ pub fn text(query: &str, arguments: &[DatumWithOid<'_>]) -> Result<Option<String
     })
 }
 
+/// How many to ask for after so many, of which so many were admitted: as many as should do by that share, and some more.
+pub fn more(asked: usize, admitted: usize, wanted: usize) -> usize {
+    let needed = asked.saturating_mul(wanted) / admitted.max(1);
+    (needed + needed / 4).clamp(asked.saturating_mul(2), asked.saturating_mul(16))
+}
+
 /// Which of these chunks the caller may see and wants.
 pub fn admitted(chunk_ids: Vec<i64>, condition: &Condition) -> Result<HashSet<i64>, Error> {
     if chunk_ids.is_empty() {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use pgrx::Spi;
 use pgrx::spi::{SpiClient, SpiCursor};
 
-use super::admission::{Condition, admitted};
+use super::admission::{Condition, admitted, more};
 use super::codes::{Candidate, Codes};
 use super::plans;
 use crate::error::Error;
@@ -16,7 +16,7 @@ const BATCH: i64 = 200;
 /// Chunks that are all compared as they are, where it is known which ones count; of more, codes are looked at first.
 const COMPARED_MAX: usize = 2000;
 /// Candidates of a scan of the codes: so many for each chunk that is wanted, and at least so many.
-const CANDIDATES_PER_CHUNK: usize = 16;
+const CANDIDATES_PER_CHUNK: usize = 8;
 const CANDIDATES_MIN: usize = 1024;
 /// So many are looked for at least: bounds are loose at the end of what is looked for, where a tenth may be missed.
 const WANTED_MIN: usize = 100;
@@ -125,9 +125,7 @@ fn by_codes(
             found.truncate(request.limit);
             return Ok(found);
         }
-        // As many as should do by the share that was admitted so far, and some more.
-        let needed = wanted.saturating_mul(request.limit) / found.len().max(1);
-        wanted = (needed + needed / 4).clamp(2 * wanted, 16 * wanted);
+        wanted = more(wanted, found.len(), request.limit);
     }
 }
 

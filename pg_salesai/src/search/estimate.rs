@@ -6,9 +6,10 @@ use pgrx::pg_sys;
 
 use crate::error::Error;
 
-/// Chunks that fulfil an SQL condition on `salesai.chunk c`, as the planner estimates it for the caller.
-pub fn estimated_chunks(condition: &str) -> Result<f64, Error> {
-    let query = format!("select from salesai.chunk c where {condition}");
+/// How many chunks fulfil an SQL condition on `salesai.chunk c`, and what it costs to read their ids, in the planner's
+/// unit, as it estimates both for the caller.
+pub fn estimated_chunks(condition: &str) -> Result<(f64, f64), Error> {
+    let query = format!("select c.id from salesai.chunk c where {condition}");
     let query = CString::new(query).map_err(|_| Error::argument("a condition with a zero byte"))?;
     // SAFETY: the calls that SPI makes for a statement, in their order, up to its plan, which lives in the present
     // memory context. One statement comes in, since a condition that ends it is no condition: then there are several.
@@ -28,6 +29,7 @@ pub fn estimated_chunks(condition: &str) -> Result<f64, Error> {
         );
         let plans = pg_sys::pg_plan_queries(rewritten, query.as_ptr(), 0, std::ptr::null_mut());
         let statement = pg_sys::list_nth(plans, 0).cast::<pg_sys::PlannedStmt>();
-        Ok((*(*statement).planTree).plan_rows)
+        let plan = &*(*statement).planTree;
+        Ok((plan.plan_rows, plan.total_cost))
     }
 }

@@ -10,7 +10,7 @@ use domain::lexical::{
 use pgrx::Spi;
 use pgrx::spi::SpiClient;
 
-use super::admission::{Condition, admitted};
+use super::admission::{Condition, admitted, more};
 use super::plans;
 use super::stored_bytes::{StoredBytes, StoredVector};
 use crate::error::Error;
@@ -18,9 +18,8 @@ use crate::rights::WorkerRights;
 
 /// Postings are read from where they are stored at least so many bytes at a time.
 const READ_BYTES_MIN: usize = 4096;
-/// Candidates of the first try; each further try takes this many times more.
+/// Candidates of the first try.
 const CANDIDATES_MIN: usize = 128;
-const CANDIDATES_GROWTH: usize = 8;
 
 /// Terms that a prefix stands for.
 const PREFIX_TERMS_MAX: i64 = 64;
@@ -75,7 +74,7 @@ fn best(index: &Index, request: &Request<'_>) -> Result<Vec<Hit>, Error> {
             found.truncate(request.limit);
             return Ok(found);
         }
-        candidates = candidates.saturating_mul(CANDIDATES_GROWTH);
+        candidates = more(candidates, found.len(), request.limit);
     }
 }
 

@@ -44,7 +44,11 @@ fn main() {
 fn world() -> World {
     let sidecar = Sidecar::start();
     World {
-        cluster: Cluster::start(&Settings::new(sidecar.socket())),
+        cluster: Cluster::start(&Settings {
+            // All of it, for whoever is measured.
+            shared_buffers: "6GB",
+            ..Settings::new(sidecar.socket())
+        }),
         sidecar,
     }
 }

@@ -75,7 +75,7 @@ pub fn measure() {
 }
 
 fn load(session: &mut Session, chunks: u64) {
-    session.run("set maintenance_work_mem = '1GB'; set max_parallel_maintenance_workers = 1");
+    session.run("set maintenance_work_mem = '4GB'; set max_parallel_maintenance_workers = 1");
     session.run("select setseed(0.5)");
     for statement in COMBINE.replace("$1", &chunks.to_string()).split(";\n") {
         session.run(statement);
@@ -119,7 +119,9 @@ fn load(session: &mut Session, chunks: u64) {
     crate::wait_for_index(session);
     let indexed = start.elapsed();
     let start = Instant::now();
-    session.run("create index by_hand_hnsw on salesai.embedding_1 using hnsw (embedding vector_cosine_ops)");
+    session.run(
+        "create index by_hand_hnsw on salesai.embedding_1 using hnsw (embedding vector_cosine_ops)",
+    );
     let hnsw = start.elapsed();
     session.run("create index by_hand on salesai.chunk using gin (lexemes)");
     session.run("vacuum analyze salesai.chunk");
