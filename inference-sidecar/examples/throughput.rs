@@ -14,7 +14,7 @@ use inference_sidecar::models::{
     LanguageModel, Llama, LlamaOptions, LogitsOf, Precision, SequencePlan, UnreadMatrix,
 };
 use inference_sidecar::text::TextTokenizer;
-use kernels::{Level, Pool, read_bandwidth};
+use kernels::{Level, Pool, int8_rate, read_bandwidth};
 
 /// Two calls of the sample deal room.
 const CALLS: &str = include_str!("../reference/perplexity.txt");
@@ -22,6 +22,8 @@ const CALLS: &str = include_str!("../reference/perplexity.txt");
 const TEXTS: usize = 32;
 const PROMPT_TOKENS: usize = 512;
 const DECODE_TOKENS: usize = 64;
+/// Prompts that are compared with what the processor can multiply.
+const PREFILL_SHARES: usize = 5;
 /// Sequences that decode together, and how many tokens stand before in each.
 const DECODES: [(usize, usize); 4] = [(1, 0), (8, 0), (16, 0), (1, 2048)];
 /// Those that are measured with keys and values in 8 bits as well.
@@ -54,7 +56,7 @@ fn main() -> anyhow::Result<()> {
         measure_decodes(&mut model, runs, &DECODES[..1], "")?;
         return measure_share(&mut model, bytes, 3);
     }
-    measure_prefill(&mut model, runs)?;
+    measure_prefill(&mut model, runs, operations(&file))?;
     measure_decodes(&mut model, runs, &DECODES, "")?;
     measure_share(&mut model, bytes, 9)?;
     let compact = LlamaOptions {
@@ -79,14 +81,48 @@ fn peak_mib() -> anyhow::Result<u64> {
     Ok(kib / 1024)
 }
 
-fn measure_prefill(model: &mut Model, runs: usize) -> anyhow::Result<()> {
+/// Also how much of what the processor multiplies at 8 bits is reached, when all of a prompt's multiplications and
+/// additions, those of attention too, are counted as such. That is measured beside each run, as memory is below.
+fn measure_prefill(model: &mut Model, runs: usize, operations: f64) -> anyhow::Result<()> {
     let blocks = reserve(model, 1)?;
     let tokens = prompt();
-    let speed = median(runs, PROMPT_TOKENS, || {
-        step(model, vec![plan(&tokens[..PROMPT_TOKENS], 0, &blocks)])
-    })?;
+    let mut read = || step(model, vec![plan(&tokens[..PROMPT_TOKENS], 0, &blocks)]);
+    let speed = median(runs, PROMPT_TOKENS, &mut read)?;
     println!("prefill {PROMPT_TOKENS}: {speed:.1} tokens/s");
+    let (mut shares, mut rates) = (Vec::new(), Vec::new());
+    for _ in 0..PREFILL_SHARES {
+        let rate = int8_rate(Pool::global(), Level::best(), 1);
+        let start = Instant::now();
+        read()?;
+        shares.push(100.0 * operations / start.elapsed().as_secs_f64() / rate);
+        rates.push(rate / 1e9);
+    }
+    println!("multiplied at 8 bits: {:.0} GOP/s", middle(rates));
+    println!("share of that by prefill: {:.1} %", middle(shares));
     Ok(())
+}
+
+/// Multiplications and additions that a prompt takes: each weight of the layers once for each token, those of the output
+/// for the last one; of attention each token with all before it, twice.
+fn operations(file: &GgufFile) -> f64 {
+    let tokens = PROMPT_TOKENS as f64;
+    let output = match file.has_tensor("output.weight") {
+        true => "output.weight",
+        false => "token_embd.weight",
+    };
+    let per_tensor = |(name, shape): (&str, [usize; 4])| {
+        let weights = shape.iter().product::<usize>() as f64;
+        let is_matrix = name.starts_with("blk.") && shape[1] > 1;
+        match name {
+            _ if name == output => 2.0 * weights,
+            _ if !is_matrix => 0.0,
+            _ if name.ends_with("attn_q.weight") => {
+                2.0 * tokens * weights + 2.0 * tokens * tokens * shape[1] as f64
+            }
+            _ => 2.0 * tokens * weights,
+        }
+    };
+    file.tensors().map(per_tensor).sum()
 }
 
 fn measure_decodes(

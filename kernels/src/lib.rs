@@ -1,4 +1,5 @@
-//! What the CPU computes: products with weights, attention over blocks, and what lies between them.
+//! What the CPU computes: products with weights, attention over blocks, and what lies between them; and codes of vectors,
+//! for search.
 //!
 //! - `lanes`: sixteen values at a time, at every level of the processor
 //! - `pool`, `parts`: threads, and memory that they write at once

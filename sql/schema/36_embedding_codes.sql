@@ -5,35 +5,51 @@
 create table salesai.embedding_code_index (
     set_id bigint primary key references salesai.embedding_set on delete cascade,
     centre real[],
+    centre_count bigint not null default 0,
     code_count bigint not null default 0,
     stale_count bigint not null default 0
 );
 comment on table salesai.embedding_code_index is
-    'Embedding sets whose vectors have codes. centre: the mean that they are around, NULL before the first; stale_count: how many of the codes are of vectors that changed or went since';
+    'Embedding sets whose vectors have codes. centre: what they are around, the mean direction of centre_count vectors, NULL before the first; stale_count: how many of the codes are of vectors that changed or went since';
 
+-- No foreign key: its check would lock salesai.embedding_set after the vectors, which deadlocks (57_embedding_sets.sql).
 create table salesai.embedding_delta (
-    set_id bigint not null references salesai.embedding_set on delete cascade,
+    set_id bigint not null,
     chunk_id bigint not null,
     -- It never had a code.
     is_new boolean not null,
+    changes integer not null default 0,
     primary key (set_id, chunk_id)
 );
 comment on table salesai.embedding_delta is 'Vectors that have no code, or one that is not theirs any more; search reads each of them';
 
--- Owner rights: whoever writes vectors has them coded. A row that waits already is locked, so that nobody codes what it
--- was before.
+-- Owner rights: whoever writes vectors has them coded. A row that waits already is locked and counts on, so that nobody
+-- takes it away for a code of what the vector was before.
 create function salesai.note_changed_embeddings() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_op = 'TRUNCATE' then
+        execute format('delete from salesai.%I', 'embedding_' || tg_argv[0] || '_codes');
+        delete from salesai.embedding_delta d where d.set_id = tg_argv[0]::bigint;
+        update salesai.embedding_code_index i set centre = null, centre_count = 0, code_count = 0, stale_count = 0
+        where i.set_id = tg_argv[0]::bigint;
+        return null;
+    end if;
     insert into salesai.embedding_delta as d (set_id, chunk_id, is_new)
     select tg_argv[0]::bigint, c.chunk_id, tg_op = 'INSERT' from changed c
-    on conflict (set_id, chunk_id) do update set is_new = d.is_new;
+    on conflict (set_id, chunk_id) do update set changes = d.changes + 1;
     return null;
 end
 $$;
 comment on function salesai.note_changed_embeddings() is 'Trigger: queues changed vectors of an embedding set for new codes';
+
+create function salesai.can_have_codes(dimensions integer) returns boolean
+language sql immutable strict parallel safe
+as $$ select dimensions between 32 and 1920 $$;
+comment on function salesai.can_have_codes(integer) is
+    'Whether vectors of so many dimensions can have codes (kernels/src/codes/mod.rs): those of fewer say too little, those of more do not fit a page';
 
 create function salesai.waiting_embeddings(set_id bigint, at_most integer) returns integer
 language sql stable security definer
@@ -52,7 +68,9 @@ declare
     vectors constant text := 'embedding_' || set_id;
     codes constant text := vectors || '_codes';
 begin
-    execute format('create table salesai.%I (chunk_count integer not null, codes bytea storage plain not null) using heap', codes);
+    execute format('create table salesai.%I (codes bytea storage plain not null) using heap', codes);
+    -- Nothing asks the planner for a row of it, and a sample of wide rows takes much memory.
+    execute format('alter table salesai.%I alter column codes set statistics 0', codes);
     execute format('alter table salesai.%I enable row level security, force row level security', codes);
     execute format('create policy worker on salesai.%I to salesai_worker using (true)', codes);
     execute format('grant select, insert, delete on salesai.%I to salesai_worker', codes);
@@ -64,6 +82,8 @@ begin
          create trigger note_changed_embeddings after update on salesai.%1$I referencing new table as changed
              for each statement execute function salesai.note_changed_embeddings(%2$L);
          create trigger note_gone_embeddings after delete on salesai.%1$I referencing old table as changed
+             for each statement execute function salesai.note_changed_embeddings(%2$L);
+         create trigger note_truncated_embeddings after truncate on salesai.%1$I
              for each statement execute function salesai.note_changed_embeddings(%2$L)', vectors, set_id);
     execute format('insert into salesai.embedding_delta (set_id, chunk_id, is_new) select $1, e.chunk_id, true from salesai.%I e', vectors)
         using set_id;
@@ -95,9 +115,9 @@ as $$
     select format(case which
         when 'some' then 'select e.chunk_id, e.embedding::@extschema:vector@.vector::real[] from salesai.%1$I e where e.chunk_id = any ($1) order by 1'
         when 'next' then 'select e.chunk_id, e.embedding::@extschema:vector@.vector::real[] from salesai.%1$I e where e.chunk_id > $1 order by 1 limit $2'
-        when 'mean' then 'select @extschema:vector@.avg(e.embedding)::@extschema:vector@.vector::real[] from salesai.%1$I e where $1 is null or e.chunk_id = any ($1)'
+        when 'mean' then 'select @extschema:vector@.avg(@extschema:vector@.l2_normalize(e.embedding))::@extschema:vector@.vector::real[] from salesai.%1$I e where $1 is null or e.chunk_id = any ($1)'
         when 'clear' then 'delete from salesai.%2$I'
-        when 'write' then 'insert into salesai.%2$I (chunk_count, codes) select c.* from unnest($1::integer[], $2::bytea[]) c' end,
+        when 'write' then 'insert into salesai.%2$I (codes) select unnest($1::bytea[])' end,
         'embedding_' || set_id, 'embedding_' || set_id || '_codes')
 $$;
 comment on function salesai.code_statement(bigint, text) is 'A statement of the upkeep of an embedding set''s codes';

@@ -42,7 +42,7 @@ begin
         'create table salesai.%I (
              chunk_id bigint primary key references salesai.chunk on delete cascade,
              embedding @extschema:vector@.%I(%s) not null)', table_name, made.element, dimensions);
-    if current_setting('salesai.embedding_index') = 'codes' and dimensions between 32 and 1920 then
+    if current_setting('salesai.embedding_index') = 'codes' and salesai.can_have_codes(dimensions) then
         perform salesai.create_embedding_codes(made.id);
     elsif indexed then
         execute salesai.embedding_index_statement(made.id, online => false);
@@ -79,7 +79,7 @@ comment on function salesai.embedding_index_statement(bigint, boolean) is 'The s
 
 -- The statements that a worker runs on their own, outside any transaction: an index half built goes first.
 create function salesai.embedding_index_steps(set_id bigint) returns text[]
-language sql stable
+language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
     select case
@@ -127,9 +127,16 @@ declare
     indexed constant salesai.embedding_set := salesai.locked_embedding_set(set_id);
     coded bigint;
 begin
-    if indexed.index_method = 'codes' or indexed.dimensions not between 32 and 1920 then
-        raise exception 'embedding set % % codes', set_id, case indexed.index_method when 'codes' then 'has' else 'cannot have' end using
-            errcode = '55000', detail = format('It has %s dimensions; codes are of vectors of 32 to 1,920.', indexed.dimensions);
+    if indexed.index_method = 'codes' then
+        raise exception 'embedding set % has codes', set_id using errcode = '55000';
+    end if;
+    if not salesai.can_have_codes(indexed.dimensions) then
+        raise exception 'embedding set % cannot have codes', set_id using
+            errcode = '55000', detail = format('Its vectors have %s dimensions; codes are of 32 to 1,920.', indexed.dimensions);
+    end if;
+    if salesai.index_build_progress('embedding_' || set_id) is not null then
+        raise exception 'the index of embedding set % is being built', set_id using
+            errcode = '55006', hint = 'Wait for it.';
     end if;
     perform salesai.create_embedding_codes(set_id);
     coded := salesai.code_embeddings(set_id);
@@ -138,7 +145,7 @@ begin
 end
 $$;
 comment on function salesai.use_embedding_codes(bigint) is
-    'Gives an embedding set codes in the place of its HNSW index, in one transaction; writers of chunks wait for it. Returns how many vectors';
+    'Gives an embedding set codes in the place of its HNSW index, in one transaction, at whose end the index goes: repeat it when a long query held that. Writers of chunks wait meanwhile. Returns how many vectors';
 
 create function salesai.active_embedding_set(model text, model_sha256 text, dimensions integer) returns bigint
 language plpgsql
@@ -346,6 +353,7 @@ begin
     end if;
     delete from salesai.job_error e using salesai.job j where j.embedding_set_id = set_id and e.job_id = j.id;
     delete from salesai.embedding_set s where s.id = set_id;
+    delete from salesai.embedding_delta d where d.set_id = drop_embedding_set.set_id;
     execute format('drop table if exists salesai.%I, salesai.%I', 'embedding_' || set_id || '_codes', 'embedding_' || set_id);
 end
 $$;

@@ -157,7 +157,7 @@ begin
     return coalesce(chunks, '{}');
 end
 $$;
-comment on function salesai.qualifying_chunks(text, jsonb, integer) is 'All chunks that fulfil a condition, where they are few; NULL where an index is to be followed';
+comment on function salesai.qualifying_chunks(text, jsonb, integer) is 'All chunks that fulfil a condition, where it takes less to know them than to pass by all others; else NULL';
 
 create function salesai.named_period(query text, today date) returns table (since date, until date)
 language c immutable strict parallel safe rows 1 as 'MODULE_PATHNAME', 'named_period_wrapper';
@@ -338,13 +338,14 @@ begin
         placed as (
             select f.*, c.account_id, c.opportunity_id, c.occurred_at, c.interaction_id, c.position, c.kind in ('call', 'meeting') as is_talk
             from fused f join salesai.chunk c on c.id = f.chunk_id),
+        -- A conversation stays with its subject for a while: what stands around a chunk says something of it.
+        company as (
+            select p.chunk_id, sum(near.fused / abs(near.position - p.position)) as fused
+            from placed p join placed near on near.interaction_id = p.interaction_id
+            where around_share > 0 and p.is_talk and abs(near.position - p.position) between 1 and 2
+            group by p.chunk_id),
         weighed as (
-            select p.*,
-                -- A conversation stays with its subject for a while: what stands around a chunk says something of it.
-                case when around_share > 0 and p.is_talk then around_share * coalesce((
-                    select sum(near.fused / abs(near.position - p.position)) from placed near
-                    where near.interaction_id = p.interaction_id and abs(near.position - p.position) between 1 and 2), 0)
-                else 0 end as around_part,
+            select p.*, around_share * coalesce(y.fused, 0) as around_part,
                 (case when p.account_id = any (named.account_ids) or p.opportunity_id = any (named.opportunity_ids) then 1.5 else 1 end
                     * case when product_phrases is not null and exists (
                           select from salesai.chunk c, unnest(product_phrases) phrase
@@ -356,7 +357,7 @@ begin
                      else 0.5 ^ least(greatest(extract(epoch from now() - p.occurred_at)::double precision
                                                / 86400 / (options ->> 'recency_days')::double precision, 0), 1000) end
                     ::double precision as recency
-            from placed p),
+            from placed p left join company y on y.chunk_id = p.chunk_id),
         scored as (
             select w.*, case options ->> 'fusion'
                 when 'rank' then w.fused * w.boost * w.recency
@@ -588,7 +589,7 @@ begin
              from unnest(c.lexemes) u
              where u.lexeme = any (tsvector_to_array(to_tsvector(salesai.text_configuration(c.language), parsed ->> 'text')))),
             r.fused, r.around, r.boost, r.recency, r.rerank_score, r.score,
-            case when among is null then 'index' else format('exact: all of %s chunks', cardinality(among)) end, c.content
+            case when among is null then 'all chunks' else format('those that qualify: %s chunks', cardinality(among)) end, c.content
         from salesai.chosen_chunks($1, $2, filters, options) with ordinality r
         join salesai.chunk c on c.id = r.chunk_id
         order by r.ordinality;
@@ -596,4 +597,4 @@ end
 $$;
 comment on function salesai.search_explain(text, integer, text, text, text[], timestamptz, timestamptz, text, text, real, integer,
     text, text, text[], text, text, text, jsonpath, boolean, interval, real, real, boolean) is
-    'As salesai.search: how each chunk came by its rank. words: stems of the query that it has, and where; fused: of both legs, before what the chunks around it add in conversations (around_part), boost (named accounts, opportunities, products and times) and recency_factor; rerank_score: the cross-encoder''s logit, which then takes the place of fused and around_part; scan: whether all chunks that qualify were compared, or indexes followed';
+    'As salesai.search: how each chunk came by its rank. words: stems of the query that it has, and where; fused: of both legs, before what the chunks around it add in conversations (around_part), boost (named accounts, opportunities, products and times) and recency_factor; rerank_score: the cross-encoder''s logit, which then takes the place of fused and around_part; scan: whether the legs ranked all chunks and passed by those that do not qualify, or only those that do';

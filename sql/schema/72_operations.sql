@@ -53,7 +53,7 @@ select s.id, s.model, s.model_sha256, s.dimensions, s.element, s.template, s.sta
          else coalesce(salesai.index_build_progress('embedding_' || s.id), 0) end as index_progress,
     (select count(*) from salesai.job j where j.embedding_set_id = s.id and j.state <> 'failed') as jobs,
     (select count(*) from salesai.job j where j.embedding_set_id = s.id and j.state = 'failed') as failed_jobs,
-    s.switch_when_complete, s.created_at, s.activated_at
+    s.switch_when_complete, s.created_at, s.activated_at, s.index_method
 from salesai.embedding_set s;
 comment on view salesai.embedding_sets is
     'Embedding sets and how far each is: embeddings of chunks (counted, so it takes a while on large ones; chunks are those that the caller may see), index_progress from 0 to 1, jobs that are left';

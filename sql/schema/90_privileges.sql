@@ -9,6 +9,8 @@ grant execute on all functions in schema salesai to
 -- Triggers need no right of who fires them, and nobody else's tables may have this one: it runs with the owner's rights.
 revoke execute on function salesai.count_jobs(), salesai.note_new_chunks(), salesai.note_changed_embeddings(), salesai.forget_results()
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+revoke execute on function salesai.create_embedding_codes(bigint)
+    from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- What the worker does to embedding sets, and what only an administrator decides.
 revoke execute on function
     salesai.create_embedding_set(text, text, integer, text, boolean), salesai.switch_embedding_set(bigint),
@@ -20,7 +22,7 @@ revoke execute on function
     salesai.missing_embeddings(bigint), salesai.locked_embedding_set(bigint), salesai.pause(text), salesai.resume(text), salesai.recount_jobs()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments(), salesai.merge_embedding_delta(integer),
-    salesai.code_embeddings(bigint), salesai.create_embedding_codes(bigint)
+    salesai.code_embeddings(bigint), salesai.waiting_embeddings(bigint, integer)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function salesai.purge_results(interval), salesai.purge_requests(interval)
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;

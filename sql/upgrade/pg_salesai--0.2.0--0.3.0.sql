@@ -352,35 +352,51 @@ comment on column salesai.embedding_set.index_method is
 create table salesai.embedding_code_index (
     set_id bigint primary key references salesai.embedding_set on delete cascade,
     centre real[],
+    centre_count bigint not null default 0,
     code_count bigint not null default 0,
     stale_count bigint not null default 0
 );
 comment on table salesai.embedding_code_index is
-    'Embedding sets whose vectors have codes. centre: the mean that they are around, NULL before the first; stale_count: how many of the codes are of vectors that changed or went since';
+    'Embedding sets whose vectors have codes. centre: what they are around, the mean direction of centre_count vectors, NULL before the first; stale_count: how many of the codes are of vectors that changed or went since';
 
+-- No foreign key: its check would lock salesai.embedding_set after the vectors, which deadlocks (57_embedding_sets.sql).
 create table salesai.embedding_delta (
-    set_id bigint not null references salesai.embedding_set on delete cascade,
+    set_id bigint not null,
     chunk_id bigint not null,
     -- It never had a code.
     is_new boolean not null,
+    changes integer not null default 0,
     primary key (set_id, chunk_id)
 );
 comment on table salesai.embedding_delta is 'Vectors that have no code, or one that is not theirs any more; search reads each of them';
 
--- Owner rights: whoever writes vectors has them coded. A row that waits already is locked, so that nobody codes what it
--- was before.
+-- Owner rights: whoever writes vectors has them coded. A row that waits already is locked and counts on, so that nobody
+-- takes it away for a code of what the vector was before.
 create function salesai.note_changed_embeddings() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_op = 'TRUNCATE' then
+        execute format('delete from salesai.%I', 'embedding_' || tg_argv[0] || '_codes');
+        delete from salesai.embedding_delta d where d.set_id = tg_argv[0]::bigint;
+        update salesai.embedding_code_index i set centre = null, centre_count = 0, code_count = 0, stale_count = 0
+        where i.set_id = tg_argv[0]::bigint;
+        return null;
+    end if;
     insert into salesai.embedding_delta as d (set_id, chunk_id, is_new)
     select tg_argv[0]::bigint, c.chunk_id, tg_op = 'INSERT' from changed c
-    on conflict (set_id, chunk_id) do update set is_new = d.is_new;
+    on conflict (set_id, chunk_id) do update set changes = d.changes + 1;
     return null;
 end
 $$;
 comment on function salesai.note_changed_embeddings() is 'Trigger: queues changed vectors of an embedding set for new codes';
+
+create function salesai.can_have_codes(dimensions integer) returns boolean
+language sql immutable strict parallel safe
+as $$ select dimensions between 32 and 1920 $$;
+comment on function salesai.can_have_codes(integer) is
+    'Whether vectors of so many dimensions can have codes (kernels/src/codes/mod.rs): those of fewer say too little, those of more do not fit a page';
 
 create function salesai.waiting_embeddings(set_id bigint, at_most integer) returns integer
 language sql stable security definer
@@ -399,7 +415,9 @@ declare
     vectors constant text := 'embedding_' || set_id;
     codes constant text := vectors || '_codes';
 begin
-    execute format('create table salesai.%I (chunk_count integer not null, codes bytea storage plain not null) using heap', codes);
+    execute format('create table salesai.%I (codes bytea storage plain not null) using heap', codes);
+    -- Nothing asks the planner for a row of it, and a sample of wide rows takes much memory.
+    execute format('alter table salesai.%I alter column codes set statistics 0', codes);
     execute format('alter table salesai.%I enable row level security, force row level security', codes);
     execute format('create policy worker on salesai.%I to salesai_worker using (true)', codes);
     execute format('grant select, insert, delete on salesai.%I to salesai_worker', codes);
@@ -411,6 +429,8 @@ begin
          create trigger note_changed_embeddings after update on salesai.%1$I referencing new table as changed
              for each statement execute function salesai.note_changed_embeddings(%2$L);
          create trigger note_gone_embeddings after delete on salesai.%1$I referencing old table as changed
+             for each statement execute function salesai.note_changed_embeddings(%2$L);
+         create trigger note_truncated_embeddings after truncate on salesai.%1$I
              for each statement execute function salesai.note_changed_embeddings(%2$L)', vectors, set_id);
     execute format('insert into salesai.embedding_delta (set_id, chunk_id, is_new) select $1, e.chunk_id, true from salesai.%I e', vectors)
         using set_id;
@@ -442,9 +462,9 @@ as $$
     select format(case which
         when 'some' then 'select e.chunk_id, e.embedding::@extschema:vector@.vector::real[] from salesai.%1$I e where e.chunk_id = any ($1) order by 1'
         when 'next' then 'select e.chunk_id, e.embedding::@extschema:vector@.vector::real[] from salesai.%1$I e where e.chunk_id > $1 order by 1 limit $2'
-        when 'mean' then 'select @extschema:vector@.avg(e.embedding)::@extschema:vector@.vector::real[] from salesai.%1$I e where $1 is null or e.chunk_id = any ($1)'
+        when 'mean' then 'select @extschema:vector@.avg(@extschema:vector@.l2_normalize(e.embedding))::@extschema:vector@.vector::real[] from salesai.%1$I e where $1 is null or e.chunk_id = any ($1)'
         when 'clear' then 'delete from salesai.%2$I'
-        when 'write' then 'insert into salesai.%2$I (chunk_count, codes) select c.* from unnest($1::integer[], $2::bytea[]) c' end,
+        when 'write' then 'insert into salesai.%2$I (codes) select unnest($1::bytea[])' end,
         'embedding_' || set_id, 'embedding_' || set_id || '_codes')
 $$;
 comment on function salesai.code_statement(bigint, text) is 'A statement of the upkeep of an embedding set''s codes';
@@ -1261,7 +1281,7 @@ begin
         'create table salesai.%I (
              chunk_id bigint primary key references salesai.chunk on delete cascade,
              embedding @extschema:vector@.%I(%s) not null)', table_name, made.element, dimensions);
-    if current_setting('salesai.embedding_index') = 'codes' and dimensions between 32 and 1920 then
+    if current_setting('salesai.embedding_index') = 'codes' and salesai.can_have_codes(dimensions) then
         perform salesai.create_embedding_codes(made.id);
     elsif indexed then
         execute salesai.embedding_index_statement(made.id, online => false);
@@ -1309,7 +1329,7 @@ comment on function salesai.embedding_index_statement(bigint, boolean) is 'The s
 
 -- The statements that a worker runs on their own, outside any transaction: an index half built goes first.
 create function salesai.embedding_index_steps(set_id bigint) returns text[]
-language sql stable
+language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
     select case
@@ -1357,9 +1377,16 @@ declare
     indexed constant salesai.embedding_set := salesai.locked_embedding_set(set_id);
     coded bigint;
 begin
-    if indexed.index_method = 'codes' or indexed.dimensions not between 32 and 1920 then
-        raise exception 'embedding set % % codes', set_id, case indexed.index_method when 'codes' then 'has' else 'cannot have' end using
-            errcode = '55000', detail = format('It has %s dimensions; codes are of vectors of 32 to 1,920.', indexed.dimensions);
+    if indexed.index_method = 'codes' then
+        raise exception 'embedding set % has codes', set_id using errcode = '55000';
+    end if;
+    if not salesai.can_have_codes(indexed.dimensions) then
+        raise exception 'embedding set % cannot have codes', set_id using
+            errcode = '55000', detail = format('Its vectors have %s dimensions; codes are of 32 to 1,920.', indexed.dimensions);
+    end if;
+    if salesai.index_build_progress('embedding_' || set_id) is not null then
+        raise exception 'the index of embedding set % is being built', set_id using
+            errcode = '55006', hint = 'Wait for it.';
     end if;
     perform salesai.create_embedding_codes(set_id);
     coded := salesai.code_embeddings(set_id);
@@ -1368,7 +1395,7 @@ begin
 end
 $$;
 comment on function salesai.use_embedding_codes(bigint) is
-    'Gives an embedding set codes in the place of its HNSW index, in one transaction; writers of chunks wait for it. Returns how many vectors';
+    'Gives an embedding set codes in the place of its HNSW index, in one transaction, at whose end the index goes: repeat it when a long query held that. Writers of chunks wait meanwhile. Returns how many vectors';
 
 create or replace function salesai.active_embedding_set(model text, model_sha256 text, dimensions integer) returns bigint
 language plpgsql
@@ -1576,6 +1603,7 @@ begin
     end if;
     delete from salesai.job_error e using salesai.job j where j.embedding_set_id = set_id and e.job_id = j.id;
     delete from salesai.embedding_set s where s.id = set_id;
+    delete from salesai.embedding_delta d where d.set_id = drop_embedding_set.set_id;
     execute format('drop table if exists salesai.%I, salesai.%I', 'embedding_' || set_id || '_codes', 'embedding_' || set_id);
 end
 $$;
@@ -2488,7 +2516,7 @@ begin
     return coalesce(chunks, '{}');
 end
 $$;
-comment on function salesai.qualifying_chunks(text, jsonb, integer) is 'All chunks that fulfil a condition, where they are few; NULL where an index is to be followed';
+comment on function salesai.qualifying_chunks(text, jsonb, integer) is 'All chunks that fulfil a condition, where it takes less to know them than to pass by all others; else NULL';
 
 create function salesai.named_period(query text, today date) returns table (since date, until date)
 language c immutable strict parallel safe rows 1 as 'MODULE_PATHNAME', 'named_period_wrapper';
@@ -2669,13 +2697,14 @@ begin
         placed as (
             select f.*, c.account_id, c.opportunity_id, c.occurred_at, c.interaction_id, c.position, c.kind in ('call', 'meeting') as is_talk
             from fused f join salesai.chunk c on c.id = f.chunk_id),
+        -- A conversation stays with its subject for a while: what stands around a chunk says something of it.
+        company as (
+            select p.chunk_id, sum(near.fused / abs(near.position - p.position)) as fused
+            from placed p join placed near on near.interaction_id = p.interaction_id
+            where around_share > 0 and p.is_talk and abs(near.position - p.position) between 1 and 2
+            group by p.chunk_id),
         weighed as (
-            select p.*,
-                -- A conversation stays with its subject for a while: what stands around a chunk says something of it.
-                case when around_share > 0 and p.is_talk then around_share * coalesce((
-                    select sum(near.fused / abs(near.position - p.position)) from placed near
-                    where near.interaction_id = p.interaction_id and abs(near.position - p.position) between 1 and 2), 0)
-                else 0 end as around_part,
+            select p.*, around_share * coalesce(y.fused, 0) as around_part,
                 (case when p.account_id = any (named.account_ids) or p.opportunity_id = any (named.opportunity_ids) then 1.5 else 1 end
                     * case when product_phrases is not null and exists (
                           select from salesai.chunk c, unnest(product_phrases) phrase
@@ -2687,7 +2716,7 @@ begin
                      else 0.5 ^ least(greatest(extract(epoch from now() - p.occurred_at)::double precision
                                                / 86400 / (options ->> 'recency_days')::double precision, 0), 1000) end
                     ::double precision as recency
-            from placed p),
+            from placed p left join company y on y.chunk_id = p.chunk_id),
         scored as (
             select w.*, case options ->> 'fusion'
                 when 'rank' then w.fused * w.boost * w.recency
@@ -2919,7 +2948,7 @@ begin
              from unnest(c.lexemes) u
              where u.lexeme = any (tsvector_to_array(to_tsvector(salesai.text_configuration(c.language), parsed ->> 'text')))),
             r.fused, r.around, r.boost, r.recency, r.rerank_score, r.score,
-            case when among is null then 'index' else format('exact: all of %s chunks', cardinality(among)) end, c.content
+            case when among is null then 'all chunks' else format('those that qualify: %s chunks', cardinality(among)) end, c.content
         from salesai.chosen_chunks($1, $2, filters, options) with ordinality r
         join salesai.chunk c on c.id = r.chunk_id
         order by r.ordinality;
@@ -2927,7 +2956,7 @@ end
 $$;
 comment on function salesai.search_explain(text, integer, text, text, text[], timestamptz, timestamptz, text, text, real, integer,
     text, text, text[], text, text, text, jsonpath, boolean, interval, real, real, boolean) is
-    'As salesai.search: how each chunk came by its rank. words: stems of the query that it has, and where; fused: of both legs, before what the chunks around it add in conversations (around_part), boost (named accounts, opportunities, products and times) and recency_factor; rerank_score: the cross-encoder''s logit, which then takes the place of fused and around_part; scan: whether all chunks that qualify were compared, or indexes followed';
+    'As salesai.search: how each chunk came by its rank. words: stems of the query that it has, and where; fused: of both legs, before what the chunks around it add in conversations (around_part), boost (named accounts, opportunities, products and times) and recency_factor; rerank_score: the cross-encoder''s logit, which then takes the place of fused and around_part; scan: whether the legs ranked all chunks and passed by those that do not qualify, or only those that do';
 
 -- What models made, so that the same is not computed twice for the same rights. Not logged: a crash empties it.
 
@@ -5188,7 +5217,7 @@ select s.id, s.model, s.model_sha256, s.dimensions, s.element, s.template, s.sta
          else coalesce(salesai.index_build_progress('embedding_' || s.id), 0) end as index_progress,
     (select count(*) from salesai.job j where j.embedding_set_id = s.id and j.state <> 'failed') as jobs,
     (select count(*) from salesai.job j where j.embedding_set_id = s.id and j.state = 'failed') as failed_jobs,
-    s.switch_when_complete, s.created_at, s.activated_at
+    s.switch_when_complete, s.created_at, s.activated_at, s.index_method
 from salesai.embedding_set s;
 comment on view salesai.embedding_sets is
     'Embedding sets and how far each is: embeddings of chunks (counted, so it takes a while on large ones; chunks are those that the caller may see), index_progress from 0 to 1, jobs that are left';
@@ -5712,6 +5741,8 @@ $do$;
 -- Triggers need no right of who fires them, and nobody else's tables may have this one: it runs with the owner's rights.
 revoke execute on function salesai.count_jobs(), salesai.note_new_chunks(), salesai.note_changed_embeddings(), salesai.forget_results()
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
+revoke execute on function salesai.create_embedding_codes(bigint)
+    from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- What the worker does to embedding sets, and what only an administrator decides.
 revoke execute on function
     salesai.create_embedding_set(text, text, integer, text, boolean), salesai.switch_embedding_set(bigint),
@@ -5723,7 +5754,7 @@ revoke execute on function
     salesai.missing_embeddings(bigint), salesai.locked_embedding_set(bigint), salesai.pause(text), salesai.resume(text), salesai.recount_jobs()
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments(), salesai.merge_embedding_delta(integer),
-    salesai.code_embeddings(bigint), salesai.create_embedding_codes(bigint)
+    salesai.code_embeddings(bigint), salesai.waiting_embeddings(bigint, integer)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function salesai.purge_results(interval), salesai.purge_requests(interval)
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;

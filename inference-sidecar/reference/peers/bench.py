@@ -73,21 +73,26 @@ def measure_limits(programs):
     return dict(re.findall(r"^(.+): (.+)$", run(programs / "limits"), re.M))
 
 
-class Memory:
-    """What `throughput` says of memory: GB/s, and the percentage of that which one stream reaches."""
+class Roofline:
+    """What `throughput` says the machine can do at most, and the percentage of that which is reached: GB/s beside one
+    stream, GOP/s at 8 bits beside a prompt."""
 
-    def __init__(self):
-        self.bandwidths, self.shares = [], []
+    MEMORY = (r"^read from memory: (.+) GB/s$", r"^share of that: (.+) %$")
+    PRODUCTS = (r"^multiplied at 8 bits: (.+) GOP/s$", r"^share of that by prefill: (.+) %$")
+
+    def __init__(self, lines):
+        self.lines, self.limits, self.shares = lines, [], []
 
     def note(self, output):
-        self.bandwidths.append(float(re.search(r"^read from memory: (.+) GB/s$", output, re.M).group(1)))
-        self.shares.append(float(re.search(r"^share of that: (.+) %$", output, re.M).group(1)))
+        for line, found in zip(self.lines, (self.limits, self.shares), strict=True):
+            found.append(float(re.search(line, output, re.M).group(1)))
 
 
-def measure_language(arguments, model, memory):
+def measure_language(arguments, model, rooflines):
     def salesai():
         output = run(arguments.programs / "throughput", 1, model)
-        memory.note(output)
+        for roofline in rooflines:
+            roofline.note(output)
         return speeds(output)
 
     def llama_cpp():
@@ -108,11 +113,12 @@ def measure_language(arguments, model, memory):
 def language(arguments, models):
     sections = []
     for model in models:
-        memory = Memory()
-        figures = measure_language(arguments, model, memory)
+        memory, products = Roofline(Roofline.MEMORY), Roofline(Roofline.PRODUCTS)
+        figures = measure_language(arguments, model, [memory, products])
         notes = [
             f"Logits on the same tokens: {agreement(arguments, model)}.",
-            report.roofline(memory.bandwidths, memory.shares),
+            report.memory_roofline(memory),
+            report.product_roofline(products),
             report.losses(figures),
         ]
         sections.append(report.section(f"Language model: {model.name}", "tokens/s", figures, notes))
@@ -149,7 +155,7 @@ def large(arguments, _models):
     model = arguments.large
     if not model:
         return []
-    memory, loads, peaks = Memory(), [], []
+    memory, loads, peaks = Roofline(Roofline.MEMORY), [], []
 
     def salesai():
         output = run(arguments.programs / "throughput", 1, model, "--decode-alone")
@@ -170,7 +176,7 @@ def large(arguments, _models):
         f"Random weights of the shape of Llama 3.1 8B (`reference/make_llama_8b.py`), {size / 2**20:.0f} MiB. "
         f"Loaded in {report.spread(loads)} s; peak until loaded {report.spread(peaks)} MiB, "
         f"{statistics.median(peaks) * 2**20 / size:.2f} times the file.",
-        report.roofline(memory.bandwidths, memory.shares),
+        report.memory_roofline(memory),
     ]
     return [report.section(f"A large model: {model.name}", "tokens/s", figures, notes)]
 

@@ -39,11 +39,17 @@ def lines(title, text):
     return "\n".join([f"## {title}", "", text.strip()])
 
 
-def roofline(bandwidths, shares):
-    """The share of what memory allows that one stream reaches."""
+def memory_roofline(memory):
     return (
-        f"Memory was read at {spread(bandwidths)} GB/s beside each run of one stream, which reached {spread(shares)} % "
-        "of what that allows when each token reads all weights once."
+        f"Memory was read at {spread(memory.limits)} GB/s beside each run of one stream, which reached "
+        f"{spread(memory.shares)} % of what that allows when each token reads all weights once."
+    )
+
+
+def product_roofline(products):
+    return (
+        f"The processor multiplied {spread(products.limits)} GOP/s at 8 bits beside each prompt, which reached "
+        f"{spread(products.shares)} % of that, its attention counted as if it were in 8 bits too."
     )
 
 

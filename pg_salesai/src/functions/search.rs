@@ -34,7 +34,7 @@ fn merge_lexical_segments() -> Result<bool, ErrorReport> {
 #[pg_extern(sql = "")]
 fn merge_embedding_delta(vectors_min: i32) -> Result<bool, ErrorReport> {
     let _rights = WorkerRights::assume();
-    Ok(coding::merge_delta(i64::from(vectors_min.max(1)))?)
+    Ok(coding::merge_delta(vectors_min.max(1))?)
 }
 
 #[pg_extern(sql = "")]
@@ -147,6 +147,9 @@ fn lexical_hits(
 type LexicalHits =
     TableIterator<'static, (name!(chunk_id, i64), name!(score, f32), name!(is_hit, bool))>;
 
+/// Fewer are no limit: whether few chunks that somebody may not see have a word is not for him to know.
+const HAVING_ALL_MIN: usize = 1000;
+
 /// Chunks that have all terms; NULL when there are more than `chunks_max`.
 #[pg_extern(sql = "")]
 fn chunks_having_all(
@@ -155,6 +158,7 @@ fn chunks_having_all(
     chunks_max: i32,
 ) -> Result<Option<Vec<i64>>, ErrorReport> {
     let chunks_max = usize::try_from(chunks_max).unwrap_or(0);
+    let chunks_max = chunks_max.max(HAVING_ALL_MIN);
     Ok(lexical::having_all(
         &terms,
         &Condition::new(filters)?,

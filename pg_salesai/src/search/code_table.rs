@@ -4,8 +4,8 @@ use pgrx::{check_for_interrupts, pg_sys};
 
 use crate::error::Error;
 
-/// The column `codes`.
-const CODES: usize = 1;
+/// The only column is `codes`.
+const COLUMNS: usize = 1;
 /// Rows between two looks whether the query was cancelled.
 const ROWS_PER_CHECK: usize = 256;
 
@@ -16,7 +16,7 @@ pub fn for_each_row(
     mut show: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let Some(scan) = Scan::begin(table) else {
-        return Err(Error::argument("the embedding set has no codes"));
+        return Err(Error::EmbeddingCodes);
     };
     let mut rows = 0;
     while let Some(codes) = scan.next() {
@@ -29,14 +29,25 @@ pub fn for_each_row(
     Ok(())
 }
 
+/// Whether SPI reads each statement in a snapshot of its own: pgrx has it so once the transaction has written something.
+pub fn reads_anew() -> bool {
+    // SAFETY: only looks.
+    #[allow(unsafe_code)]
+    unsafe {
+        pg_sys::GetCurrentTransactionIdIfAny() != pg_sys::InvalidTransactionId
+    }
+}
+
 /// A scan that is under way. An error of PostgreSQL's ends the transaction, which closes what a scan holds.
 struct Scan {
     relation: pg_sys::Relation,
     scan: pg_sys::TableScanDesc,
+    has_snapshot: bool,
 }
 
 impl Scan {
-    /// None where there is no such table in our schema.
+    /// None where there is no such table in our schema, or another than we made. What was read before through SPI is
+    /// not newer than what it sees.
     fn begin(table: &str) -> Option<Self> {
         let name = std::ffi::CString::new(table).ok()?;
         // SAFETY: the table is locked before it is looked at; it was made as a heap. A bulk-read ring is not asked for,
@@ -49,6 +60,14 @@ impl Scan {
                 return None;
             }
             let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            if (*(*relation).rd_att).natts != COLUMNS as i32 {
+                pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+                return None;
+            }
+            let has_snapshot = reads_anew();
+            if has_snapshot {
+                pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+            }
             let scan = pg_sys::heap_beginscan(
                 relation,
                 pg_sys::GetActiveSnapshot(),
@@ -57,7 +76,11 @@ impl Scan {
                 std::ptr::null_mut(),
                 pg_sys::ScanOptions::SO_TYPE_SEQSCAN | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE,
             );
-            Some(Self { relation, scan })
+            Some(Self {
+                relation,
+                scan,
+                has_snapshot,
+            })
         }
     }
 
@@ -70,13 +93,13 @@ impl Scan {
             if row.is_null() {
                 return None;
             }
-            let (mut values, mut nulls) = ([pg_sys::Datum::null(); CODES + 1], [true; CODES + 1]);
+            let (mut values, mut nulls) = ([pg_sys::Datum::null(); COLUMNS], [true; COLUMNS]);
             let descriptor = (*self.relation).rd_att;
             pg_sys::heap_deform_tuple(row, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
-            if nulls[CODES] {
+            if nulls[0] {
                 return Some(&[]);
             }
-            Some(pgrx::varlena_to_byte_slice(values[CODES].cast_mut_ptr()))
+            Some(pgrx::varlena_to_byte_slice(values[0].cast_mut_ptr()))
         }
     }
 }
@@ -89,6 +112,9 @@ impl Drop for Scan {
             // While a panic of PostgreSQL's unwinds, its own clean-up closes both.
             if !std::thread::panicking() {
                 pg_sys::heap_endscan(self.scan);
+                if self.has_snapshot {
+                    pg_sys::PopActiveSnapshot();
+                }
                 pg_sys::table_close(self.relation, pg_sys::NoLock as pg_sys::LOCKMODE);
             }
         }

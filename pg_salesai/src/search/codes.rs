@@ -17,6 +17,7 @@ pub struct Candidate {
 /// A query and the codes that it meets.
 pub struct Codes {
     table: String,
+    centre: Vec<f32>,
     shape: CodeShape,
     query: CodeQuery,
 }
@@ -47,7 +48,13 @@ impl Codes {
             table: table(set_id),
             query: CodeQuery::new(Level::best(), shape.clone(), &centre, embedding),
             shape,
+            centre,
         }))
+    }
+
+    /// Whether both are around the same centre.
+    pub fn agree(&self, other: &Self) -> bool {
+        self.centre == other.centre
     }
 
     /// The `count` candidates of the greatest bounds, greatest first; with `among`, in order, only of those.

@@ -6,6 +6,7 @@ use pgrx::Spi;
 use pgrx::spi::{SpiClient, SpiCursor};
 
 use super::admission::{Condition, admitted, more};
+use super::code_table;
 use super::codes::{Candidate, Codes};
 use super::plans;
 use crate::error::Error;
@@ -82,18 +83,26 @@ impl Set {
 
 /// All of them are compared.
 fn exact(set: &Set, request: Request<'_>, among: Vec<i64>) -> Result<Vec<Similarity>, Error> {
-    let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
-    let mut found = {
+    let all = i64::try_from(among.len()).unwrap_or(i64::MAX);
+    let nearest = {
         let _rights = WorkerRights::assume();
         Spi::connect(|client| {
-            let values = [request.embedding.into(), among.into(), limit.into()];
+            let values = [request.embedding.into(), among.into(), all.into()];
             plans::select(client, &set.compare, &values)?
                 .map(|row| similarity(row.get(1)?, row.get(2)?))
                 .collect::<Result<Vec<Similarity>, Error>>()
         })?
     };
-    let admitted = admitted(found.iter().map(|(id, _)| *id).collect(), request.condition)?;
-    found.retain(|(id, _)| admitted.contains(id));
+    // Whoever calls may name what is none of theirs, which must not take the place of what is.
+    let mut found = Vec::new();
+    for part in nearest.chunks(request.limit.max(1)) {
+        let admitted = admitted(part.iter().map(|(id, _)| *id).collect(), request.condition)?;
+        found.extend(part.iter().filter(|(id, _)| admitted.contains(id)));
+        if found.len() >= request.limit {
+            found.truncate(request.limit);
+            break;
+        }
+    }
     Ok(found)
 }
 
@@ -131,6 +140,7 @@ fn by_codes(
 
 /// Candidates of a query, as far as they were compared.
 struct Comparison<'a> {
+    set_id: i64,
     set: &'a Set,
     embedding: &'a [f32],
     codes: Option<Codes>,
@@ -158,8 +168,10 @@ impl<'a> Comparison<'a> {
             waiting.retain(|id| among.binary_search(id).is_ok());
         }
         Ok(Self {
+            set_id,
             set,
             embedding,
+            // After what waits: what is coded between the two is then found twice, and not missed.
             codes: Codes::load(set_id, embedding)?,
             among,
             waiting,
@@ -169,14 +181,42 @@ impl<'a> Comparison<'a> {
 
     /// The nearest chunks, nearest first; fewer than `count` when there are no more.
     fn nearest(&mut self, count: usize) -> Result<Vec<Similarity>, Error> {
-        let candidates_max = CANDIDATES_MIN.max(count.saturating_mul(CANDIDATES_PER_CHUNK));
-        let mut candidates = match &self.codes {
-            Some(codes) => codes.candidates(candidates_max, self.among)?,
-            None => Vec::new(),
-        };
-        let waiting: HashSet<i64> = self.waiting.iter().copied().collect();
-        candidates.retain(|candidate| !waiting.contains(&candidate.chunk_id));
-        let mut seen = waiting;
+        let mut candidates_max = CANDIDATES_MIN.max(count.saturating_mul(CANDIDATES_PER_CHUNK));
+        loop {
+            let candidates = self.candidates(candidates_max)?;
+            let is_all = candidates.len() < candidates_max;
+            let nearest = self.nearest_of(candidates, count)?;
+            if is_all || nearest.len() >= count {
+                return Ok(nearest);
+            }
+            // Many codes are of vectors that are gone.
+            candidates_max = candidates_max.saturating_mul(4);
+        }
+    }
+
+    fn candidates(&mut self, count: usize) -> Result<Vec<Candidate>, Error> {
+        loop {
+            let Some(codes) = &self.codes else {
+                return Ok(Vec::new());
+            };
+            let candidates = codes.candidates(count, self.among)?;
+            if !code_table::reads_anew() {
+                return Ok(candidates);
+            }
+            // They may have been made anew, around another centre, before they were scanned.
+            match Codes::load(self.set_id, self.embedding)? {
+                Some(now) if !codes.agree(&now) => self.codes = Some(now),
+                _ => return Ok(candidates),
+            }
+        }
+    }
+
+    fn nearest_of(
+        &mut self,
+        mut candidates: Vec<Candidate>,
+        count: usize,
+    ) -> Result<Vec<Similarity>, Error> {
+        let mut seen: HashSet<i64> = self.waiting.iter().copied().collect();
         candidates.retain(|candidate| seen.insert(candidate.chunk_id));
         Spi::connect(|client| {
             self.compare(client, &self.waiting.clone())?;
@@ -184,7 +224,7 @@ impl<'a> Comparison<'a> {
             nearest.add(&self.waiting, &self.cosines);
             let mut rest = candidates.as_slice();
             // The first time about as many as it mostly takes.
-            let mut at_once = 2 * count;
+            let mut at_once = count.saturating_mul(2);
             while let Some(Candidate { bound, .. }) = rest.first()
                 && *bound > nearest.worst()
             {

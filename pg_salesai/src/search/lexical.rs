@@ -59,15 +59,13 @@ pub fn hits(request: &Request<'_>) -> Result<(Vec<Hit>, Vec<Hit>), Error> {
 }
 
 fn best(index: &Index, request: &Request<'_>) -> Result<Vec<Hit>, Error> {
-    if let Some(among) = &request.among {
-        let mut found = index.best(request, Some(among), request.limit)?;
-        // As above.
-        admit(&mut found, request.condition)?;
-        return Ok(found);
-    }
-    let mut candidates = CANDIDATES_MIN.max(request.limit + request.limit / 4);
+    let mut candidates = match &request.among {
+        // Mostly the caller's own.
+        Some(_) => request.limit,
+        None => CANDIDATES_MIN.max(request.limit + request.limit / 4),
+    };
     loop {
-        let mut found = index.best(request, None, candidates)?;
+        let mut found = index.best(request, request.among.as_deref(), candidates)?;
         let is_all = found.len() < candidates;
         admit(&mut found, request.condition)?;
         if is_all || found.len() >= request.limit {
