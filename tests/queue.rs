@@ -397,7 +397,9 @@ fn an_index_build_blocks_no_drop() {
     // The last phase of a concurrent build waits for all older snapshots.
     let mut reader = cluster.connect();
     reader.run("begin isolation level repeatable read; select 1");
-    session.run("select salesai.reembed(template => '{content}')");
+    session.run(
+        "set salesai.embedding_index = 'hnsw'; select salesai.reembed(template => '{content}')",
+    );
     wait_until("the index is being built", DRAIN_LIMIT, || {
         session.one::<bool>(
             "select exists (select from pg_stat_progress_create_index where phase like 'waiting%')",
