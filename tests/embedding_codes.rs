@@ -6,8 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use tests::cluster::{Cluster, Settings};
+use tests::measure::wait_until;
 use tests::session::Session;
 use tests::sidecar::Sidecar;
+use tests::world::{DRAIN_LIMIT, drain};
 
 /// Vectors of real notes, recombined and a little perturbed; a tenth of the chunks are a rep's own.
 const LOAD: &str = "
@@ -46,6 +48,9 @@ fn start(settings: &Settings) -> Cluster {
             "select salesai.ingest_note('test', $1, 'They spoke of the ' || $1 || ' and what comes of it.')",
             &[&word],
         );
+    }
+    if settings.worker {
+        drain(&mut session);
     }
     while session.one::<i32>("select salesai.process(max_jobs => 500)", &[]) > 0 {}
     session.run(
@@ -351,6 +356,36 @@ fn survives_a_crash() {
     let mut session = standby.connect();
     assert!(session.one::<bool>("select pg_is_in_recovery()", &[]));
     assert_eq!(all_hits(&mut session), vectors(&mut session));
+}
+
+/// Goal: a set that is built is coded before it serves, also when nobody could code it on the way.
+#[test]
+fn a_new_set_is_coded_before_it_serves() {
+    let cluster = start(&Settings::new(Sidecar::shared().socket()));
+    let mut session = cluster.connect();
+    load(&mut session, 1, 4500);
+    let set: i64 = session.one("select salesai.reembed(template => '{content}')", &[]);
+    let mut holder = cluster.connect();
+    holder.run(&format!(
+        "begin; select from salesai.embedding_code_index where set_id = {set} for update"
+    ));
+    wait_until("all is embedded", DRAIN_LIMIT, || {
+        session.one::<bool>(
+            "select not exists (select from salesai.missing_embeddings($1))",
+            &[&set],
+        )
+    });
+    let state = "select state || ' ' || index_progress from salesai.embedding_sets where id = $1";
+    assert_eq!(session.one::<String>(state, &[&set]), "building 0");
+    holder.run("commit");
+    wait_until("the new set is active", DRAIN_LIMIT, || {
+        session.one::<String>(state, &[&set]) == "active 1"
+    });
+    let coded: i64 = session.one(
+        "select code_count from salesai.embedding_code_index where set_id = $1",
+        &[&set],
+    );
+    assert_eq!(coded, 4524);
 }
 
 /// Goal: damage is said, with what to do; a set of before gets codes without a new embedding; nobody else may do that.
