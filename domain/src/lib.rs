@@ -14,6 +14,7 @@
 //! - [`sentences`]: sentence borders;
 //! - [`chunking`]: packing segments into model-sized ranges;
 //! - [`lexical`]: BM25 and its index;
+//! - [`top`]: the best of many documents;
 //! - [`period`]: when a question is about;
 //! - [`diversity`]: what is much the same does not stand together.
 //!
@@ -43,6 +44,7 @@ pub mod redaction;
 pub mod segment;
 pub mod sentences;
 pub mod table;
+pub mod top;
 pub mod transcript;
 
 mod char_offsets;

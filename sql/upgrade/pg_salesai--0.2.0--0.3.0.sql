@@ -1384,10 +1384,7 @@ begin
         raise exception 'embedding set % cannot have codes', set_id using
             errcode = '55000', detail = format('Its vectors have %s dimensions; codes are of 32 to 1,920.', indexed.dimensions);
     end if;
-    if salesai.index_build_progress('embedding_' || set_id) is not null then
-        raise exception 'the index of embedding set % is being built', set_id using
-            errcode = '55006', hint = 'Wait for it.';
-    end if;
+    perform salesai.check_index_is_idle(set_id);
     perform salesai.create_embedding_codes(set_id);
     coded := salesai.code_embeddings(set_id);
     execute format('drop index if exists salesai.%I', 'embedding_' || set_id || '_index');
@@ -1597,10 +1594,7 @@ begin
             hint = 'Make another one active first.';
     end if;
     -- The drop would wait for it, and all who write chunks for the drop.
-    if salesai.index_build_progress('embedding_' || set_id) is not null then
-        raise exception 'the index of embedding set % is being built', set_id using errcode = '55006',
-            hint = 'Wait for it, or end the index builder: select pg_terminate_backend(pid) from pg_stat_activity where backend_type = ''pg_salesai index builder''.';
-    end if;
+    perform salesai.check_index_is_idle(set_id);
     delete from salesai.job_error e using salesai.job j where j.embedding_set_id = set_id and e.job_id = j.id;
     delete from salesai.embedding_set s where s.id = set_id;
     delete from salesai.embedding_delta d where d.set_id = drop_embedding_set.set_id;
@@ -1623,6 +1617,19 @@ as $$
     limit 1
 $$;
 comment on function salesai.index_build_progress(text) is 'Share of an index build that is done; NULL when none runs';
+
+create function salesai.check_index_is_idle(set_id bigint) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if salesai.index_build_progress('embedding_' || set_id) is not null then
+        raise exception 'the index of embedding set % is being built', set_id using errcode = '55006',
+            hint = 'Wait for it, or end the index builder: select pg_terminate_backend(pid) from pg_stat_activity where backend_type = ''pg_salesai index builder''.';
+    end if;
+end
+$$;
+comment on function salesai.check_index_is_idle(bigint) is 'An error while the index of an embedding set is being built';
 
 create function salesai.embedding_count(set_id bigint) returns bigint
 language plpgsql stable security definer

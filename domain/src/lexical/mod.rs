@@ -16,7 +16,7 @@ pub mod term_counts;
 pub use bm25::{Collection, Norms, Parameters, idf};
 pub use posting_list::{Directory, Posting, PostingList, decode, encode};
 pub use query::{Query, parse_query};
-pub use retrieval::{Hit, ReadPostings, Term, Top, search};
+pub use retrieval::{ReadPostings, Term, search};
 pub use term_counts::{FieldBoosts, term_counts};
 
 /// Bytes that are no posting list, or no `tsvector`.

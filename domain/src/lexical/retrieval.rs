@@ -1,13 +1,12 @@
 //! The best documents of some posting lists: block-max WAND (Ding and Suel, "Faster Top-k Document Retrieval Using
 //! Block-Max Indexes", SIGIR 2011). A block is read only when its best document could be among the best of all.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use super::Damaged;
 use super::bm25::Norms;
 use super::posting_list::{Block, Directory, Posting};
+use crate::top::{Hit, Top};
 
 /// Sums of the same numbers in another order differ a little: what could be better must not be passed over for it.
 const ROUNDING: f32 = 1.0 + 1e-5;
@@ -29,75 +28,6 @@ pub trait ReadPostings {
 
     /// These bytes of the postings of a term, by its number in the query.
     fn read(&mut self, term: usize, bytes: Range<usize>) -> Result<&[u8], Self::Error>;
-}
-
-/// A document and its score.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hit {
-    pub document: i64,
-    pub score: f32,
-}
-
-/// The best documents so far, of all lists that were searched.
-pub struct Top {
-    limit: usize,
-    /// The worst of them first.
-    heap: BinaryHeap<Worst>,
-}
-
-/// Ordered so that the greatest is the worst: of equal scores the later document.
-#[derive(PartialEq)]
-struct Worst(Hit);
-
-impl Eq for Worst {}
-
-impl Ord for Worst {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_score = other.0.score.total_cmp(&self.0.score);
-        by_score.then(self.0.document.cmp(&other.0.document))
-    }
-}
-
-impl PartialOrd for Worst {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Top {
-    pub fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            heap: BinaryHeap::new(),
-        }
-    }
-
-    pub fn push(&mut self, hit: Hit) {
-        if self.limit == 0 {
-            return;
-        }
-        if self.heap.len() < self.limit {
-            self.heap.push(Worst(hit));
-        } else if let Some(mut worst) = self.heap.peek_mut()
-            && Worst(hit) < *worst
-        {
-            *worst = Worst(hit);
-        }
-    }
-
-    /// A score below this is of no use.
-    fn threshold(&self) -> f32 {
-        match self.heap.peek() {
-            Some(worst) if self.heap.len() >= self.limit => worst.0.score,
-            _ => f32::NEG_INFINITY,
-        }
-    }
-
-    /// The best first.
-    pub fn into_hits(self) -> Vec<Hit> {
-        let sorted = self.heap.into_sorted_vec();
-        sorted.into_iter().map(|worst| worst.0).collect()
-    }
 }
 
 /// Adds the best documents that have any of the terms; with `among`, in order, only those.
@@ -169,7 +99,7 @@ fn search_all<R: ReadPostings>(
             .map_or(cursors.len(), |after| pivot + after);
         let (candidates, others) = cursors.split_at_mut(end);
         if among.is_some() {
-            rest = &rest[first_at_or_after(rest, document)..];
+            rest = &rest[first(rest, 0, |other| *other < document)..];
             let wanted = rest.first().copied().unwrap_or(END);
             if wanted > document {
                 for cursor in candidates {
@@ -287,7 +217,7 @@ impl Cursor {
         if self.document >= document {
             return;
         }
-        self.block = first_reaching(&self.blocks, self.block, document);
+        self.block = first(&self.blocks, self.block, |block| block.last < document);
         self.shallow = self.shallow.max(self.block);
         let Some(block) = self.blocks.get(self.block) else {
             self.document = END;
@@ -324,7 +254,8 @@ impl Cursor {
 
     /// Finds the block for `block_bound` without moving.
     fn shallow_seek(&mut self, document: i64) {
-        self.shallow = first_reaching(&self.blocks, self.shallow.max(self.block), document);
+        let start = self.shallow.max(self.block);
+        self.shallow = first(&self.blocks, start, |block| block.last < document);
     }
 
     fn block_bound(&self) -> f32 {
@@ -343,32 +274,20 @@ impl Cursor {
     }
 }
 
-/// Where the first document at or after this one is: by leaps, since it is mostly near.
-fn first_at_or_after(documents: &[i64], document: i64) -> usize {
-    let mut leap = 1;
-    while documents.get(leap).is_some_and(|other| *other < document) {
-        leap *= 2;
-    }
-    let low = leap / 2;
-    let high = (leap + 1).min(documents.len());
-    let near = documents.get(low..high).unwrap_or_default();
-    low.min(documents.len()) + near.partition_point(|other| *other < document)
-}
-
-/// The first block from `start` on whose last document is at or after this one: by leaps, since it is mostly near.
-fn first_reaching(blocks: &[Block], start: usize, document: i64) -> usize {
+/// The first item from `start` on, in their order, that is not before what is sought: by leaps, since it is mostly near.
+fn first<T>(items: &[T], start: usize, is_before: impl Fn(&T) -> bool) -> usize {
     let mut leap = 1;
     let mut low = start;
-    while let Some(block) = blocks.get(low + leap)
-        && block.last < document
+    while let Some(item) = items.get(low + leap)
+        && is_before(item)
     {
         low += leap;
         leap *= 2;
     }
-    let high = (low + leap + 1).min(blocks.len());
-    match blocks.get(low..high) {
-        Some(near) => low + near.partition_point(|block| block.last < document),
-        None => blocks.len(),
+    let high = (low + leap + 1).min(items.len());
+    match items.get(low..high) {
+        Some(near) => low + near.partition_point(is_before),
+        None => items.len(),
     }
 }
 

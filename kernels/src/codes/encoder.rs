@@ -1,7 +1,6 @@
 //! Vectors to codes.
 
-use super::rotation::rotate;
-use super::{CodeShape, GROUP_VECTORS, HEAD_BYTES};
+use super::{CodeShape, GROUP_VECTORS, HEAD_BYTES, length};
 
 /// The step between the four values of a dimension, in standard deviations of it (Max, "Quantizing for Minimum
 /// Distortion", 1960).
@@ -52,17 +51,7 @@ impl Encoder {
     }
 
     fn code(&self, vector: &[f32]) -> Code {
-        assert_eq!(vector.len(), self.shape.dimensions);
-        let norm = length(vector);
-        let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
-        let mut turned = vec![0.0; self.shape.filled];
-        let mut with_centre = 0.0;
-        for ((turned, value), centre) in turned.iter_mut().zip(vector).zip(&self.centre) {
-            let value = value * scale;
-            with_centre += value * centre;
-            *turned = value - centre;
-        }
-        rotate(&mut turned);
+        let (turned, with_centre) = self.shape.around(&self.centre, vector);
         let distance = length(&turned);
         let step = STEP * distance / (turned.len() as f32).sqrt();
         if step <= 0.0 {
@@ -105,8 +94,4 @@ struct Code {
     error: f32,
     /// 0 to 3.
     levels: Vec<u8>,
-}
-
-pub(super) fn length(vector: &[f32]) -> f32 {
-    vector.iter().map(|value| value * value).sum::<f32>().sqrt()
 }

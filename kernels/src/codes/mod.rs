@@ -16,6 +16,7 @@ mod rotation;
 
 pub use encoder::Encoder;
 pub use query::CodeQuery;
+use rotation::rotate;
 
 /// Vectors of a group.
 pub const GROUP_VECTORS: usize = 16;
@@ -54,9 +55,29 @@ impl CodeShape {
         HEAD_BYTES + 2 * self.plane_bytes()
     }
 
+    /// A vector's direction around the centre, turned; and the product of that direction and the centre.
+    fn around(&self, centre: &[f32], vector: &[f32]) -> (Vec<f32>, f32) {
+        assert!(centre.len() == self.dimensions && vector.len() == self.dimensions);
+        let norm = length(vector);
+        let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
+        let mut turned = vec![0.0; self.filled];
+        let mut product = 0.0;
+        for ((turned, value), centre) in turned.iter_mut().zip(vector).zip(centre) {
+            let value = value * scale;
+            product += value * centre;
+            *turned = value - centre;
+        }
+        rotate(&mut turned);
+        (turned, product)
+    }
+
     fn plane_bytes(&self) -> usize {
         self.filled / 8 * GROUP_VECTORS
     }
+}
+
+fn length(vector: &[f32]) -> f32 {
+    vector.iter().map(|value| value * value).sum::<f32>().sqrt()
 }
 
 #[cfg(test)]

@@ -7,9 +7,7 @@
 #[allow(clippy::wildcard_imports, reason = "two dozen instructions")]
 use std::arch::x86_64::*;
 
-use super::encoder::length;
-use super::rotation::rotate;
-use super::{CodeShape, GROUP_VECTORS, HEAD_BYTES};
+use super::{CodeShape, GROUP_VECTORS, HEAD_BYTES, length};
 use crate::lanes::Level;
 use crate::prefetch::prefetch;
 
@@ -41,16 +39,8 @@ pub struct CodeQuery {
 impl CodeQuery {
     /// Of a query only its direction counts; `centre`: that of the codes.
     pub fn new(level: Level, shape: CodeShape, centre: &[f32], query: &[f32]) -> Self {
-        assert!(centre.len() == shape.dimensions && query.len() == shape.dimensions);
-        let norm = length(query);
-        let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
-        let mut turned = vec![0.0; shape.filled];
-        let mut base = 0.0;
-        for ((turned, value), centre) in turned.iter_mut().zip(query).zip(centre) {
-            *turned = value * scale - centre;
-            base += *turned * centre;
-        }
-        rotate(&mut turned);
+        let (turned, with_centre) = shape.around(centre, query);
+        let square: f32 = centre.iter().map(|value| value * value).sum();
         let (fours, _) = turned.as_chunks::<4>();
         let least = |four: &[f32; 4]| four.iter().map(|value| value.min(0.0)).sum::<f32>();
         let range = |four: &[f32; 4]| four.iter().map(|value| value.abs()).sum::<f32>();
@@ -73,7 +63,7 @@ impl CodeQuery {
             unit,
             // Of both planes, the upper of which counts twice; and levels are around 1.5.
             offset: 3.0 * least - 1.5 * sum,
-            base,
+            base: with_centre - square,
             slack: DEVIATIONS * length(&turned),
             shape,
         }
@@ -94,6 +84,11 @@ impl CodeQuery {
             show(i64::from_le_bytes(id.unwrap_or_default()), bounds[place]);
         }
         true
+    }
+
+    /// Bytes of a group of codes that it meets.
+    pub fn group_bytes(&self) -> usize {
+        self.shape.group_bytes()
     }
 
     /// Asks for the memory of groups that are about to be met.

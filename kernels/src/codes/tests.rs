@@ -1,10 +1,9 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::encoder::length;
 use super::rotation::rotate;
 use super::{
-    CODE_DIMENSIONS_MAX, CODE_DIMENSIONS_MIN, CodeQuery, CodeShape, Encoder, GROUP_VECTORS,
+    CODE_DIMENSIONS_MAX, CODE_DIMENSIONS_MIN, CodeQuery, CodeShape, Encoder, GROUP_VECTORS, length,
 };
 use crate::lanes::Level;
 

@@ -2,8 +2,9 @@
 
 use chrono::{NaiveDate, TimeDelta};
 use domain::diversity::{Candidate, diversify};
-use domain::lexical::{Hit, Parameters, parse_query as parse};
+use domain::lexical::{Parameters, parse_query as parse};
 use domain::period;
+use domain::top::Hit;
 use pgrx::datum::{Date, Internal};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -189,7 +190,10 @@ fn dense_hits(
         among,
         limit: usize::try_from(hits_max).unwrap_or(0),
     })?;
-    Ok(TableIterator::new(hits))
+    let rows = hits
+        .into_iter()
+        .map(|Hit { document, score }| (document, score));
+    Ok(TableIterator::new(rows))
 }
 
 /// `vectors`: all end to end; numbers from 1 of `hits_max` of the candidates, in their new order.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use domain::top::Hit;
 use pgrx::datum::DatumWithOid;
 use pgrx::{JsonB, Spi};
 
@@ -38,6 +39,14 @@ pub fn text(query: &str, arguments: &[DatumWithOid<'_>]) -> Result<Option<String
 pub fn more(asked: usize, admitted: usize, wanted: usize) -> usize {
     let needed = asked.saturating_mul(wanted) / admitted.max(1);
     (needed + needed / 4).clamp(asked.saturating_mul(2), asked.saturating_mul(16))
+}
+
+/// Leaves what the caller may see and wants.
+pub fn admit(found: &mut Vec<Hit>, condition: &Condition) -> Result<(), Error> {
+    let ids = found.iter().map(|hit| hit.document).collect();
+    let admitted = admitted(ids, condition)?;
+    found.retain(|hit| admitted.contains(&hit.document));
+    Ok(())
 }
 
 /// Which of these chunks the caller may see and wants.

@@ -1,133 +1,93 @@
 //! The codes of an embedding set: a scan of all of them finds those whose cosine with a query can be greatest.
 
+use domain::top::{Hit, Top};
 use kernels::{CodeQuery, CodeShape, Level};
 use pgrx::Spi;
 
-use super::code_table::for_each_row;
+use super::code_table::{for_each_row, reads_anew};
 use super::plans;
 use crate::error::Error;
 
-/// A chunk, and what its cosine is at most, almost surely.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Candidate {
-    pub chunk_id: i64,
-    pub bound: f32,
-}
-
 /// A query and the codes that it meets.
 pub struct Codes {
-    table: String,
+    set_id: i64,
     centre: Vec<f32>,
-    shape: CodeShape,
     query: CodeQuery,
 }
 
 impl Codes {
-    /// None where no vector of the set has a code yet. Needs the rights of the worker.
+    /// None where no vector of the set has a code yet. Needs the rights of the worker, as all below.
     pub fn load(set_id: i64, embedding: &[f32]) -> Result<Option<Self>, Error> {
-        let query = "select i.centre from salesai.embedding_code_index i where i.set_id = $1";
-        let centre = Spi::connect(|client| {
-            let mut centre: Option<Vec<f32>> = None;
-            for row in plans::select(client, query, &[set_id.into()])? {
-                centre = row.get(1)?;
-            }
-            Ok::<_, Error>(centre)
-        })?;
-        let Some(centre) = centre else {
-            return Ok(None);
-        };
+        match centre(set_id)? {
+            Some(centre) => Ok(Some(Self::new(set_id, centre, embedding)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn new(set_id: i64, centre: Vec<f32>, embedding: &[f32]) -> Result<Self, Error> {
         if centre.len() != embedding.len() {
             return Err(Error::argument(
                 "a vector of other dimensions than the set's",
             ));
         }
-        let Some(shape) = CodeShape::new(centre.len()) else {
-            return Err(Error::EmbeddingCodes);
-        };
-        Ok(Some(Self {
-            table: table(set_id),
-            query: CodeQuery::new(Level::best(), shape.clone(), &centre, embedding),
-            shape,
+        let shape = CodeShape::new(centre.len()).ok_or(Error::EmbeddingCodes)?;
+        Ok(Self {
+            set_id,
+            query: CodeQuery::new(Level::best(), shape, &centre, embedding),
             centre,
-        }))
+        })
     }
 
-    /// Whether both are around the same centre.
-    pub fn agree(&self, other: &Self) -> bool {
-        self.centre == other.centre
-    }
-
-    /// The `count` candidates of the greatest bounds, greatest first; with `among`, in order, only of those.
-    pub fn candidates(&self, count: usize, among: Option<&[i64]>) -> Result<Vec<Candidate>, Error> {
-        let mut best = Best::new(count);
-        for_each_row(&self.table, |row| {
-            self.query.expect(row);
-            let groups = row.chunks_exact(self.shape.group_bytes());
-            if !groups.remainder().is_empty() {
-                return Err(Error::EmbeddingCodes);
+    /// The `count` chunks of the greatest bounds, greatest first: a hit's score is what its cosine is at most, almost
+    /// surely. With `among`, in order, only of those.
+    pub fn candidates(
+        &mut self,
+        embedding: &[f32],
+        count: usize,
+        among: Option<&[i64]>,
+    ) -> Result<Vec<Hit>, Error> {
+        loop {
+            let candidates = self.scan(count, among)?;
+            if !reads_anew() {
+                return Ok(candidates);
             }
-            for group in groups {
-                let is_group = self
-                    .query
-                    .exceeding(group, best.threshold, |chunk_id, bound| {
-                        if among.is_none_or(|among| among.binary_search(&chunk_id).is_ok()) {
-                            best.push(Candidate { chunk_id, bound });
-                        }
-                    });
+            // They may have been made anew, around another centre, before they were scanned.
+            match centre(self.set_id)? {
+                Some(now) if now != self.centre => *self = Self::new(self.set_id, now, embedding)?,
+                _ => return Ok(candidates),
+            }
+        }
+    }
+
+    fn scan(&self, count: usize, among: Option<&[i64]>) -> Result<Vec<Hit>, Error> {
+        let mut top = Top::new(count);
+        for_each_row(&format!("embedding_{}_codes", self.set_id), |row| {
+            self.query.expect(row);
+            for group in row.chunks(self.query.group_bytes()) {
+                let threshold = top.threshold();
+                let is_group = self.query.exceeding(group, threshold, |document, score| {
+                    if among.is_none_or(|among| among.binary_search(&document).is_ok()) {
+                        top.push(Hit { document, score });
+                    }
+                });
                 if !is_group {
                     return Err(Error::EmbeddingCodes);
                 }
             }
             Ok(())
         })?;
-        Ok(best.into_sorted())
+        Ok(top.into_hits())
     }
 }
 
-/// The table of a set's codes.
-pub fn table(set_id: i64) -> String {
-    format!("embedding_{set_id}_codes")
-}
-
-/// The best of many: twice as many as are wanted are kept, and then half of them dropped.
-struct Best {
-    count: usize,
-    kept: Vec<Candidate>,
-    /// What is no better is of no use.
-    threshold: f32,
-}
-
-impl Best {
-    fn new(count: usize) -> Self {
-        Self {
-            count: count.max(1),
-            kept: Vec::new(),
-            threshold: f32::NEG_INFINITY,
+/// What the codes of a set are around.
+fn centre(set_id: i64) -> Result<Option<Vec<f32>>, Error> {
+    let query = "select i.centre from salesai.embedding_code_index i where i.set_id = $1";
+    Spi::connect(|client| {
+        let mut centre = None;
+        for row in plans::select(client, query, &[set_id.into()])? {
+            centre = row.get(1)?;
         }
-    }
-
-    fn push(&mut self, candidate: Candidate) {
-        self.kept.push(candidate);
-        if self.kept.len() >= 2 * self.count {
-            self.drop_half();
-        }
-    }
-
-    fn drop_half(&mut self) {
-        let last = self.count - 1;
-        let (_, worst, _) = self.kept.select_nth_unstable_by(last, greater_first);
-        self.threshold = worst.bound;
-        self.kept.truncate(self.count);
-    }
-
-    fn into_sorted(mut self) -> Vec<Candidate> {
-        self.kept.sort_unstable_by(greater_first);
-        self.kept.truncate(self.count);
-        self.kept
-    }
-}
-
-fn greater_first(one: &Candidate, other: &Candidate) -> std::cmp::Ordering {
-    let by_bound = other.bound.total_cmp(&one.bound);
-    by_bound.then(one.chunk_id.cmp(&other.chunk_id))
+        Ok(centre)
+    })
 }

@@ -6,6 +6,7 @@ use pgrx::check_for_interrupts;
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiClient;
 
+use super::admission::text;
 use crate::error::Error;
 
 /// Fewer vectors are left to search, which reads each of them.
@@ -78,9 +79,9 @@ fn merge(set_id: i64) -> Result<bool, Error> {
             // All of them are gone, and there was none before.
             return Ok(true);
         };
-        let some = statement(client, set_id, "some")?;
+        let some = statement(set_id, "some")?;
         let vectors = vectors(client, &some, &[ids.into()])?;
-        let mut writer = Writer::new(client, set_id, &centre)?;
+        let mut writer = Writer::new(set_id, &centre)?;
         writer.write(client, &vectors)?;
         let query = "update salesai.embedding_code_index i
             set centre = $2, centre_count = i.centre_count + $3, code_count = i.code_count + $4,
@@ -104,7 +105,7 @@ fn renew(set_id: i64, lock: &str) -> Result<Option<i64>, Error> {
             return Ok::<_, Error>(None);
         };
         let waiting = Waiting::of(client, set_id)?;
-        let clear = statement(client, set_id, "clear")?;
+        let clear = statement(set_id, "clear")?;
         client.update(clear.as_str(), None, &[])?;
         Ok(Some((waiting, index.mean(client, None)?)))
     })?;
@@ -144,12 +145,12 @@ fn code_next(
     centre: &[f32],
     after: i64,
 ) -> Result<Option<Batch>, Error> {
-    let next = statement(client, set_id, "next")?;
+    let next = statement(set_id, "next")?;
     let vectors = vectors(client, &next, &[after.into(), VECTORS_AT_ONCE.into()])?;
     let Some((last, _)) = vectors.last() else {
         return Ok(None);
     };
-    let mut writer = Writer::new(client, set_id, centre)?;
+    let mut writer = Writer::new(set_id, centre)?;
     writer.write(client, &vectors)?;
     Ok(Some(Batch {
         last: *last,
@@ -213,7 +214,7 @@ impl Index {
 
     /// The mean of some vectors, or of all; None where there are none.
     fn mean(&self, client: &SpiClient<'_>, of: Option<&[i64]>) -> Result<Option<Vec<f32>>, Error> {
-        let mean = statement(client, self.set_id, "mean")?;
+        let mean = statement(self.set_id, "mean")?;
         let mut centre = None;
         for row in client.select(mean.as_str(), Some(1), &[of.map(<[i64]>::to_vec).into()])? {
             centre = row.get(1)?;
@@ -238,10 +239,9 @@ fn take_waiting(client: &mut SpiClient<'_>, set_id: i64) -> Result<(Vec<i64>, i6
     Ok((ids, stale))
 }
 
-fn statement(client: &SpiClient<'_>, set_id: i64, which: &str) -> Result<String, Error> {
+fn statement(set_id: i64, which: &str) -> Result<String, Error> {
     let query = "select salesai.code_statement($1, $2)";
-    let row = client.select(query, Some(1), &[set_id.into(), which.into()])?;
-    Ok(row.first().get_one::<String>()?.unwrap_or_default())
+    Ok(text(query, &[set_id.into(), which.into()])?.unwrap_or_default())
 }
 
 fn vectors(
@@ -267,10 +267,10 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(client: &SpiClient<'_>, set_id: i64, centre: &[f32]) -> Result<Self, Error> {
+    fn new(set_id: i64, centre: &[f32]) -> Result<Self, Error> {
         let shape = CodeShape::new(centre.len()).ok_or(Error::EmbeddingCodes)?;
         Ok(Self {
-            statement: statement(client, set_id, "write")?,
+            statement: statement(set_id, "write")?,
             row_vectors: ROW_BYTES_MAX / shape.group_bytes() * GROUP_VECTORS,
             encoder: Encoder::new(shape, centre.to_vec()),
             count: 0,

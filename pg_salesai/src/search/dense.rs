@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use domain::top::{Hit, Top};
 use pgrx::Spi;
-use pgrx::spi::{SpiClient, SpiCursor};
+use pgrx::spi::{SpiClient, SpiCursor, SpiHeapTupleData};
 
-use super::admission::{Condition, admitted, more};
-use super::code_table;
-use super::codes::{Candidate, Codes};
+use super::admission::{Condition, admit, admitted, more};
+use super::codes::Codes;
 use super::plans;
 use crate::error::Error;
 use crate::rights::WorkerRights;
@@ -24,9 +24,6 @@ const WANTED_MIN: usize = 100;
 /// Candidates that are compared as they are by one statement.
 const COMPARED_AT_ONCE: usize = 128;
 
-/// A chunk and the cosine of its vector and the query's.
-pub type Similarity = (i64, f32);
-
 /// What is looked for.
 pub struct Request<'a> {
     pub set_id: i64,
@@ -38,8 +35,8 @@ pub struct Request<'a> {
     pub limit: usize,
 }
 
-/// The nearest chunks, nearest first.
-pub fn hits(mut request: Request<'_>) -> Result<Vec<Similarity>, Error> {
+/// The nearest chunks, nearest first; scores are cosines.
+pub fn hits(mut request: Request<'_>) -> Result<Vec<Hit>, Error> {
     let Some(set) = Set::load(request.set_id)? else {
         return Err(Error::argument("there is no such embedding set"));
     };
@@ -59,13 +56,14 @@ struct Set {
     has_codes: bool,
     /// The statement that compares the query with the vectors of some chunks.
     compare: String,
-    /// The one that follows the HNSW index.
+    /// The one that follows the HNSW index, where there is one.
     follow: String,
 }
 
 impl Set {
     fn load(set_id: i64) -> Result<Option<Self>, Error> {
-        let query = "select s.index_method = 'codes', salesai.nearest_query(s.id, true), salesai.nearest_query(s.id, false)
+        let query = "select s.index_method = 'codes', salesai.nearest_query(s.id, true),
+                case when s.index_method = 'hnsw' then salesai.nearest_query(s.id, false) end
             from salesai.embedding_set s where s.id = $1";
         Spi::connect(|client| {
             let mut set = None;
@@ -82,22 +80,23 @@ impl Set {
 }
 
 /// All of them are compared.
-fn exact(set: &Set, request: Request<'_>, among: Vec<i64>) -> Result<Vec<Similarity>, Error> {
+fn exact(set: &Set, request: Request<'_>, among: Vec<i64>) -> Result<Vec<Hit>, Error> {
     let all = i64::try_from(among.len()).unwrap_or(i64::MAX);
     let nearest = {
         let _rights = WorkerRights::assume();
         Spi::connect(|client| {
             let values = [request.embedding.into(), among.into(), all.into()];
             plans::select(client, &set.compare, &values)?
-                .map(|row| similarity(row.get(1)?, row.get(2)?))
-                .collect::<Result<Vec<Similarity>, Error>>()
+                .map(|row| hit(&row))
+                .collect::<Result<Vec<Hit>, Error>>()
         })?
     };
     // Whoever calls may name what is none of theirs, which must not take the place of what is.
     let mut found = Vec::new();
     for part in nearest.chunks(request.limit.max(1)) {
-        let admitted = admitted(part.iter().map(|(id, _)| *id).collect(), request.condition)?;
-        found.extend(part.iter().filter(|(id, _)| admitted.contains(id)));
+        let mut part = part.to_vec();
+        admit(&mut part, request.condition)?;
+        found.append(&mut part);
         if found.len() >= request.limit {
             found.truncate(request.limit);
             break;
@@ -107,11 +106,7 @@ fn exact(set: &Set, request: Request<'_>, among: Vec<i64>) -> Result<Vec<Similar
 }
 
 /// The codes are scanned for more candidates as long as the caller lacks some.
-fn by_codes(
-    set: &Set,
-    request: Request<'_>,
-    among: Option<&[i64]>,
-) -> Result<Vec<Similarity>, Error> {
+fn by_codes(set: &Set, request: Request<'_>, among: Option<&[i64]>) -> Result<Vec<Hit>, Error> {
     let mut comparison = {
         let _rights = WorkerRights::assume();
         Comparison::new(request.set_id, set, &request.embedding, among)?
@@ -123,13 +118,13 @@ fn by_codes(
             let _rights = WorkerRights::assume();
             comparison.nearest(wanted)?
         };
-        let ids = nearest.iter().map(|(id, _)| *id);
+        let ids = nearest.iter().map(|hit| hit.document);
         let unknown: Vec<i64> = ids.filter(|id| !admission.contains_key(id)).collect();
         let admitted = admitted(unknown.clone(), request.condition)?;
         admission.extend(unknown.into_iter().map(|id| (id, admitted.contains(&id))));
         let is_all = nearest.len() < wanted;
         let mut found = nearest;
-        found.retain(|(id, _)| admission.get(id) == Some(&true));
+        found.retain(|hit| admission.get(&hit.document) == Some(&true));
         if is_all || found.len() >= request.limit {
             found.truncate(request.limit);
             return Ok(found);
@@ -140,7 +135,6 @@ fn by_codes(
 
 /// Candidates of a query, as far as they were compared.
 struct Comparison<'a> {
-    set_id: i64,
     set: &'a Set,
     embedding: &'a [f32],
     codes: Option<Codes>,
@@ -168,7 +162,6 @@ impl<'a> Comparison<'a> {
             waiting.retain(|id| among.binary_search(id).is_ok());
         }
         Ok(Self {
-            set_id,
             set,
             embedding,
             // After what waits: what is coded between the two is then found twice, and not missed.
@@ -180,7 +173,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// The nearest chunks, nearest first; fewer than `count` when there are no more.
-    fn nearest(&mut self, count: usize) -> Result<Vec<Similarity>, Error> {
+    fn nearest(&mut self, count: usize) -> Result<Vec<Hit>, Error> {
         let mut candidates_max = CANDIDATES_MIN.max(count.saturating_mul(CANDIDATES_PER_CHUNK));
         loop {
             let candidates = self.candidates(candidates_max)?;
@@ -194,111 +187,64 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    fn candidates(&mut self, count: usize) -> Result<Vec<Candidate>, Error> {
-        loop {
-            let Some(codes) = &self.codes else {
-                return Ok(Vec::new());
-            };
-            let candidates = codes.candidates(count, self.among)?;
-            if !code_table::reads_anew() {
-                return Ok(candidates);
-            }
-            // They may have been made anew, around another centre, before they were scanned.
-            match Codes::load(self.set_id, self.embedding)? {
-                Some(now) if !codes.agree(&now) => self.codes = Some(now),
-                _ => return Ok(candidates),
-            }
+    fn candidates(&mut self, count: usize) -> Result<Vec<Hit>, Error> {
+        match &mut self.codes {
+            Some(codes) => codes.candidates(self.embedding, count, self.among),
+            None => Ok(Vec::new()),
         }
     }
 
-    fn nearest_of(
-        &mut self,
-        mut candidates: Vec<Candidate>,
-        count: usize,
-    ) -> Result<Vec<Similarity>, Error> {
+    fn nearest_of(&mut self, mut candidates: Vec<Hit>, count: usize) -> Result<Vec<Hit>, Error> {
         let mut seen: HashSet<i64> = self.waiting.iter().copied().collect();
-        candidates.retain(|candidate| seen.insert(candidate.chunk_id));
+        candidates.retain(|candidate| seen.insert(candidate.document));
         Spi::connect(|client| {
-            self.compare(client, &self.waiting.clone())?;
-            let mut nearest = Nearest::new(count);
-            nearest.add(&self.waiting, &self.cosines);
+            let mut nearest = Top::new(count);
+            self.compare(client, &self.waiting.clone(), &mut nearest)?;
             let mut rest = candidates.as_slice();
             // The first time about as many as it mostly takes.
             let mut at_once = count.saturating_mul(2);
-            while let Some(Candidate { bound, .. }) = rest.first()
-                && *bound > nearest.worst()
+            while let Some(Hit { score: bound, .. }) = rest.first()
+                && *bound > nearest.threshold()
             {
                 let (batch, later) = rest.split_at(at_once.min(rest.len()));
-                let ids: Vec<i64> = batch.iter().map(|candidate| candidate.chunk_id).collect();
-                self.compare(client, &ids)?;
-                nearest.add(&ids, &self.cosines);
+                let ids: Vec<i64> = batch.iter().map(|candidate| candidate.document).collect();
+                self.compare(client, &ids, &mut nearest)?;
                 rest = later;
                 at_once = COMPARED_AT_ONCE;
             }
-            Ok(nearest.into_sorted())
+            Ok(nearest.into_hits())
         })
     }
 
-    /// Compares those that were not yet.
-    fn compare(&mut self, client: &SpiClient<'_>, ids: &[i64]) -> Result<(), Error> {
-        let new: Vec<i64> = ids
-            .iter()
-            .copied()
-            .filter(|id| !self.cosines.contains_key(id))
-            .collect();
-        if new.is_empty() {
-            return Ok(());
+    /// Adds those that have a vector; compares those that were not yet.
+    fn compare(
+        &mut self,
+        client: &SpiClient<'_>,
+        ids: &[i64],
+        nearest: &mut Top,
+    ) -> Result<(), Error> {
+        let is_new = |id: &i64| !self.cosines.contains_key(id);
+        let new: Vec<i64> = ids.iter().copied().filter(is_new).collect();
+        if !new.is_empty() {
+            self.cosines.extend(new.iter().map(|id| (*id, None)));
+            let all = i64::try_from(new.len()).unwrap_or(i64::MAX);
+            let values = [self.embedding.to_vec().into(), new.into(), all.into()];
+            for row in plans::select(client, &self.set.compare, &values)? {
+                let Hit { document, score } = hit(&row)?;
+                self.cosines.insert(document, Some(score));
+            }
         }
-        self.cosines.extend(new.iter().map(|id| (*id, None)));
-        let all = i64::try_from(new.len()).unwrap_or(i64::MAX);
-        let values = [self.embedding.to_vec().into(), new.into(), all.into()];
-        for row in plans::select(client, &self.set.compare, &values)? {
-            let (id, cosine) = similarity(row.get(1)?, row.get(2)?)?;
-            self.cosines.insert(id, Some(cosine));
+        for &document in ids {
+            if let Some(&Some(score)) = self.cosines.get(&document) {
+                nearest.push(Hit { document, score });
+            }
         }
         Ok(())
     }
 }
 
-/// The nearest of those that were compared.
-struct Nearest {
-    count: usize,
-    found: Vec<Similarity>,
-}
-
-impl Nearest {
-    fn new(count: usize) -> Self {
-        Self {
-            count,
-            found: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, ids: &[i64], cosines: &HashMap<i64, Option<f32>>) {
-        let known = ids
-            .iter()
-            .filter_map(|id| Some((*id, (*cosines.get(id)?)?)));
-        self.found.extend(known);
-        self.found
-            .sort_unstable_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
-        self.found.truncate(self.count);
-    }
-
-    /// What is no nearer is of no use.
-    fn worst(&self) -> f32 {
-        match self.found.last() {
-            Some((_, cosine)) if self.found.len() >= self.count => *cosine,
-            _ => f32::NEG_INFINITY,
-        }
-    }
-
-    fn into_sorted(self) -> Vec<Similarity> {
-        self.found
-    }
-}
-
 /// The HNSW index goes on for as long as the caller lacks some.
-fn by_graph(set: &Set, request: Request<'_>) -> Result<Vec<Similarity>, Error> {
+fn by_graph(set: &Set, request: Request<'_>) -> Result<Vec<Hit>, Error> {
     Spi::connect(|client| {
         let mut cursor = {
             let _rights = WorkerRights::assume();
@@ -311,13 +257,11 @@ fn by_graph(set: &Set, request: Request<'_>) -> Result<Vec<Similarity>, Error> {
                 let _rights = WorkerRights::assume();
                 cursor
                     .fetch(wanted)?
-                    .map(|row| similarity(row.get(1)?, row.get(2)?))
-                    .collect::<Result<Vec<Similarity>, Error>>()?
+                    .map(|row| hit(&row))
+                    .collect::<Result<Vec<Hit>, Error>>()?
             };
             let is_last = (batch.len() as i64) < wanted;
-            let ids = batch.iter().map(|(id, _)| *id).collect();
-            let admitted = admitted(ids, request.condition)?;
-            batch.retain(|(id, _)| admitted.contains(id));
+            admit(&mut batch, request.condition)?;
             all.append(&mut batch);
             if is_last || all.len() >= request.limit {
                 all.truncate(request.limit);
@@ -336,7 +280,10 @@ fn open<'a>(
     Ok(client.open_cursor(query, &[embedding.into()]))
 }
 
-fn similarity(chunk_id: Option<i64>, distance: Option<f64>) -> Result<Similarity, Error> {
-    let cosine = 1.0 - distance.unwrap_or(2.0) as f32;
-    Ok((chunk_id.unwrap_or_default(), cosine))
+/// Of a row of a chunk and its distance.
+fn hit(row: &SpiHeapTupleData<'_>) -> Result<Hit, Error> {
+    Ok(Hit {
+        document: row.get(1)?.unwrap_or_default(),
+        score: 1.0 - row.get::<f64>(2)?.unwrap_or(2.0) as f32,
+    })
 }

@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use domain::lexical::{
-    Collection, Directory, FieldBoosts, Hit, Norms, Parameters, ReadPostings, Term, Top, idf,
-    search, term_counts,
+    Collection, Directory, FieldBoosts, Norms, Parameters, ReadPostings, Term, idf, search,
+    term_counts,
 };
+use domain::top::{Hit, Top};
 use pgrx::Spi;
 use pgrx::spi::SpiClient;
 
-use super::admission::{Condition, admitted, more};
+use super::admission::{Condition, admit, admitted, more};
 use super::plans;
 use super::stored_bytes::{StoredBytes, StoredVector};
 use crate::error::Error;
@@ -92,13 +93,6 @@ pub fn having_all(
     let mut admitted: Vec<i64> = admitted(documents, condition)?.into_iter().collect();
     admitted.sort_unstable();
     Ok(Some(admitted))
-}
-
-fn admit(found: &mut Vec<Hit>, condition: &Condition) -> Result<(), Error> {
-    let ids = found.iter().map(|hit| hit.document).collect();
-    let admitted = admitted(ids, condition)?;
-    found.retain(|hit| admitted.contains(&hit.document));
-    Ok(())
 }
 
 /// What the index knows of some terms.
