@@ -591,6 +591,7 @@ const WAITS: &str = "select wait_event from pg_stat_activity
 /// stop arrives; then it is tried again.
 fn stall(world: &World, session: &mut Session) -> i64 {
     const ATTEMPTS: u32 = 20;
+    const RESTED_POLLS: u32 = 15;
     let steps = "select generation_steps from salesai.sidecar_status";
     for attempt in 0..ATTEMPTS {
         let before: i64 = session.one(steps, &[]);
@@ -603,8 +604,13 @@ fn stall(world: &World, session: &mut Session) -> i64 {
             session.one::<i64>(steps, &[]) > before
         });
         world.sidecar.pause();
-        // An answer that was on its way is kept by then.
-        std::thread::sleep(Duration::from_millis(300));
+        // An answer that was on its way is kept by then, however long the disk takes.
+        let mut rested = 0;
+        wait_until("the workers rest", LIMIT, || {
+            let held: Vec<String> = session.column(HELD, &[]);
+            rested = if held.is_empty() { rested + 1 } else { 0 };
+            rested == RESTED_POLLS
+        });
         if session.one::<String>(STATE, &[&request]) == "running" {
             return request;
         }
