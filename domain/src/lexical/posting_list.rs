@@ -2,6 +2,7 @@
 //! hold and how well one of them can do.
 
 use super::Damaged;
+use super::bm25::Norms;
 
 /// Postings of a block.
 pub const BLOCK_POSTINGS: usize = 128;
@@ -19,14 +20,6 @@ pub struct Posting {
     pub length: u8,
 }
 
-/// A frequency and a length that no document of a block surpasses in both: whatever k1 and b are, the best of a block's
-/// pairs is at least as good as its best document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Impact {
-    pub frequency: u8,
-    pub length: u8,
-}
-
 /// A list as bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PostingList {
@@ -37,20 +30,21 @@ pub struct PostingList {
 }
 
 /// A block as the directory describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
     pub first: i64,
     pub last: i64,
     /// Its place in the bytes of the postings.
     pub start: usize,
     pub end: usize,
-    pub impacts: Vec<Impact>,
 }
 
 /// What is known of a list without its postings.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Directory {
     pub blocks: Vec<Block>,
+    /// Of each block, the impact of its best document at most.
+    pub impacts: Vec<f32>,
 }
 
 /// Writes a list; the documents are in their order, each once.
@@ -74,11 +68,7 @@ pub fn encode(postings: &[Posting]) -> PostingList {
         write_number(&mut list.directory, (list.postings.len() - start) as u64);
         let impacts = best_impacts(block);
         list.directory.push(impacts.len() as u8);
-        list.directory.extend(
-            impacts
-                .iter()
-                .flat_map(|impact| [impact.frequency, impact.length]),
-        );
+        list.directory.extend(impacts.as_flattened());
         previous = last;
     }
     list
@@ -86,9 +76,9 @@ pub fn encode(postings: &[Posting]) -> PostingList {
 
 /// The postings of a whole list.
 pub fn decode(list: &PostingList) -> Result<Vec<Posting>, Damaged> {
-    let directory = Directory::decode(&list.directory)?;
     let mut postings = Vec::with_capacity(list.count as usize);
-    for block in &directory.blocks {
+    for described in described(&list.directory) {
+        let (block, _) = described?;
         let bytes = list.postings.get(block.start..block.end).ok_or(Damaged)?;
         block.decode(bytes, &mut postings)?;
     }
@@ -96,38 +86,58 @@ pub fn decode(list: &PostingList) -> Result<Vec<Posting>, Damaged> {
 }
 
 impl Directory {
-    pub fn decode(mut bytes: &[u8]) -> Result<Self, Damaged> {
-        let mut blocks = Vec::new();
-        let (mut previous, mut start) = (0_i64, 0_usize);
-        while !bytes.is_empty() {
-            let first = previous
-                .checked_add_unsigned(read_number(&mut bytes)?)
-                .ok_or(Damaged)?;
-            let last = first
-                .checked_add_unsigned(read_number(&mut bytes)?)
-                .ok_or(Damaged)?;
-            let size = usize::try_from(read_number(&mut bytes)?).map_err(|_| Damaged)?;
-            let end = start.checked_add(size).ok_or(Damaged)?;
-            let (&count, rest) = bytes.split_first().ok_or(Damaged)?;
-            let (pairs, rest) = rest
-                .split_at_checked(2 * usize::from(count))
-                .ok_or(Damaged)?;
-            bytes = rest;
-            let impacts = pairs.chunks_exact(2).map(|pair| Impact {
-                frequency: pair[0],
-                length: pair[1],
-            });
-            blocks.push(Block {
-                first,
-                last,
-                start,
-                end,
-                impacts: impacts.collect(),
-            });
-            (previous, start) = (last, end);
+    pub fn decode(bytes: &[u8], norms: &Norms) -> Result<Self, Damaged> {
+        let mut directory = Self::default();
+        for described in described(bytes) {
+            let (block, impacts) = described?;
+            let impacts = impacts.iter();
+            let impacts = impacts.map(|&[frequency, length]| norms.impact(frequency, length));
+            directory.blocks.push(block);
+            directory.impacts.push(impacts.fold(0.0, f32::max));
         }
-        Ok(Self { blocks })
+        Ok(directory)
     }
+}
+
+/// The blocks of a directory, and the pairs of frequencies and lengths that none of their documents surpasses in both:
+/// whatever k1 and b are, the best of a block's pairs is at least as good as its best document.
+fn described(mut bytes: &[u8]) -> impl Iterator<Item = Result<(Block, &[[u8; 2]]), Damaged>> {
+    let mut previous = Some(Block {
+        first: 0,
+        last: 0,
+        start: 0,
+        end: 0,
+    });
+    std::iter::from_fn(move || {
+        let before = previous.take()?;
+        if bytes.is_empty() {
+            return None;
+        }
+        let described = describe(&before, &mut bytes);
+        // After damage nothing makes sense.
+        previous = described.as_ref().ok().map(|(block, _)| *block);
+        Some(described)
+    })
+}
+
+fn describe<'a>(before: &Block, bytes: &mut &'a [u8]) -> Result<(Block, &'a [[u8; 2]]), Damaged> {
+    let after = |document: i64, step| document.checked_add_unsigned(step).ok_or(Damaged);
+    let first = after(before.last, read_number(bytes)?)?;
+    let last = after(first, read_number(bytes)?)?;
+    let size = usize::try_from(read_number(bytes)?).map_err(|_| Damaged)?;
+    let end = before.end.checked_add(size).ok_or(Damaged)?;
+    let (&count, rest) = bytes.split_first().ok_or(Damaged)?;
+    let (pairs, rest) = rest
+        .split_at_checked(2 * usize::from(count))
+        .ok_or(Damaged)?;
+    *bytes = rest;
+    let block = Block {
+        first,
+        last,
+        start: before.end,
+        end,
+    };
+    Ok((block, pairs.as_chunks().0))
 }
 
 impl Block {
@@ -135,10 +145,18 @@ impl Block {
     pub fn decode(&self, mut bytes: &[u8], postings: &mut Vec<Posting>) -> Result<(), Damaged> {
         let mut document = self.first;
         while !bytes.is_empty() {
-            let step = read_number(&mut bytes)?;
+            let (step, frequency, length);
+            // Mostly the next document is near.
+            if let Some((&[near @ ..0x80, one, other], rest)) = bytes.split_first_chunk() {
+                (step, frequency, length) = (u64::from(near), one, other);
+                bytes = rest;
+            } else {
+                step = read_number(&mut bytes)?;
+                let (&[one, other], rest) = bytes.split_first_chunk().ok_or(Damaged)?;
+                (frequency, length) = (one, other);
+                bytes = rest;
+            }
             document = document.checked_add_unsigned(step).ok_or(Damaged)?;
-            let (&[frequency, length], rest) = bytes.split_first_chunk().ok_or(Damaged)?;
-            bytes = rest;
             postings.push(Posting {
                 document,
                 frequency,
@@ -152,23 +170,17 @@ impl Block {
     }
 }
 
-/// The pairs of a block that none of its others surpasses, few of them.
-fn best_impacts(block: &[Posting]) -> Vec<Impact> {
-    let mut impacts: Vec<Impact> = block
+/// The pairs of a block (see [`described`]), few of them.
+fn best_impacts(block: &[Posting]) -> Vec<[u8; 2]> {
+    let mut impacts: Vec<[u8; 2]> = block
         .iter()
-        .map(|posting| Impact {
-            frequency: posting.frequency,
-            length: posting.length,
-        })
+        .map(|posting| [posting.frequency, posting.length])
         .collect();
     // The shortest first, of those the most frequent: then one counts only if it is more frequent than all before.
-    impacts.sort_by_key(|impact| (impact.length, std::cmp::Reverse(impact.frequency)));
-    let mut best: Vec<Impact> = Vec::new();
+    impacts.sort_by_key(|&[frequency, length]| (length, std::cmp::Reverse(frequency)));
+    let mut best: Vec<[u8; 2]> = Vec::new();
     for impact in impacts {
-        if best
-            .last()
-            .is_none_or(|last| impact.frequency > last.frequency)
-        {
+        if best.last().is_none_or(|last| impact[0] > last[0]) {
             best.push(impact);
         }
     }
@@ -176,11 +188,11 @@ fn best_impacts(block: &[Posting]) -> Vec<Impact> {
     while best.len() > IMPACTS_MAX {
         let at = (0..best.len() - 1)
             .min_by_key(|&at| {
-                let (one, other) = (best[at], best[at + 1]);
-                u32::from(other.length - one.length) * u32::from(other.frequency - one.frequency)
+                let [one, other] = [best[at], best[at + 1]];
+                u32::from(other[1] - one[1]) * u32::from(other[0] - one[0])
             })
             .unwrap_or(0);
-        best[at].frequency = best[at + 1].frequency;
+        best[at][0] = best[at + 1][0];
         best.remove(at + 1);
     }
     best

@@ -1,25 +1,26 @@
-//! The best documents of some posting lists: block-max WAND (Ding and Suel, "Faster Top-k Document Retrieval Using
-//! Block-Max Indexes", SIGIR 2011). A block is read only when its best document could be among the best of all.
+//! The best documents of some posting lists, window by window of their ids: in each, the lists whose blocks could not make
+//! a document good enough together are only asked for what the others have found (Turtle and Flood, "Query Evaluation:
+//! Strategies and Optimizations", 1995, MaxScore; with the bounds of blocks as in Ding and Suel, "Faster Top-k Document
+//! Retrieval Using Block-Max Indexes", SIGIR 2011). Where all lists together could not, the window is passed over.
 
 use std::ops::Range;
 
 use super::Damaged;
 use super::bm25::Norms;
-use super::posting_list::{Block, Directory, Posting};
+use super::posting_list::{Directory, Posting};
 use crate::top::{Hit, Top};
 
 /// Sums of the same numbers in another order differ a little: what could be better must not be passed over for it.
 const ROUNDING: f32 = 1.0 + 1e-5;
 
-/// Documents that are sought one by one, where only these count; of more, those that cannot be good enough are passed
-/// over as without.
-const SOUGHT_MAX: usize = 2048;
+/// Where only some documents count and a window has no more of them than this, each is looked up in the lists.
+const LOOKED_UP_MAX: usize = 16;
 
 /// A term of a query, and its list.
-pub struct Term {
+pub struct Term<'a> {
     /// How much it counts: its idf, times what the query says.
     pub weight: f32,
-    pub directory: Directory,
+    pub directory: &'a Directory,
 }
 
 /// Where the postings of a query's terms come from.
@@ -32,245 +33,283 @@ pub trait ReadPostings {
 
 /// Adds the best documents that have any of the terms; with `among`, in order, only those.
 pub fn search<R: ReadPostings>(
-    terms: Vec<Term>,
+    terms: &[Term<'_>],
     norms: &Norms,
     among: Option<&[i64]>,
     source: &mut R,
     top: &mut Top,
 ) -> Result<(), R::Error> {
-    let mut cursors: Vec<Cursor> = terms
-        .into_iter()
-        .enumerate()
-        .map(|(number, term)| Cursor::new(number, term, norms))
-        .collect();
-    match among {
-        Some(documents) if documents.len() <= SOUGHT_MAX => {
-            search_among(&mut cursors, norms, documents, source, top)
-        }
-        _ => search_all(&mut cursors, norms, among, source, top),
-    }
-}
-
-fn search_among<R: ReadPostings>(
-    cursors: &mut [Cursor],
-    norms: &Norms,
-    documents: &[i64],
-    source: &mut R,
-    top: &mut Top,
-) -> Result<(), R::Error> {
-    for &document in documents {
-        let mut score = 0.0;
-        for cursor in &mut *cursors {
-            cursor.settle(document, source)?;
-            if cursor.document == document {
-                score += cursor.score(norms);
-            }
-        }
-        if score > 0.0 {
-            top.push(Hit { document, score });
-        }
-    }
-    Ok(())
-}
-
-fn search_all<R: ReadPostings>(
-    cursors: &mut Vec<Cursor>,
-    norms: &Norms,
-    among: Option<&[i64]>,
-    source: &mut R,
-    top: &mut Top,
-) -> Result<(), R::Error> {
-    let mut rest = among.unwrap_or_default();
-    cursors.retain(|cursor| cursor.document != END);
+    let mut cursors: Vec<Cursor> = terms.iter().enumerate().map(Cursor::new).collect();
+    let mut wanted = among.unwrap_or_default();
+    let mut search = Search {
+        norms,
+        source,
+        top,
+        sums: Sums::default(),
+        found: Vec::new(),
+    };
+    let mut start = 0;
     loop {
-        // Few of them move at a time.
-        cursors.sort_by_key(|cursor| cursor.document);
-        while cursors.last().is_some_and(|cursor| cursor.document == END) {
-            cursors.pop();
+        if among.is_some() {
+            wanted = &wanted[first(wanted, 0, |document| *document < start)..];
+            let Some(&next) = wanted.first() else {
+                return Ok(());
+            };
+            start = next;
         }
-        let threshold = top.threshold();
-        let Some(pivot) = pivot(cursors, threshold) else {
+        cursors.retain_mut(|cursor| cursor.reach(start));
+        let ends = cursors
+            .iter()
+            .map(|cursor| cursor.directory.blocks[cursor.block].last);
+        let Some(end) = ends.min() else {
             return Ok(());
         };
-        let document = cursors[pivot].document;
-        let end = cursors[pivot..]
-            .iter()
-            .position(|cursor| cursor.document > document)
-            .map_or(cursors.len(), |after| pivot + after);
-        let (candidates, others) = cursors.split_at_mut(end);
-        if among.is_some() {
-            rest = &rest[first(rest, 0, |other| *other < document)..];
-            let wanted = rest.first().copied().unwrap_or(END);
-            if wanted > document {
-                for cursor in candidates {
-                    cursor.seek(wanted);
-                }
-                continue;
-            }
+        let of_window = among.map(|_| &wanted[..first(wanted, 0, |document| *document <= end)]);
+        search.window(&mut cursors, start, end, of_window)?;
+        start = end.saturating_add(1);
+    }
+}
+
+struct Search<'a, R> {
+    norms: &'a Norms,
+    source: &'a mut R,
+    top: &'a mut Top,
+    sums: Sums,
+    /// Documents of a window, in order, and what is known of their scores.
+    found: Vec<Hit>,
+}
+
+impl<R: ReadPostings> Search<'_, R> {
+    /// Each cursor is at the block that has the window's documents; with `wanted` only those of them count.
+    fn window(
+        &mut self,
+        cursors: &mut [Cursor<'_>],
+        start: i64,
+        end: i64,
+        wanted: Option<&[i64]>,
+    ) -> Result<(), R::Error> {
+        for cursor in &mut *cursors {
+            cursor.set_bound(end);
         }
+        cursors.sort_unstable_by(|a, b| a.bound.total_cmp(&b.bound));
+        let threshold = self.top.threshold();
         let mut bound = 0.0;
-        for cursor in &mut *candidates {
-            cursor.shallow_seek(document);
-            bound += cursor.block_bound();
+        let useless = cursors.iter().position(|cursor| {
+            bound += cursor.bound;
+            bound * ROUNDING >= threshold
+        });
+        let Some(useless) = useless else {
+            return Ok(());
+        };
+        if let Some(wanted) = wanted
+            && wanted.len() <= LOOKED_UP_MAX
+        {
+            let unknown = |&document: &i64| Hit {
+                document,
+                score: 0.0,
+            };
+            self.found.extend(wanted.iter().map(unknown));
+            return self.complete(cursors);
         }
-        if bound * ROUNDING < threshold {
-            // No document up to the next border of a block is good enough.
-            let border = candidates.iter().map(Cursor::block_end).min();
-            let next = others.first().map_or(END, |other| other.document);
-            let next = border.unwrap_or(END).saturating_add(1).min(next);
-            for cursor in candidates {
-                cursor.seek(next.max(document + 1));
+        let (useless, useful) = cursors.split_at_mut(useless);
+        for cursor in useful.iter_mut().filter(|cursor| cursor.bound > 0.0) {
+            cursor.read(self.source)?;
+            cursor.seek(start);
+        }
+        let bound: f32 = useless.iter().map(|cursor| cursor.bound).sum();
+        while let Some(next) = useful.iter().filter_map(Cursor::document).min()
+            && next <= end
+        {
+            self.sums.first = next;
+            let last = end.min(next.saturating_add(SUMS as i64 - 1));
+            for cursor in &mut *useful {
+                cursor.add_up(last, self.norms, &mut self.sums);
             }
-            continue;
+            let least = self.top.threshold() / ROUNDING - bound;
+            self.sums.take(least, &mut self.found);
+            if let Some(mut wanted) = wanted {
+                self.found.retain(|hit| {
+                    wanted = &wanted[first(wanted, 0, |other| *other < hit.document)..];
+                    wanted.first() == Some(&hit.document)
+                });
+            }
+            self.complete(useless)?;
         }
-        if let Some(score) = score(candidates, document, bound, threshold, norms, source)? {
-            top.push(Hit { document, score });
+        Ok(())
+    }
+
+    /// Adds what these lists, in the order of their bounds, make of the documents found, and keeps the best. It goes no
+    /// further than until it is seen that a document is not good enough.
+    fn complete(&mut self, cursors: &mut [Cursor<'_>]) -> Result<(), R::Error> {
+        let bound: f32 = cursors.iter().map(|cursor| cursor.bound).sum();
+        'documents: for Hit {
+            document,
+            mut score,
+        } in self.found.drain(..)
+        {
+            let threshold = self.top.threshold();
+            let mut rest = bound;
+            for cursor in cursors.iter_mut().rev() {
+                if (score + rest.max(0.0)) * ROUNDING < threshold {
+                    continue 'documents;
+                }
+                rest -= cursor.bound;
+                let more = cursor.look_up(document, self.norms, self.source)?;
+                score += more.unwrap_or(0.0);
+            }
+            if score > 0.0 {
+                self.top.push(Hit { document, score });
+            }
         }
-        for cursor in candidates {
-            cursor.seek(document + 1);
+        Ok(())
+    }
+}
+
+/// Documents that are added up at a time.
+const SUMS: usize = 4096;
+
+/// Scores of the documents from `first` on, as far as they are added up.
+struct Sums {
+    first: i64,
+    scores: Vec<f32>,
+    /// A bit for each that has one.
+    is_found: [u64; SUMS / 64],
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        Self {
+            first: 0,
+            scores: vec![0.0; SUMS],
+            is_found: [0; SUMS / 64],
         }
     }
 }
 
-/// The document's score, unless it is seen on the way that it is not good enough: terms that count most come first,
-/// so that blocks of frequent words are seldom read.
-fn score<R: ReadPostings>(
-    cursors: &mut [Cursor],
-    document: i64,
-    mut bound: f32,
-    threshold: f32,
-    norms: &Norms,
-    source: &mut R,
-) -> Result<Option<f32>, R::Error> {
-    cursors.sort_by(|a, b| b.block_bound().total_cmp(&a.block_bound()));
-    let mut score = 0.0;
-    for cursor in cursors {
-        bound -= cursor.block_bound();
-        cursor.settle(document, source)?;
-        if cursor.document == document {
-            score += cursor.score(norms);
-        }
-        if (score + bound.max(0.0)) * ROUNDING < threshold {
-            return Ok(None);
+impl Sums {
+    #[inline]
+    fn add(&mut self, document: i64, score: f32) {
+        let place = (document - self.first) as usize;
+        self.scores[place] += score;
+        self.is_found[place / 64] |= 1 << (place % 64);
+    }
+
+    /// Moves those of at least so much, and clears the others.
+    fn take(&mut self, least: f32, found: &mut Vec<Hit>) {
+        for (word, bits) in self.is_found.iter_mut().enumerate() {
+            while *bits != 0 {
+                let place = word * 64 + bits.trailing_zeros() as usize;
+                *bits &= *bits - 1;
+                let score = std::mem::take(&mut self.scores[place]);
+                if score >= least {
+                    found.push(Hit {
+                        document: self.first + place as i64,
+                        score,
+                    });
+                }
+            }
         }
     }
-    Ok((score > 0.0).then_some(score))
 }
 
-/// The first cursor, in the order of their documents, whose document could be good enough with all before it.
-fn pivot(cursors: &[Cursor], threshold: f32) -> Option<usize> {
-    let mut bound = 0.0;
-    cursors.iter().position(|cursor| {
-        bound += cursor.bound;
-        bound * ROUNDING >= threshold
-    })
-}
-
-/// No document.
-const END: i64 = i64::MAX;
-
-/// A place in a list. It stands at a posting, or, as long as a block is not read, at the first document that its next
-/// posting can be of.
-struct Cursor {
+/// A place in a list: a block, and a posting of it once it was read.
+struct Cursor<'a> {
     number: usize,
     weight: f32,
-    blocks: Vec<Block>,
-    /// The greatest score of each block, and of all.
-    bounds: Vec<f32>,
-    bound: f32,
+    directory: &'a Directory,
     block: usize,
-    /// The block that bounds are asked of; at or after `block`.
-    shallow: usize,
+    /// The greatest score of the documents of the window.
+    bound: f32,
     /// Of the block that was read.
     postings: Vec<Posting>,
     read: Option<usize>,
     position: usize,
-    document: i64,
 }
 
-impl Cursor {
-    fn new(number: usize, term: Term, norms: &Norms) -> Self {
-        let best = |block: &Block| {
-            let impacts = block.impacts.iter();
-            let impact = impacts.map(|impact| norms.impact(impact.frequency, impact.length));
-            term.weight * impact.fold(0.0, f32::max)
-        };
-        let blocks = term.directory.blocks;
-        let bounds: Vec<f32> = blocks.iter().map(best).collect();
+impl<'a> Cursor<'a> {
+    fn new((number, term): (usize, &Term<'a>)) -> Self {
         Self {
             number,
             weight: term.weight,
-            bound: bounds.iter().copied().fold(0.0, f32::max),
-            document: blocks.first().map_or(END, |block| block.first),
-            blocks,
-            bounds,
+            directory: term.directory,
             block: 0,
-            shallow: 0,
+            bound: 0.0,
             postings: Vec::new(),
             read: None,
             position: 0,
         }
     }
 
-    /// Moves to the first posting at or after the document, or to where it can be.
-    fn seek(&mut self, document: i64) {
-        if self.document >= document {
-            return;
-        }
-        self.block = first(&self.blocks, self.block, |block| block.last < document);
-        self.shallow = self.shallow.max(self.block);
-        let Some(block) = self.blocks.get(self.block) else {
-            self.document = END;
-            return;
-        };
-        if self.read == Some(self.block) {
-            let rest = &self.postings[self.position..];
-            self.position += rest.partition_point(|posting| posting.document < document);
-            self.document = self.postings[self.position].document;
-        } else {
-            self.document = block.first.max(document);
-        }
+    /// Moves to the block that has a document or the next; false when there is none.
+    fn reach(&mut self, document: i64) -> bool {
+        let blocks = &self.directory.blocks;
+        self.block = first(blocks, self.block, |block| block.last < document);
+        self.block < blocks.len()
     }
 
-    /// Reads the block where it stands, and moves on to a posting of it at or after the document.
-    fn settle<R: ReadPostings>(&mut self, document: i64, source: &mut R) -> Result<(), R::Error> {
-        self.seek(document);
-        let Some(block) = self.blocks.get(self.block) else {
-            return Ok(());
+    fn set_bound(&mut self, end: i64) {
+        let is_after = self.directory.blocks[self.block].first > end;
+        self.bound = match is_after {
+            true => 0.0,
+            false => self.weight * self.directory.impacts[self.block],
         };
-        if self.read == Some(self.block) || self.document > document {
+    }
+
+    /// Reads the block.
+    fn read<R: ReadPostings>(&mut self, source: &mut R) -> Result<(), R::Error> {
+        if self.read == Some(self.block) {
             return Ok(());
         }
+        let block = &self.directory.blocks[self.block];
         let bytes = source.read(self.number, block.start..block.end)?;
         self.postings.clear();
         block.decode(bytes, &mut self.postings)?;
-        self.read = Some(self.block);
-        self.position = self
-            .postings
-            .partition_point(|posting| posting.document < document);
-        self.document = self.postings[self.position].document;
+        (self.read, self.position) = (Some(self.block), 0);
         Ok(())
     }
 
-    /// Finds the block for `block_bound` without moving.
-    fn shallow_seek(&mut self, document: i64) {
-        let start = self.shallow.max(self.block);
-        self.shallow = first(&self.blocks, start, |block| block.last < document);
+    /// Moves to the first posting of the block that was read at or after the document.
+    fn seek(&mut self, document: i64) {
+        let is_before = |posting: &Posting| posting.document < document;
+        self.position = first(&self.postings, self.position, is_before);
     }
 
-    fn block_bound(&self) -> f32 {
-        self.bounds.get(self.shallow).copied().unwrap_or(0.0)
+    /// The document where it stands; None where the block was not read, or is used up.
+    fn document(&self) -> Option<i64> {
+        let posting = self.postings.get(self.position)?;
+        (self.read == Some(self.block)).then_some(posting.document)
     }
 
-    fn block_end(&self) -> i64 {
-        self.blocks
-            .get(self.shallow)
-            .map_or(END - 1, |block| block.last)
+    /// The document's score; None where the list does not have it.
+    fn look_up<R: ReadPostings>(
+        &mut self,
+        document: i64,
+        norms: &Norms,
+        source: &mut R,
+    ) -> Result<Option<f32>, R::Error> {
+        if self.directory.blocks[self.block].first > document {
+            return Ok(None);
+        }
+        self.read(source)?;
+        self.seek(document);
+        let posting = self.postings.get(self.position);
+        let posting = posting.filter(|posting| posting.document == document);
+        Ok(posting.map(|posting| self.weight * norms.impact(posting.frequency, posting.length)))
     }
 
-    fn score(&self, norms: &Norms) -> f32 {
-        let posting = &self.postings[self.position];
-        self.weight * norms.impact(posting.frequency, posting.length)
+    /// Adds the scores of documents up to `last`.
+    fn add_up(&mut self, last: i64, norms: &Norms, sums: &mut Sums) {
+        if self.read != Some(self.block) {
+            return;
+        }
+        let rest = &self.postings[self.position..];
+        let mut used = 0;
+        for posting in rest.iter().take_while(|posting| posting.document <= last) {
+            let score = self.weight * norms.impact(posting.frequency, posting.length);
+            sums.add(posting.document, score);
+            used += 1;
+        }
+        self.position += used;
     }
 }
 

@@ -17,8 +17,8 @@ use super::stored_bytes::{StoredBytes, StoredVector};
 use crate::error::Error;
 use crate::rights::WorkerRights;
 
-/// Postings are read from where they are stored at least so many bytes at a time.
-const READ_BYTES_MIN: usize = 4096;
+/// Postings that follow each other are read so many bytes at a time at most.
+const READ_BYTES_MAX: usize = 1 << 16;
 /// Candidates of the first try.
 const CANDIDATES_MIN: usize = 128;
 
@@ -45,7 +45,7 @@ pub struct Request<'a> {
 pub fn hits(request: &Request<'_>) -> Result<(Vec<Hit>, Vec<Hit>), Error> {
     let index = {
         let _rights = WorkerRights::assume();
-        Index::load(&request.terms, &request.prefixes)?
+        Index::load(&request.terms, &request.prefixes, request.parameters)?
     };
     let best = best(&index, request)?;
     let found: HashSet<i64> = best.iter().map(|hit| hit.document).collect();
@@ -53,7 +53,7 @@ pub fn hits(request: &Request<'_>) -> Result<(Vec<Hit>, Vec<Hit>), Error> {
     also.retain(|id| !found.contains(id));
     also.sort_unstable();
     also.dedup();
-    let mut others = index.best(request, Some(&also), also.len())?;
+    let mut others = index.best(Some(&also), also.len())?;
     // Whoever calls may name what is none of theirs.
     admit(&mut others, request.condition)?;
     Ok((best, others))
@@ -66,7 +66,7 @@ fn best(index: &Index, request: &Request<'_>) -> Result<Vec<Hit>, Error> {
         None => CANDIDATES_MIN.max(request.limit + request.limit / 4),
     };
     loop {
-        let mut found = index.best(request, request.among.as_deref(), candidates)?;
+        let mut found = index.best(request.among.as_deref(), candidates)?;
         let is_all = found.len() < candidates;
         admit(&mut found, request.condition)?;
         if is_all || found.len() >= request.limit {
@@ -85,7 +85,7 @@ pub fn having_all(
 ) -> Result<Option<Vec<i64>>, Error> {
     let index = {
         let _rights = WorkerRights::assume();
-        Index::load(terms, &[])?
+        Index::load(terms, &[], Parameters::default())?
     };
     let Some(documents) = index.having_all(terms.len(), chunks_max)? else {
         return Ok(None);
@@ -98,6 +98,7 @@ pub fn having_all(
 /// What the index knows of some terms.
 struct Index {
     collection: Collection,
+    norms: Norms,
     segments: Vec<Vec<List>>,
     delta: Vec<NewChunk>,
     /// Chunks that have each term.
@@ -145,7 +146,7 @@ struct NewChunk {
 }
 
 impl Index {
-    fn load(terms: &[String], prefixes: &[String]) -> Result<Self, Error> {
+    fn load(terms: &[String], prefixes: &[String], parameters: Parameters) -> Result<Self, Error> {
         Spi::connect(|client| {
             let mut terms = terms.to_vec();
             for prefix in prefixes {
@@ -155,6 +156,7 @@ impl Index {
             terms.dedup();
             let mut index = Self {
                 collection: Collection::default(),
+                norms: Norms::new(parameters, Collection::default()),
                 segments: Vec::new(),
                 delta: Vec::new(),
                 frequencies: vec![0; terms.len()],
@@ -162,6 +164,7 @@ impl Index {
             let boosts = index.load_collection(client)?;
             // In this order: what is merged between the two statements is then found twice, and not missed.
             index.load_delta(client, &terms, prefixes, boosts)?;
+            index.norms = Norms::new(parameters, index.collection);
             index.load_lists(client, &terms)?;
             Ok(index)
         })
@@ -209,7 +212,7 @@ impl Index {
             if let Some(lists) = self.segments.last_mut() {
                 lists.push(List {
                     term,
-                    directory: Directory::decode(directory)?,
+                    directory: Directory::decode(directory, &self.norms)?,
                     postings,
                 });
             }
@@ -268,13 +271,7 @@ impl Index {
         Ok(())
     }
 
-    fn best(
-        &self,
-        request: &Request<'_>,
-        among: Option<&[i64]>,
-        limit: usize,
-    ) -> Result<Vec<Hit>, Error> {
-        let norms = Norms::new(request.parameters, self.collection);
+    fn best(&self, among: Option<&[i64]>, limit: usize) -> Result<Vec<Hit>, Error> {
         let weights: Vec<f32> = self
             .frequencies
             .iter()
@@ -282,16 +279,16 @@ impl Index {
             .collect();
         let mut top = Top::new(limit);
         for lists in &self.segments {
-            let terms = lists
+            let terms: Vec<Term> = lists
                 .iter()
                 .map(|list| Term {
                     weight: weights[list.term],
-                    directory: list.directory.clone(),
+                    directory: &list.directory,
                 })
                 .collect();
             search(
-                terms,
-                &norms,
+                &terms,
+                &self.norms,
                 among,
                 &mut Reader::new(lists.iter().collect()),
                 &mut top,
@@ -302,7 +299,7 @@ impl Index {
                 continue;
             }
             let score = |&(number, frequency): &(usize, u8)| {
-                weights[number] * norms.impact(frequency, chunk.length)
+                weights[number] * self.norms.impact(frequency, chunk.length)
             };
             top.push(Hit {
                 document: chunk.id,
@@ -397,7 +394,12 @@ impl ReadPostings for Reader<'_> {
         let is_there =
             bytes.start >= window.start && bytes.end <= window.start + window.bytes.len();
         if !is_there {
-            let length = bytes.len().max(READ_BYTES_MIN);
+            let follows = (window.start..=window.start + window.bytes.len()).contains(&bytes.start);
+            let usual = match follows {
+                true => (4 * window.bytes.len()).min(READ_BYTES_MAX),
+                false => 0,
+            };
+            let length = bytes.len().max(usual);
             window.bytes = self.lists[term].postings.slice(bytes.start, length);
             window.start = bytes.start;
         }
