@@ -6,16 +6,23 @@
 const LINE: usize = 64;
 
 /// Asks for the lines that begin in `count` bytes from byte `first` of `values` on, which may lie behind them.
-/// They come into the second cache: of lines on their way into the first one the processor has too few.
 #[inline(always)]
 pub(super) fn prefetch<T>(values: &[T], first: usize, count: usize) {
+    let start = first.next_multiple_of(LINE);
+    let address = values.as_ptr().cast::<u8>().wrapping_add(start);
+    prefetch_at(address, (first + count).saturating_sub(start));
+}
+
+/// Asks for the lines of `count` bytes from `address` on, whatever is there.
+/// They come into the second cache: of lines on their way into the first one the processor has too few.
+#[inline(always)]
+pub(super) fn prefetch_at(address: *const u8, count: usize) {
     #[cfg(target_arch = "x86_64")]
-    for at in (first.next_multiple_of(LINE)..first + count).step_by(LINE) {
+    for at in (0..count).step_by(LINE) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        let line = values.as_ptr().cast::<i8>().wrapping_add(at);
         // SAFETY: it is allowed at every address, and changes nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.wrapping_add(at).cast::<i8>()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (values, first, count, LINE);
+    let _ = (address, count, LINE);
 }

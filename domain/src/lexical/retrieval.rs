@@ -126,7 +126,7 @@ impl<R: ReadPostings> Search<'_, R> {
                 cursor.add_up(last, self.norms, &mut self.sums);
             }
             let least = self.top.threshold() / ROUNDING - bound;
-            self.sums.take(least, &mut self.found);
+            self.sums.take(last, least, &mut self.found);
             if let Some(mut wanted) = wanted {
                 self.found.retain(|hit| {
                     wanted = &wanted[first(wanted, 0, |other| *other < hit.document)..];
@@ -194,9 +194,10 @@ impl Sums {
         self.is_found[place / 64] |= 1 << (place % 64);
     }
 
-    /// Moves those of at least so much, and clears the others.
-    fn take(&mut self, least: f32, found: &mut Vec<Hit>) {
-        for (word, bits) in self.is_found.iter_mut().enumerate() {
+    /// Moves those up to `last` of at least so much, and clears the others.
+    fn take(&mut self, last: i64, least: f32, found: &mut Vec<Hit>) {
+        let words = (last - self.first) as usize / 64 + 1;
+        for (word, bits) in self.is_found[..words].iter_mut().enumerate() {
             while *bits != 0 {
                 let place = word * 64 + bits.trailing_zeros() as usize;
                 *bits &= *bits - 1;

@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 
 use super::{CodeShape, GROUP_VECTORS, HEAD_BYTES, length};
 use crate::lanes::Level;
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_at;
 
 /// How many standard deviations an estimate may be too small (RaBitQ's ε₀): one bound in nine does not hold. Whoever wants
 /// the nearest ten looks for a hundred, so that those ten are far from the border; at 1.9, where one in forty does not,
@@ -91,10 +91,10 @@ impl CodeQuery {
         self.shape.group_bytes()
     }
 
-    /// Asks for the memory of groups that are about to be met.
+    /// Asks for the memory of a group that is soon to be met; nothing is read, wherever the address points.
     #[inline]
-    pub fn expect(&self, groups: &[u8]) {
-        prefetch(groups, 0, groups.len());
+    pub fn expect(&self, group: *const u8) {
+        prefetch_at(group, self.shape.group_bytes());
     }
 
     /// What each cosine is at most, and a bit for each that exceeds the threshold.

@@ -61,9 +61,10 @@ impl Codes {
 
     fn scan(&self, count: usize, among: Option<&[i64]>) -> Result<Vec<Hit>, Error> {
         let mut top = Top::new(count);
-        for_each_row(&format!("embedding_{}_codes", self.set_id), |row| {
-            self.query.expect(row);
-            for group in row.chunks(self.query.group_bytes()) {
+        let group_bytes = self.query.group_bytes();
+        for_each_row(&format!("embedding_{}_codes", self.set_id), |row, next| {
+            for (number, group) in row.chunks(group_bytes).enumerate() {
+                self.query.expect(next.wrapping_add(number * group_bytes));
                 let threshold = top.threshold();
                 let is_group = self.query.exceeding(group, threshold, |document, score| {
                     if among.is_none_or(|among| among.binary_search(&document).is_ok()) {

@@ -17,8 +17,9 @@ use super::stored_bytes::{StoredBytes, StoredVector};
 use crate::error::Error;
 use crate::rights::WorkerRights;
 
-/// Postings that follow each other are read so many bytes at a time at most.
+/// Where a list is read on nearly where the last part ended, more is read at a time, up to so many bytes.
 const READ_BYTES_MAX: usize = 1 << 16;
+const READ_GAP_MAX: usize = 1 << 12;
 /// Candidates of the first try.
 const CANDIDATES_MIN: usize = 128;
 
@@ -394,9 +395,9 @@ impl ReadPostings for Reader<'_> {
         let is_there =
             bytes.start >= window.start && bytes.end <= window.start + window.bytes.len();
         if !is_there {
-            let follows = (window.start..=window.start + window.bytes.len()).contains(&bytes.start);
-            let usual = match follows {
-                true => (4 * window.bytes.len()).min(READ_BYTES_MAX),
+            let end = window.start + window.bytes.len();
+            let usual = match (window.start..=end + READ_GAP_MAX).contains(&bytes.start) {
+                true => (2 * window.bytes.len()).min(READ_BYTES_MAX),
                 false => 0,
             };
             let length = bytes.len().max(usual);
