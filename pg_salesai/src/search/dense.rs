@@ -19,6 +19,8 @@ const COMPARED_MAX: usize = 2000;
 /// Candidates of a scan of the codes: so many for each chunk that is wanted, and at least so many.
 const CANDIDATES_PER_CHUNK: usize = 8;
 const CANDIDATES_MIN: usize = 1024;
+/// The same where some are not wanted: a second scan takes longer than keeping more.
+const FILTERED_CANDIDATES_MIN: usize = 8192;
 /// So many are looked for at least: bounds are loose at the end of what is looked for, where a tenth may be missed.
 const WANTED_MIN: usize = 100;
 /// Candidates that are compared as they are by one statement.
@@ -109,27 +111,35 @@ fn exact(set: &Set, request: Request<'_>, among: Vec<i64>) -> Result<Vec<Hit>, E
 fn by_codes(set: &Set, request: Request<'_>, among: Option<&[i64]>) -> Result<Vec<Hit>, Error> {
     let mut comparison = {
         let _rights = WorkerRights::assume();
-        Comparison::new(request.set_id, set, &request.embedding, among)?
+        Comparison::new(&request, set, among)?
     };
-    let mut admission: HashMap<i64, bool> = HashMap::new();
-    let mut wanted = request.limit.max(WANTED_MIN);
+    let wanted = request.limit.max(WANTED_MIN);
+    comparison.asks_first = among.is_none() && !request.condition.admits_all()?;
+    let usual = match comparison.asks_first {
+        true => FILTERED_CANDIDATES_MIN,
+        false => CANDIDATES_MIN,
+    };
+    let mut candidates_max = usual.max(wanted.saturating_mul(CANDIDATES_PER_CHUNK));
     loop {
-        let nearest = {
-            let _rights = WorkerRights::assume();
-            comparison.nearest(wanted)?
-        };
-        let ids = nearest.iter().map(|hit| hit.document);
-        let unknown: Vec<i64> = ids.filter(|id| !admission.contains_key(id)).collect();
-        let admitted = admitted(unknown.clone(), request.condition)?;
-        admission.extend(unknown.into_iter().map(|id| (id, admitted.contains(&id))));
-        let is_all = nearest.len() < wanted;
-        let mut found = nearest;
-        found.retain(|hit| admission.get(&hit.document) == Some(&true));
-        if is_all || found.len() >= request.limit {
-            found.truncate(request.limit);
-            return Ok(found);
+        let candidates = comparison.candidates(candidates_max)?;
+        let is_all = candidates.len() < candidates_max;
+        let nearest = comparison.nearest(candidates, wanted)?;
+        if is_all || nearest.is_sure {
+            let mut hits = nearest.hits;
+            if !comparison.asks_first {
+                admit(&mut hits, request.condition)?;
+            }
+            if comparison.asks_first || hits.len() >= request.limit || is_all {
+                hits.truncate(request.limit);
+                return Ok(hits);
+            }
+            // Something went meanwhile.
+            comparison.asks_first = true;
+            comparison.cosines.clear();
         }
-        wanted = more(wanted, found.len(), request.limit);
+        // Few candidates are the caller's, or many codes are of vectors that are gone.
+        let needed = wanted.saturating_mul(CANDIDATES_PER_CHUNK);
+        candidates_max = more(candidates_max, nearest.admitted, needed);
     }
 }
 
@@ -137,24 +147,35 @@ fn by_codes(set: &Set, request: Request<'_>, among: Option<&[i64]>) -> Result<Ve
 struct Comparison<'a> {
     set: &'a Set,
     embedding: &'a [f32],
+    condition: &'a Condition,
+    /// Whose a candidate is is asked before it is compared, which takes longer; else of the nearest alone.
+    asks_first: bool,
     codes: Option<Codes>,
     among: Option<&'a [i64]>,
     /// Of vectors that have no code, or another one's.
     waiting: Vec<i64>,
-    /// Of all that were compared; None where there is no vector any more.
+    /// Of all that were asked for; None where it is not the caller's, or there is no vector any more.
     cosines: HashMap<i64, Option<f32>>,
+}
+
+/// What came of some candidates.
+struct Nearest {
+    hits: Vec<Hit>,
+    /// How many were the caller's.
+    admitted: usize,
+    /// More candidates would, almost surely, change nothing.
+    is_sure: bool,
 }
 
 impl<'a> Comparison<'a> {
     fn new(
-        set_id: i64,
+        request: &'a Request<'a>,
         set: &'a Set,
-        embedding: &'a [f32],
         among: Option<&'a [i64]>,
     ) -> Result<Self, Error> {
         let query = "select d.chunk_id from salesai.embedding_delta d where d.set_id = $1";
         let mut waiting: Vec<i64> = Spi::connect(|client| {
-            let rows = plans::select(client, query, &[set_id.into()])?;
+            let rows = plans::select(client, query, &[request.set_id.into()])?;
             rows.map(|row| Ok(row.get::<i64>(1)?.unwrap_or_default()))
                 .collect::<Result<_, Error>>()
         })?;
@@ -163,83 +184,82 @@ impl<'a> Comparison<'a> {
         }
         Ok(Self {
             set,
-            embedding,
+            embedding: &request.embedding,
+            condition: request.condition,
+            asks_first: false,
             // After what waits: what is coded between the two is then found twice, and not missed.
-            codes: Codes::load(set_id, embedding)?,
+            codes: Codes::load(request.set_id, &request.embedding)?,
             among,
             waiting,
             cosines: HashMap::new(),
         })
     }
 
-    /// The nearest chunks, nearest first; fewer than `count` when there are no more.
-    fn nearest(&mut self, count: usize) -> Result<Vec<Hit>, Error> {
-        let mut candidates_max = CANDIDATES_MIN.max(count.saturating_mul(CANDIDATES_PER_CHUNK));
-        loop {
-            let candidates = self.candidates(candidates_max)?;
-            let is_all = candidates.len() < candidates_max;
-            let nearest = self.nearest_of(candidates, count)?;
-            if is_all || nearest.len() >= count {
-                return Ok(nearest);
-            }
-            // Many codes are of vectors that are gone.
-            candidates_max = candidates_max.saturating_mul(4);
-        }
-    }
-
     fn candidates(&mut self, count: usize) -> Result<Vec<Hit>, Error> {
+        let _rights = WorkerRights::assume();
         match &mut self.codes {
             Some(codes) => codes.candidates(self.embedding, count, self.among),
             None => Ok(Vec::new()),
         }
     }
 
-    fn nearest_of(&mut self, mut candidates: Vec<Hit>, count: usize) -> Result<Vec<Hit>, Error> {
+    /// The nearest of those that the caller may see and wants, as far as that is asked here, nearest first.
+    fn nearest(&mut self, mut candidates: Vec<Hit>, wanted: usize) -> Result<Nearest, Error> {
         let mut seen: HashSet<i64> = self.waiting.iter().copied().collect();
         candidates.retain(|candidate| seen.insert(candidate.document));
-        Spi::connect(|client| {
-            let mut nearest = Top::new(count);
-            self.compare(client, &self.waiting.clone(), &mut nearest)?;
-            let mut rest = candidates.as_slice();
-            // The first time about as many as it mostly takes.
-            let mut at_once = count.saturating_mul(2);
-            while let Some(Hit { score: bound, .. }) = rest.first()
-                && *bound > nearest.threshold()
-            {
-                let (batch, later) = rest.split_at(at_once.min(rest.len()));
-                let ids: Vec<i64> = batch.iter().map(|candidate| candidate.document).collect();
-                self.compare(client, &ids, &mut nearest)?;
-                rest = later;
-                at_once = COMPARED_AT_ONCE;
-            }
-            Ok(nearest.into_hits())
+        let mut nearest = Top::new(wanted);
+        let waiting = self.waiting.clone();
+        let mut admitted = self.compare(&waiting, &mut nearest)?;
+        let mut rest = candidates.as_slice();
+        // The first time about as many as it mostly takes.
+        let mut at_once = wanted.saturating_mul(2);
+        while let Some(Hit { score: bound, .. }) = rest.first()
+            && *bound > nearest.threshold()
+        {
+            let (batch, later) = rest.split_at(at_once.min(rest.len()));
+            let ids: Vec<i64> = batch.iter().map(|candidate| candidate.document).collect();
+            let compared = self.compare(&ids, &mut nearest)?;
+            admitted += compared;
+            rest = later;
+            // As many as bring about so many comparisons.
+            at_once = (COMPARED_AT_ONCE * batch.len() / compared.max(1)).min(8 * batch.len());
+        }
+        Ok(Nearest {
+            hits: nearest.into_hits(),
+            admitted,
+            is_sure: !rest.is_empty() || admitted >= wanted.saturating_mul(CANDIDATES_PER_CHUNK),
         })
     }
 
-    /// Adds those that have a vector; compares those that were not yet.
-    fn compare(
-        &mut self,
-        client: &SpiClient<'_>,
-        ids: &[i64],
-        nearest: &mut Top,
-    ) -> Result<(), Error> {
+    /// Adds those that are the caller's and have a vector, and tells how many; looks at those that it did not yet.
+    fn compare(&mut self, ids: &[i64], nearest: &mut Top) -> Result<usize, Error> {
         let is_new = |id: &i64| !self.cosines.contains_key(id);
         let new: Vec<i64> = ids.iter().copied().filter(is_new).collect();
-        if !new.is_empty() {
-            self.cosines.extend(new.iter().map(|id| (*id, None)));
-            let all = i64::try_from(new.len()).unwrap_or(i64::MAX);
-            let values = [self.embedding.to_vec().into(), new.into(), all.into()];
-            for row in plans::select(client, &self.set.compare, &values)? {
-                let Hit { document, score } = hit(&row)?;
-                self.cosines.insert(document, Some(score));
-            }
+        self.cosines.extend(new.iter().map(|id| (*id, None)));
+        let admitted = match self.asks_first {
+            true => admitted(new, self.condition)?.into_iter().collect(),
+            false => new,
+        };
+        if !admitted.is_empty() {
+            let _rights = WorkerRights::assume();
+            Spi::connect(|client| {
+                let all = i64::try_from(admitted.len()).unwrap_or(i64::MAX);
+                let values = [self.embedding.to_vec().into(), admitted.into(), all.into()];
+                for row in plans::select(client, &self.set.compare, &values)? {
+                    let Hit { document, score } = hit(&row)?;
+                    self.cosines.insert(document, Some(score));
+                }
+                Ok::<(), Error>(())
+            })?;
         }
+        let mut compared = 0;
         for &document in ids {
             if let Some(&Some(score)) = self.cosines.get(&document) {
                 nearest.push(Hit { document, score });
+                compared += 1;
             }
         }
-        Ok(())
+        Ok(compared)
     }
 }
 

@@ -22,6 +22,8 @@ const READ_BYTES_MAX: usize = 1 << 16;
 const READ_GAP_MAX: usize = 1 << 12;
 /// Candidates of the first try.
 const CANDIDATES_MIN: usize = 128;
+/// The same where some are not wanted.
+const FILTERED_CANDIDATES_MIN: usize = 512;
 
 /// Terms that a prefix stands for.
 const PREFIX_TERMS_MAX: i64 = 64;
@@ -64,7 +66,10 @@ fn best(index: &Index, request: &Request<'_>) -> Result<Vec<Hit>, Error> {
     let mut candidates = match &request.among {
         // Mostly the caller's own.
         Some(_) => request.limit,
-        None => CANDIDATES_MIN.max(request.limit + request.limit / 4),
+        None if request.condition.admits_all()? => {
+            CANDIDATES_MIN.max(request.limit + request.limit / 4)
+        }
+        None => FILTERED_CANDIDATES_MIN.max(request.limit * 2),
     };
     loop {
         let mut found = index.best(request.among.as_deref(), candidates)?;

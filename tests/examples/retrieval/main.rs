@@ -4,6 +4,7 @@
 //! sets it. Sections: scifact, qmsum,
 //! speed (SALESAI_BENCH_CHUNKS).
 
+mod by_hand;
 mod qmsum;
 mod scifact;
 mod speed;

@@ -10,12 +10,12 @@ use serde_json::Value;
 use tests::config::shared_data;
 use tests::session::Session;
 
-use crate::statistics;
+use crate::{by_hand, statistics};
 
 /// How deep a ranking is looked at.
 const DEPTH: usize = 10;
 /// Chunks that are asked for: an abstract has one to three.
-const CHUNKS: i32 = 50;
+const CHUNKS: u32 = 50;
 
 pub fn measure() {
     let Some(folder) = shared_data("scifact", "scifact") else {
@@ -30,23 +30,42 @@ pub fn measure() {
         "| search | nDCG@{DEPTH} | hit@{DEPTH} | recall@{DEPTH} | queries |\n|---|---|---|---|---|"
     );
     for (name, arguments) in crate::SYSTEMS {
-        let (mut gains, mut hits, mut recalls) = (Vec::new(), Vec::new(), Vec::new());
-        for (text, relevant) in &queries {
-            let found = documents(&mut session, text, arguments);
-            let grades: Vec<f64> = found
-                .iter()
-                .map(|document| relevant.get(document).copied().unwrap_or(0.0))
-                .collect();
-            let mut ideal: Vec<f64> = relevant.values().copied().collect();
-            ideal.sort_by(|a, b| b.total_cmp(a));
-            gains.push(discounted_gain(&grades) / discounted_gain(&ideal));
-            let count = grades.iter().filter(|grade| **grade > 0.0).count();
-            hits.push(f64::from(u8::from(count > 0)));
-            recalls.push(count as f64 / relevant.len() as f64);
-        }
-        let [gain, hit, recall] = [&gains, &hits, &recalls].map(|values| statistics::mean(values));
-        println!("| {name} | {gain} | {hit} | {recall} | {} |", queries.len());
+        let search =
+            format!("select interaction_id from salesai.search($1, {CHUNKS}, {arguments})");
+        let answer = |session: &mut Session, text: &str| documents(session, &search, &[&text]);
+        report(&mut session, name, &queries, answer);
     }
+    // Without indexes of its own, so that nothing is passed over.
+    let by_hand = by_hand::query(CHUNKS);
+    let answer = |session: &mut Session, text: &str| {
+        let embedding: Vec<f32> = session.one("select salesai.embed($1)::real[]", &[&text]);
+        documents(session, &by_hand, &[&text, &embedding])
+    };
+    report(&mut session, "by hand", &queries, answer);
+}
+
+fn report(
+    session: &mut Session,
+    name: &str,
+    queries: &[(String, HashMap<String, f64>)],
+    answer: impl Fn(&mut Session, &str) -> Vec<String>,
+) {
+    let (mut gains, mut hits, mut recalls) = (Vec::new(), Vec::new(), Vec::new());
+    for (text, relevant) in queries {
+        let found = answer(session, text);
+        let grades: Vec<f64> = found
+            .iter()
+            .map(|document| relevant.get(document).copied().unwrap_or(0.0))
+            .collect();
+        let mut ideal: Vec<f64> = relevant.values().copied().collect();
+        ideal.sort_by(|a, b| b.total_cmp(a));
+        gains.push(discounted_gain(&grades) / discounted_gain(&ideal));
+        let count = grades.iter().filter(|grade| **grade > 0.0).count();
+        hits.push(f64::from(u8::from(count > 0)));
+        recalls.push(count as f64 / relevant.len() as f64);
+    }
+    let [gain, hit, recall] = [&gains, &hits, &recalls].map(|values| statistics::mean(values));
+    println!("| {name} | {gain} | {hit} | {recall} | {} |", queries.len());
 }
 
 fn load(session: &mut Session, folder: &Path) {
@@ -100,17 +119,21 @@ fn queries(folder: &Path) -> Vec<(String, HashMap<String, f64>)> {
         .collect()
 }
 
-/// The best documents, each by its best chunk.
-fn documents(session: &mut Session, query: &str, arguments: &str) -> Vec<String> {
+/// The best documents, each by its best chunk, of a query that gives chunks with their `interaction_id`, best first.
+fn documents(
+    session: &mut Session,
+    chunks: &str,
+    values: &[&(dyn postgres::types::ToSql + Sync)],
+) -> Vec<String> {
     session.column(
         &format!(
             "select d.external_id from (
-                 select i.external_id, min(h.ordinality) as place
-                 from salesai.search($1, $2, {arguments}) with ordinality h
+                 select i.external_id, min(h.place) as place
+                 from (select row_number() over () as place, c.interaction_id from ({chunks}) c) h
                  join salesai.interaction i on i.id = h.interaction_id
                  group by 1) d order by d.place limit {DEPTH}"
         ),
-        &[&query, &CHUNKS],
+        values,
     )
 }
 
