@@ -66,7 +66,10 @@ pub fn search<R: ReadPostings>(
         };
         let of_window = among.map(|_| &wanted[..first(wanted, 0, |document| *document <= end)]);
         search.window(&mut cursors, start, end, of_window)?;
-        start = end.saturating_add(1);
+        let Some(next) = end.checked_add(1) else {
+            return Ok(());
+        };
+        start = next;
     }
 }
 

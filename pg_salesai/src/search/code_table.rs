@@ -9,7 +9,7 @@ use crate::error::Error;
 /// The only column is `codes`.
 const COLUMNS: usize = 1;
 /// Pages between two looks whether the query was cancelled.
-const BLOCKS_PER_CHECK: usize = 256;
+const BLOCKS_PER_CHECK: u32 = 256;
 /// In one scan of so many a page counts as used.
 const SCANS_PER_USE: u32 = 8;
 
@@ -24,7 +24,7 @@ pub fn for_each_row(
         return Err(Error::EmbeddingCodes);
     };
     for block in 0..scan.blocks {
-        if block as usize % BLOCKS_PER_CHECK == 0 {
+        if block.is_multiple_of(BLOCKS_PER_CHECK) {
             check_for_interrupts!();
         }
         let page = scan.page(block);
@@ -118,7 +118,9 @@ impl Scan {
     fn page(&mut self, block: pg_sys::BlockNumber) -> Page {
         let known = self.known.buffers[block as usize];
         // A page that is found where it was does not count as used: sometimes it has to.
-        let is_sought = block.wrapping_add(self.known.scans) % SCANS_PER_USE == 0;
+        let is_sought = block
+            .wrapping_add(self.known.scans)
+            .is_multiple_of(SCANS_PER_USE);
         let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
         // SAFETY: the block is one of the table's, and the buffer one that PostgreSQL has.
         #[allow(unsafe_code)]
