@@ -224,7 +224,12 @@ fn hidden_chunks_take_no_place() {
     let cluster = start(&by_hand());
     let mut session = cluster.connect();
     load(&mut session, 1, 3000);
+    hidden_chunks_are_passed_by(&cluster, &mut session);
     merge(&mut session);
+    hidden_chunks_are_passed_by(&cluster, &mut session);
+}
+
+fn hidden_chunks_are_passed_by(cluster: &Cluster, session: &mut Session) {
     let query: Vec<f32> = session.one("select embedding::real[] from seed where number = 0", &[]);
     let own: i64 = session.one(
         "select max(id) from salesai.chunk where account_id is not null",
@@ -236,7 +241,7 @@ fn hidden_chunks_take_no_place() {
              where c.account_id is null order by e.embedding <=> $1::real[]::vector limit $2::bigint",
             &[&query, &i64::from(hidden)],
         );
-        among.push(own);
+        among.extend([own, own]);
         let mut rep = cluster.connect_as("own_rep");
         let dense = "select chunk_id from salesai.dense_hits(1, $1, '{}', $2, 1)";
         assert_eq!(rep.column::<i64>(dense, &[&query, &among]), [own]);

@@ -130,6 +130,7 @@ fn lexical_hits(
         condition: &Condition::new(filters)?,
         among: among.map(|mut among| {
             among.sort_unstable();
+            among.dedup();
             among
         }),
         limit: usize::try_from(hits_max).unwrap_or(0),

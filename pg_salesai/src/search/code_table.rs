@@ -13,12 +13,12 @@ const BLOCKS_PER_CHECK: u32 = 256;
 /// In one scan of so many a page counts as used.
 const SCANS_PER_USE: u32 = 8;
 
-/// Shows the codes of each row that the active snapshot sees, and where those of the next row are likely to be: that page
-/// is not held, and only to be asked for ahead. Rights are not asked for: codes say nothing of a chunk that its id is not
+/// Shows the codes of each row that the active snapshot sees, and where those of the next row are likely to be, if that is
+/// known: that page is not held, and only to be asked for ahead. Rights are not asked for: codes say nothing of a chunk that its id is not
 /// asked for as the caller.
 pub fn for_each_row(
     table: &str,
-    mut show: impl FnMut(&[u8], *const u8) -> Result<(), Error>,
+    mut show: impl FnMut(&[u8], Option<*const u8>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let Some(mut scan) = Scan::begin(table) else {
         return Err(Error::EmbeddingCodes);
@@ -34,7 +34,7 @@ pub fn for_each_row(
                 return Err(Error::EmbeddingCodes);
             };
             let place = codes.as_ptr().addr() - page.address().addr();
-            show(codes, next.wrapping_add(place))?;
+            show(codes, next.map(|next| next.wrapping_add(place)))?;
         }
     }
     Ok(())
@@ -129,24 +129,27 @@ impl Scan {
                 && !is_sought
                 && pg_sys::ReadRecentBuffer(self.known.file, fork, block, known)
             {
-                return Page(known);
+                return Page {
+                    buffer: known,
+                    block,
+                };
             }
             let mode = pg_sys::ReadBufferMode::RBM_NORMAL;
             let buffer =
                 pg_sys::ReadBufferExtended(self.relation, fork, block, mode, std::ptr::null_mut());
             self.known.buffers[block as usize] = buffer;
-            Page(buffer)
+            Page { buffer, block }
         }
     }
 
-    /// Where a page was the last time; null where that is not known.
-    fn known_page(&self, block: pg_sys::BlockNumber) -> *const u8 {
-        match self.known.buffers.get(block as usize) {
-            // SAFETY: an address is computed, and nothing read.
-            #[allow(unsafe_code)]
-            Some(&buffer) if buffer > 0 => unsafe { pg_sys::BufferGetPage(buffer).cast() },
-            _ => std::ptr::null(),
-        }
+    /// Where a page was the last time.
+    fn known_page(&self, block: pg_sys::BlockNumber) -> Option<*const u8> {
+        let known = self.known.buffers.get(block as usize);
+        // SAFETY: an address is computed, and nothing read.
+        #[allow(unsafe_code)]
+        known
+            .filter(|buffer| **buffer > 0)
+            .map(|&buffer| unsafe { pg_sys::BufferGetPage(buffer).cast_const().cast() })
     }
 }
 
@@ -172,14 +175,17 @@ impl Drop for Scan {
 }
 
 /// A page that is held.
-struct Page(pg_sys::Buffer);
+struct Page {
+    buffer: pg_sys::Buffer,
+    block: pg_sys::BlockNumber,
+}
 
 impl Page {
     fn address(&self) -> *const u8 {
         // SAFETY: the page is held.
         #[allow(unsafe_code)]
         unsafe {
-            pg_sys::BufferGetPage(self.0).cast()
+            pg_sys::BufferGetPage(self.buffer).cast()
         }
     }
 
@@ -189,19 +195,25 @@ impl Page {
         // SAFETY: the page is held, and locked while it is looked through.
         #[allow(unsafe_code)]
         unsafe {
-            pg_sys::LockBuffer(self.0, pg_sys::BUFFER_LOCK_SHARE as i32);
-            let page = pg_sys::BufferGetPage(self.0);
+            pg_sys::LockBuffer(self.buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+            let page = pg_sys::BufferGetPage(self.buffer);
+            #[cfg(feature = "pg16")]
+            pg_sys::TestForOldSnapshot(scan.snapshot, scan.relation, page);
             // On a standby a page may say so too early.
             let sees_all = pg_sys::PageIsAllVisible(page) && !(*scan.snapshot).takenDuringRecovery;
             for offset in 1..=pg_sys::PageGetMaxOffsetNumber(page) {
                 if let Some(mut tuple) = self.tuple(offset, scan)
                     && (sees_all
-                        || pg_sys::HeapTupleSatisfiesVisibility(&mut tuple, scan.snapshot, self.0))
+                        || pg_sys::HeapTupleSatisfiesVisibility(
+                            &mut tuple,
+                            scan.snapshot,
+                            self.buffer,
+                        ))
                 {
                     rows.push(offset);
                 }
             }
-            pg_sys::LockBuffer(self.0, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+            pg_sys::LockBuffer(self.buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
         }
         rows
     }
@@ -211,11 +223,13 @@ impl Page {
         // SAFETY: the page is held and has so many places.
         #[allow(unsafe_code)]
         unsafe {
-            let page = pg_sys::BufferGetPage(self.0);
+            let page = pg_sys::BufferGetPage(self.buffer);
             let item = pg_sys::PageGetItemId(page, offset);
+            let mut place = pg_sys::ItemPointerData::default();
+            pgrx::itemptr::item_pointer_set_all(&mut place, self.block, offset);
             ((*item).lp_flags() == pg_sys::LP_NORMAL).then(|| pg_sys::HeapTupleData {
                 t_len: (*item).lp_len(),
-                t_self: pg_sys::ItemPointerData::default(),
+                t_self: place,
                 t_tableOid: (*scan.relation).rd_id,
                 t_data: pg_sys::PageGetItem(page, item).cast(),
             })
@@ -247,7 +261,7 @@ impl Drop for Page {
         #[allow(unsafe_code)]
         unsafe {
             if !std::thread::panicking() {
-                pg_sys::ReleaseBuffer(self.0);
+                pg_sys::ReleaseBuffer(self.buffer);
             }
         }
     }

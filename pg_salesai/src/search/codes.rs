@@ -64,7 +64,9 @@ impl Codes {
         let group_bytes = self.query.group_bytes();
         for_each_row(&format!("embedding_{}_codes", self.set_id), |row, next| {
             for (number, group) in row.chunks(group_bytes).enumerate() {
-                self.query.expect(next.wrapping_add(number * group_bytes));
+                if let Some(next) = next {
+                    self.query.expect(next.wrapping_add(number * group_bytes));
+                }
                 let threshold = top.threshold();
                 let is_group = self.query.exceeding(group, threshold, |document, score| {
                     if among.is_none_or(|among| among.binary_search(&document).is_ok()) {

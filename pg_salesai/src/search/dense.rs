@@ -126,14 +126,15 @@ fn by_codes(set: &Set, request: Request<'_>, among: Option<&[i64]>) -> Result<Ve
         let nearest = comparison.nearest(candidates, wanted)?;
         if is_all || nearest.is_sure {
             let mut hits = nearest.hits;
+            let may_displace = !comparison.asks_first && hits.len() >= wanted;
             if !comparison.asks_first {
                 admit(&mut hits, request.condition)?;
             }
-            if comparison.asks_first || hits.len() >= request.limit || is_all {
+            if hits.len() >= request.limit || !may_displace {
                 hits.truncate(request.limit);
                 return Ok(hits);
             }
-            // Something went meanwhile.
+            // Something went meanwhile, or the caller named what is none of theirs: it took the place of what is.
             comparison.asks_first = true;
             comparison.cosines.clear();
         }
@@ -161,7 +162,7 @@ struct Comparison<'a> {
 /// What came of some candidates.
 struct Nearest {
     hits: Vec<Hit>,
-    /// How many were the caller's.
+    /// How many candidates were the caller's.
     admitted: usize,
     /// More candidates would, almost surely, change nothing.
     is_sure: bool,
@@ -209,7 +210,10 @@ impl<'a> Comparison<'a> {
         candidates.retain(|candidate| seen.insert(candidate.document));
         let mut nearest = Top::new(wanted);
         let waiting = self.waiting.clone();
-        let mut admitted = self.compare(&waiting, &mut nearest)?;
+        // No candidates: they say nothing of how many of those are the caller's.
+        self.compare(&waiting, &mut nearest)?;
+        let mut admitted = 0;
+        let least = candidates.last().map(|candidate| candidate.score);
         let mut rest = candidates.as_slice();
         // The first time about as many as it mostly takes.
         let mut at_once = wanted.saturating_mul(2);
@@ -224,10 +228,11 @@ impl<'a> Comparison<'a> {
             // As many as bring about so many comparisons.
             at_once = (COMPARED_AT_ONCE * batch.len() / compared.max(1)).min(8 * batch.len());
         }
+        let is_past = least.is_some_and(|bound| bound <= nearest.threshold());
         Ok(Nearest {
             hits: nearest.into_hits(),
             admitted,
-            is_sure: !rest.is_empty() || admitted >= wanted.saturating_mul(CANDIDATES_PER_CHUNK),
+            is_sure: is_past || admitted >= wanted.saturating_mul(CANDIDATES_PER_CHUNK),
         })
     }
 

@@ -56,7 +56,7 @@ pub fn hits(request: &Request<'_>) -> Result<(Vec<Hit>, Vec<Hit>), Error> {
     also.retain(|id| !found.contains(id));
     also.sort_unstable();
     also.dedup();
-    let mut others = index.best(Some(&also), also.len())?;
+    let (mut others, _) = index.best(Some(&also), also.len())?;
     // Whoever calls may name what is none of theirs.
     admit(&mut others, request.condition)?;
     Ok((best, others))
@@ -72,8 +72,7 @@ fn best(index: &Index, request: &Request<'_>) -> Result<Vec<Hit>, Error> {
         None => FILTERED_CANDIDATES_MIN.max(request.limit * 2),
     };
     loop {
-        let mut found = index.best(request.among.as_deref(), candidates)?;
-        let is_all = found.len() < candidates;
+        let (mut found, is_all) = index.best(request.among.as_deref(), candidates)?;
         admit(&mut found, request.condition)?;
         if is_all || found.len() >= request.limit {
             found.truncate(request.limit);
@@ -277,7 +276,8 @@ impl Index {
         Ok(())
     }
 
-    fn best(&self, among: Option<&[i64]>, limit: usize) -> Result<Vec<Hit>, Error> {
+    /// The best, each once, and whether there are no others.
+    fn best(&self, among: Option<&[i64]>, limit: usize) -> Result<(Vec<Hit>, bool), Error> {
         let weights: Vec<f32> = self
             .frequencies
             .iter()
@@ -313,9 +313,10 @@ impl Index {
             });
         }
         let mut hits = top.into_hits();
+        let is_all = hits.len() < limit;
         let mut seen = HashSet::new();
         hits.retain(|hit| seen.insert(hit.document));
-        Ok(hits)
+        Ok((hits, is_all))
     }
 
     /// Documents that have all of so many terms; None when there are more than `documents_max`.
