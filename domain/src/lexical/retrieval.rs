@@ -298,7 +298,7 @@ impl<'a> Cursor<'a> {
         self.seek(document);
         let posting = self.postings.get(self.position);
         let posting = posting.filter(|posting| posting.document == document);
-        Ok(posting.map(|posting| self.weight * norms.impact(posting.frequency, posting.length)))
+        Ok(posting.map(|posting| self.score(posting, norms)))
     }
 
     /// Adds the scores of documents up to `last`.
@@ -309,11 +309,15 @@ impl<'a> Cursor<'a> {
         let rest = &self.postings[self.position..];
         let mut used = 0;
         for posting in rest.iter().take_while(|posting| posting.document <= last) {
-            let score = self.weight * norms.impact(posting.frequency, posting.length);
-            sums.add(posting.document, score);
+            sums.add(posting.document, self.score(posting, norms));
             used += 1;
         }
         self.position += used;
+    }
+
+    #[inline]
+    fn score(&self, posting: &Posting, norms: &Norms) -> f32 {
+        self.weight * norms.impact(posting.frequency, posting.length)
     }
 }
 

@@ -14,8 +14,8 @@ const BLOCKS_PER_CHECK: u32 = 256;
 const SCANS_PER_USE: u32 = 8;
 
 /// Shows the codes of each row that the active snapshot sees, and where those of the next row are likely to be, if that is
-/// known: that page is not held, and only to be asked for ahead. Rights are not asked for: codes say nothing of a chunk that its id is not
-/// asked for as the caller.
+/// known: that page is not held, and only to be asked for ahead. Rights are not asked for: codes say nothing of a chunk
+/// that its id is not asked for as the caller.
 pub fn for_each_row(
     table: &str,
     mut show: impl FnMut(&[u8], Option<*const u8>) -> Result<(), Error>,
