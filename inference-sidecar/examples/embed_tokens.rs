@@ -41,13 +41,13 @@ fn embed(
     sequences: &[Vec<u32>],
     at_once: usize,
 ) -> anyhow::Result<Vec<Vec<f32>>> {
-    let mut model = BertEmbedder::load(directory, precision)?;
+    let model = BertEmbedder::load(directory, precision)?;
     let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-    model.embed(&sequences[..at_once.min(sequences.len())])?;
+    model.embed(&sequences[..at_once.min(sequences.len())], &mut || ())?;
     let start = Instant::now();
     let mut vectors = Vec::with_capacity(sequences.len());
     for batch in sequences.chunks(at_once) {
-        vectors.extend(model.embed(batch)?);
+        vectors.extend(model.embed(batch, &mut || ())?);
     }
     print_speed(sequences.len(), start);
     Ok(vectors)

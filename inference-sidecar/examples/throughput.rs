@@ -240,11 +240,11 @@ fn step(model: &mut Model, sequences: Vec<SequencePlan<'_>>) -> Result<(), Error
 }
 
 fn measure_embedding(directory: &Path, runs: usize) -> anyhow::Result<()> {
-    let mut model = BertEmbedder::load(directory, BertPrecision::Bf16)?;
+    let model = BertEmbedder::load(directory, BertPrecision::Bf16)?;
     for (tokens, texts) in [(16, 1), (16, 64), (128, 32), (256, 16)] {
         let sequence: Vec<u32> = (0..tokens).map(|i| 2000 + i).collect();
         let batch = vec![sequence.as_slice(); texts];
-        let speed = median(runs, texts, || model.embed(&batch).map(drop))?;
+        let speed = median(runs, texts, || model.embed(&batch, &mut || ()).map(drop))?;
         println!("embed {texts} of {tokens} tokens: {speed:.1} texts/s");
     }
     let sequences = call_sequences(directory, model.tokens_max())?;
@@ -252,7 +252,7 @@ fn measure_embedding(directory: &Path, runs: usize) -> anyhow::Result<()> {
     let tokens: usize = sequences.iter().map(Vec::len).sum();
     let speed = median(runs, batch.len(), || {
         let mut batches = batch.chunks(TEXTS);
-        batches.try_for_each(|batch| model.embed(batch).map(drop))
+        batches.try_for_each(|batch| model.embed(batch, &mut || ()).map(drop))
     })?;
     let count = batch.len();
     println!("embed {count} parts of calls, {tokens} tokens, {TEXTS} at once: {speed:.1} texts/s");

@@ -162,7 +162,7 @@ impl Loader<'_> {
             Quantization::None => fingerprint,
             Quantization::Int8 => fingerprint.rounded_to("int8"),
         };
-        let (tokenizer, mut model, warm_up) = read()?;
+        let (tokenizer, model, warm_up) = read()?;
         if tokenizer.vocabulary_size() > model.vocabulary_size() {
             let reason = "the tokenizer knows more tokens than the model";
             return Err(Error::model_file(&config.path, reason));
@@ -177,14 +177,14 @@ impl Loader<'_> {
             let reason = "the model takes too few tokens at once";
             return Err(Error::model_file(&config.path, reason));
         }
-        model.embed(&[&warm_up])?;
+        model.embed(&[&warm_up], &mut || ())?;
 
         let dimensions = model.dimensions();
         let metrics = self.metrics.embedding(&card.name).requests().clone();
         let queue = Arc::new(JobQueue::new(self.counters.clone(), metrics.clone()));
         let worker = Worker::start(&format!("embed {}", card.name), queue.clone(), {
             let queue = queue.clone();
-            move |job: &mut EmbeddingJob| job.run(&mut model, &queue, &metrics)
+            move |job: &mut EmbeddingJob| job.run(&model, &queue, &metrics)
         })?;
         log_loaded(&card, start);
         Ok(BertParts {

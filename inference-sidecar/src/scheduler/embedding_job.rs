@@ -16,7 +16,7 @@ use crate::scheduler::{Call, Job, JobQueue};
 /// them and that a caller who left is noticed soon.
 const GROUP_TOKENS_MAX: usize = 2048;
 
-/// Most tokens of a group of background work for each core: a caller who waits comes in between two groups, and
+/// Most tokens of a group of background work for each core: a caller who waits comes in between two layers, and
 /// must not notice the one before.
 const BACKGROUND_TOKENS_PER_CORE: usize = 128;
 
@@ -53,10 +53,10 @@ impl EmbeddingJob {
     }
 
     /// Embeds everything and answers, unless the caller leaves. Background work lets interactive jobs of `queue` in
-    /// between its groups.
+    /// between the layers of its groups.
     pub fn run(
         &mut self,
-        model: &mut dyn EmbeddingModel,
+        model: &dyn EmbeddingModel,
         queue: &JobQueue<Self>,
         metrics: &RequestMetrics,
     ) {
@@ -65,7 +65,7 @@ impl EmbeddingJob {
         let queued = start - self.call.received;
         let queue_ms = queued.as_millis() as u32;
         metrics.started(queued);
-        let result = self.embed(model, &mut |model| self.give_way(model, queue, metrics));
+        let result = self.embed(model, &mut || self.give_way(model, queue, metrics));
         let compute_ms = start.elapsed().as_millis() as u32;
         tracing::info!(
             request_id = %self.call.request_id,
@@ -95,10 +95,10 @@ impl EmbeddingJob {
         }));
     }
 
-    /// Runs what somebody waits for before the next group of this job.
+    /// Runs what somebody waits for before this job goes on.
     fn give_way(
         &self,
-        model: &mut dyn EmbeddingModel,
+        model: &dyn EmbeddingModel,
         queue: &JobQueue<Self>,
         metrics: &RequestMetrics,
     ) {
@@ -121,23 +121,22 @@ impl EmbeddingJob {
         }
     }
 
-    /// All vectors; `give_way` is called before each group.
+    /// All vectors; `give_way` is called in the model's pauses.
     fn embed(
         &self,
-        model: &mut dyn EmbeddingModel,
-        give_way: &mut dyn FnMut(&mut dyn EmbeddingModel),
+        model: &dyn EmbeddingModel,
+        give_way: &mut dyn FnMut(),
     ) -> Result<Vec<Vec<f32>>, Error> {
         let (distinct, places) = distinct(&self.sequences);
         let mut vectors = Vec::with_capacity(distinct.len());
         for group in groups(&distinct, self.group_tokens_max()) {
-            give_way(model);
             if self.is_abandoned() {
                 return Err(Error::Cancelled);
             }
             if self.call.is_expired() {
                 return Err(Error::DeadlineExceeded);
             }
-            vectors.extend(model.embed(group)?);
+            vectors.extend(model.embed(group, give_way)?);
         }
         Ok(places.into_iter().map(|at| vectors[at].clone()).collect())
     }
@@ -200,6 +199,7 @@ mod tests {
     //! Goal: every text is in exactly one group, no group is larger than the bound, and a text that
     //! comes again is computed once.
 
+    use std::cell::Cell;
     use std::sync::Arc;
 
     use super::*;
@@ -225,7 +225,7 @@ mod tests {
     }
 
     /// Its vector of a sequence is the number of sequences before it, and its tokens' sum.
-    struct Counting(f32);
+    struct Counting(Cell<f32>);
 
     impl EmbeddingModel for Counting {
         fn dimensions(&self) -> usize {
@@ -240,10 +240,11 @@ mod tests {
             8
         }
 
-        fn embed(&mut self, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
+        fn embed(&self, batch: &[&[u32]], pause: &mut dyn FnMut()) -> Result<Vec<Vec<f32>>, Error> {
+            pause();
             let vectors = batch.iter().map(|tokens| {
-                self.0 += 1.0;
-                vec![self.0 - 1.0, tokens.iter().sum::<u32>() as f32]
+                let before = self.0.replace(self.0.get() + 1.0);
+                vec![before, tokens.iter().sum::<u32>() as f32]
             });
             Ok(vectors.collect())
         }
@@ -254,14 +255,14 @@ mod tests {
         let sequences = vec![vec![1, 2], vec![3], vec![1, 2], vec![2, 1], vec![3]];
         let call = Call::new(RequestId::new(None), "m", Priority::Interactive, None);
         let (job, _outcome) = EmbeddingJob::new(call, sequences);
-        let mut model = Counting(0.0);
-        let vectors = job.embed(&mut model, &mut |_| ()).unwrap();
-        assert_eq!(model.0, 3.0);
+        let model = Counting(Cell::new(0.0));
+        let vectors = job.embed(&model, &mut || ()).unwrap();
+        assert_eq!(model.0.get(), 3.0);
         let expected = [[0.0, 3.0], [1.0, 3.0], [0.0, 3.0], [2.0, 3.0], [1.0, 3.0]];
         assert_eq!(vectors, expected);
     }
 
-    /// Goal: a job that somebody waits for runs before the next group of background work, and gets its answer
+    /// Goal: a job that somebody waits for runs in the pauses of background work, and gets its answer
     /// although it fails.
     #[test]
     fn background_work_gives_way() {
@@ -277,8 +278,8 @@ mod tests {
         let (mut background, mut vectors) = job(Priority::Background, vec![long(1), long(2)]);
         let (urgent, mut urgent_vectors) = job(Priority::Interactive, vec![vec![7]]);
         queue.push(urgent).unwrap();
-        let mut model = Counting(0.0);
-        background.run(&mut model, &queue, &metrics);
+        let model = Counting(Cell::new(0.0));
+        background.run(&model, &queue, &metrics);
         let number = |vectors: Vec<Vec<f32>>, at: usize| vectors[at][0];
         let urgent_vectors = urgent_vectors.try_recv().unwrap().unwrap().vectors;
         assert_eq!(number(urgent_vectors, 0), 0.0);
@@ -287,7 +288,7 @@ mod tests {
         let (waiting, mut waiting_vectors) = job(Priority::Background, vec![vec![7]]);
         queue.push(waiting).unwrap();
         let (mut interactive, _vectors) = job(Priority::Interactive, vec![long(1)]);
-        interactive.run(&mut model, &queue, &metrics);
+        interactive.run(&model, &queue, &metrics);
         assert!(waiting_vectors.try_recv().is_err());
     }
 }

@@ -302,9 +302,10 @@ fn candle_vectors(directory: &Path, sequences: &[Vec<u32>]) -> Vec<Vec<f32>> {
     sequences.iter().map(embed).collect()
 }
 
-/// Compares the vectors of sequences of many lengths, and checks that each is the same bit for bit alone.
+/// Compares the vectors of sequences of many lengths, and checks that each is the same bit for bit alone and where others
+/// are embedded in the pauses.
 fn check_against_candle(directory: &Path, vocabulary: u32, precision: BertPrecision) {
-    let mut embedder = BertEmbedder::load(directory, precision).unwrap();
+    let embedder = BertEmbedder::load(directory, precision).unwrap();
     let lengths = [3, 4, 7, 16, 21, 24, 17, 60, 128, 255];
     let sequence = |(seed, length): (u32, usize)| -> Vec<u32> {
         let token = |i: u32| (i * 7919 + seed * 104_729) % vocabulary;
@@ -314,7 +315,11 @@ fn check_against_candle(directory: &Path, vocabulary: u32, precision: BertPrecis
     };
     let sequences: Vec<_> = (0..).zip(lengths).map(sequence).collect();
     let batch: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-    let found = embedder.embed(&batch).unwrap();
+    let found = embedder.embed(&batch, &mut || ()).unwrap();
+    let mut meanwhile = Vec::new();
+    let mut pause = || meanwhile.extend(embedder.embed(&batch[..2], &mut || ()).unwrap());
+    assert_eq!(embedder.embed(&batch, &mut pause).unwrap(), found);
+    assert!(meanwhile.len() > 2 && meanwhile.chunks(2).all(|pair| pair == &found[..2]));
     let (mut lowest, mut largest) = (1f64, 0f32);
     for ((expected, found), tokens) in candle_vectors(directory, &sequences)
         .iter()
@@ -325,7 +330,7 @@ fn check_against_candle(directory: &Path, vocabulary: u32, precision: BertPrecis
         for (expected, found) in expected.iter().zip(found) {
             largest = largest.max((expected - found).abs());
         }
-        assert_eq!(&embedder.embed(&[tokens]).unwrap()[0], found);
+        assert_eq!(&embedder.embed(&[tokens], &mut || ()).unwrap()[0], found);
     }
     println!("{precision:?}: lowest cosine {lowest:.9}, largest difference {largest:e}");
     let (cosine_min, difference_max) = match precision {
@@ -445,8 +450,12 @@ fn tensors_of_other_names_and_shapes() {
         ("LayerNorm.bias", "LayerNorm.beta"),
     ];
     rename_tensors(&old, &norms);
-    let mut embedder = BertEmbedder::load(old.directory.path(), BertPrecision::Bf16).unwrap();
-    let [vector] = embedder.embed(&[&[2, 5, 3]]).unwrap().try_into().unwrap();
+    let embedder = BertEmbedder::load(old.directory.path(), BertPrecision::Bf16).unwrap();
+    let [vector] = embedder
+        .embed(&[&[2, 5, 3]], &mut || ())
+        .unwrap()
+        .try_into()
+        .unwrap();
     assert!(cosine(&vector, &widened(&old.vector("price"))) >= 0.9999);
 
     let check = |model: &TinyBert, expected: &str| {
@@ -521,8 +530,12 @@ fn directories_that_say_less_or_too_much() {
     });
     std::fs::remove_file(plain.directory.path().join("modules.json")).unwrap();
     std::fs::remove_dir_all(plain.directory.path().join("1_Pooling")).unwrap();
-    let mut embedder = BertEmbedder::load(plain.directory.path(), BertPrecision::Bf16).unwrap();
-    let [vector] = embedder.embed(&[&[2, 5, 3]]).unwrap().try_into().unwrap();
+    let embedder = BertEmbedder::load(plain.directory.path(), BertPrecision::Bf16).unwrap();
+    let [vector] = embedder
+        .embed(&[&[2, 5, 3]], &mut || ())
+        .unwrap()
+        .try_into()
+        .unwrap();
     let expected = widened(&plain.vector("price"));
     assert!(cosine(&vector, &expected) >= 0.9999);
     assert!((length(&vector) / length(&expected) - 1.0).abs() < 1e-3);

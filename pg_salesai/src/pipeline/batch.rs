@@ -152,6 +152,8 @@ impl<T: Transactions, D: Fn() -> Deadline> Run<'_, T, D> {
                     };
                     self.settle(job, &outcome);
                 }
+                // Search reads each chunk that is in no index yet.
+                self.transactions.index_stored();
             }
             Err(error) => {
                 let outcome = Outcome::of_call("embed", &error);

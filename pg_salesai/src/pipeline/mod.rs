@@ -48,6 +48,9 @@ pub trait Transactions {
     /// a transaction.
     fn build_index(&self, set_id: i64, steps: &[String]) -> Result<(), DatabaseError>;
 
+    /// Makes what was stored part of search's indexes, where that can be done between two groups of a batch.
+    fn index_stored(&self) {}
+
     /// Ends the process where a command waits for the database to be free; called in the middle of long work.
     fn make_way(&self) {}
 }

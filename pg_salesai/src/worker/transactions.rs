@@ -183,6 +183,11 @@ impl Transactions for OwnTransactions {
         built
     }
 
+    fn index_stored(&self) {
+        self.merge_lexical_index(Lanes::Models);
+        self.code_embeddings(Lanes::Models);
+    }
+
     fn make_way(&self) {
         if self.is_database_wanted() {
             // DROP DATABASE and ALTER DATABASE ... RENAME wait for us at most 5 s.

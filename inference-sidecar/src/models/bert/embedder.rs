@@ -43,9 +43,9 @@ impl EmbeddingModel for BertEmbedder {
         self.encoder.config.vocab_size
     }
 
-    fn embed(&mut self, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
+    fn embed(&self, batch: &[&[u32]], pause: &mut dyn FnMut()) -> Result<Vec<Vec<f32>>, Error> {
         let (hidden, pooling, normalizes) = (self.dimensions(), self.pooling, self.normalizes);
-        self.encoder.run(batch, |rows| {
+        self.encoder.run(batch, pause, |rows| {
             let vector = pool(rows, hidden, pooling);
             if normalizes { scaled(vector) } else { vector }
         })

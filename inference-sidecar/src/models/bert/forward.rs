@@ -30,16 +30,19 @@ pub(super) struct Buffers {
 }
 
 impl Step<'_> {
-    /// What `read` makes of each sequence: of the vectors of its tokens, one of `width` values after the other.
+    /// What `read` makes of each sequence: of the vectors of its tokens, one of `width` values after the other. `pause`
+    /// is called before each layer.
     pub(super) fn run(
         &self,
         batch: &[&[u32]],
         buffers: &mut Buffers,
+        pause: &mut dyn FnMut(),
         read: impl Fn(&[f32]) -> Vec<f32>,
     ) -> Vec<Vec<f32>> {
         self.look_up(batch, buffers);
         let lengths: Vec<usize> = batch.iter().map(|tokens| tokens.len()).collect();
         for layer in &self.weights.layers {
+            pause();
             self.attend(layer, &lengths, buffers);
             self.feed_forward(layer, buffers);
         }

@@ -14,6 +14,7 @@ mod linear;
 mod reranker;
 mod weights;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use kernels::{Level, Pool};
@@ -31,14 +32,14 @@ pub fn weights_path(directory: &Path) -> PathBuf {
     directory.join("model.safetensors")
 }
 
-/// The layers, with the memory that they work in.
+/// The layers, with the memory that they work in: that of a batch, and of those that run in its pauses.
 struct Encoder {
     config: Config,
     weights: Weights,
     tokens_max: usize,
     /// As in [`Step`].
     separator: Option<u32>,
-    buffers: Buffers,
+    buffers: RefCell<Vec<Buffers>>,
     level: Level,
     pool: &'static Pool,
 }
@@ -55,7 +56,7 @@ impl Encoder {
             weights: Weights::read(&weights_path(directory), &config, precision)?,
             config,
             separator,
-            buffers: Buffers::default(),
+            buffers: RefCell::default(),
             level: Level::best(),
             pool: Pool::global(),
         })
@@ -63,8 +64,9 @@ impl Encoder {
 
     /// What `read` makes of each sequence's vectors, as in [`Step::run`].
     fn run(
-        &mut self,
+        &self,
         batch: &[&[u32]],
+        pause: &mut dyn FnMut(),
         read: impl Fn(&[f32]) -> Vec<f32>,
     ) -> Result<Vec<Vec<f32>>, Error> {
         assert!(
@@ -85,7 +87,9 @@ impl Encoder {
             level: self.level,
             pool: self.pool,
         };
-        let vectors = step.run(batch, &mut self.buffers, read);
+        let mut buffers = self.buffers.borrow_mut().pop().unwrap_or_default();
+        let vectors = step.run(batch, &mut buffers, pause, read);
+        self.buffers.borrow_mut().push(buffers);
         if vectors.iter().flatten().any(|value| !value.is_finite()) {
             return Err(Error::NotANumber);
         }

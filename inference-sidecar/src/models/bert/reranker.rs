@@ -60,10 +60,10 @@ impl EmbeddingModel for BertReranker {
         self.encoder.config.vocab_size
     }
 
-    fn embed(&mut self, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
+    fn embed(&self, batch: &[&[u32]], pause: &mut dyn FnMut()) -> Result<Vec<Vec<f32>>, Error> {
         let (pooler, classifier) = (&self.pooler, &self.classifier);
         let hidden = self.encoder.config.hidden_size;
-        self.encoder.run(batch, |rows| {
+        self.encoder.run(batch, pause, |rows| {
             let mut pooled = pooler.apply(&rows[..hidden]);
             pooled.iter_mut().for_each(|value| *value = value.tanh());
             classifier.apply(&pooled)

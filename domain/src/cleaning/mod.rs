@@ -1,62 +1,26 @@
 //! What people say without meaning it, taken out of what is embedded: marks of the transcriber, filler words,
 //! stutters. What was said stays as it is in the segments.
 
+mod speech;
+
 use std::borrow::Cow;
 
-/// Marks that transcribers put in brackets.
-const MARKS: [&str; 24] = [
-    "inaudible",
-    "unintelligible",
-    "crosstalk",
-    "cross-talk",
-    "laughter",
-    "laughs",
-    "laughing",
-    "chuckles",
-    "applause",
-    "music",
-    "noise",
-    "background noise",
-    "silence",
-    "pause",
-    "coughs",
-    "sighs",
-    "vocalsound",
-    "disfmarker",
-    "nonvocalsound",
-    "gap",
-    "pronounciation",
-    "foreign",
-    "no audio",
-    "blank_audio",
-];
+use speech::{MARKS, Speech, speech};
 
-/// Sounds of English, and of no other language's words: it is asked for by name.
-const FILLERS: [&str; 13] = [
-    "um", "umm", "uh", "uhm", "uhh", "erm", "er", "hmm", "hm", "mm", "mhm", "mm-hmm", "uh-huh",
-];
-
-/// Words that nobody says twice on purpose; "that that" and "very very" are said so.
-const STUTTERED: [&str; 38] = [
-    "i", "the", "a", "an", "we", "you", "it", "he", "she", "they", "and", "but", "or", "so", "to",
-    "of", "in", "on", "at", "for", "with", "is", "are", "was", "were", "my", "our", "your",
-    "their", "if", "this", "there", "it's", "i'm", "we're", "what", "when", "can",
-];
-
-/// `text` without marks, fillers and stutters; `language` is ISO 639-1, and fillers and stutters are known in English
-/// only. White space becomes single blanks where something was taken out.
+/// `text` without marks, fillers and stutters; `language` is ISO 639-1, and decides what is a filler or a stutter.
+/// White space becomes single blanks where something was taken out.
 pub fn clean<'a>(text: &'a str, language: Option<&str>) -> Cow<'a, str> {
     let unmarked = without_marks(text);
-    if language != Some("en") {
+    let Some(speech) = language.and_then(speech) else {
         return unmarked;
-    }
+    };
     let words: Vec<&str> = unmarked.split_whitespace().collect();
     let mut kept: Vec<Cow<str>> = Vec::with_capacity(words.len());
     for (index, word) in words.iter().enumerate() {
         let bare = bare(word);
-        if FILLERS.contains(&bare.as_str()) {
+        if speech.fillers.contains(&bare.as_str()) {
             end_with(&mut kept, word);
-        } else if is_stutter(&bare, word, words.get(index + 1).copied()) {
+        } else if is_stutter(speech, &bare, word, words.get(index + 1).copied()) {
             continue;
         } else {
             kept.push(Cow::Borrowed(word));
@@ -92,7 +56,7 @@ fn end_with(kept: &mut [Cow<str>], filler: &str) {
 }
 
 /// Whether `word` is said again at once: whole, or as the start of the next word.
-fn is_stutter(bare: &str, word: &str, next: Option<&str>) -> bool {
+fn is_stutter(speech: &Speech, bare: &str, word: &str, next: Option<&str>) -> bool {
     let Some(next) = next.map(self::bare) else {
         return false;
     };
@@ -100,7 +64,8 @@ fn is_stutter(bare: &str, word: &str, next: Option<&str>) -> bool {
         return false;
     }
     let is_cut_off = word.ends_with('-') && bare.chars().count() <= 4 && next.starts_with(bare);
-    is_cut_off || (*bare == next && STUTTERED.contains(&bare) && !word.ends_with(['.', '?', '!']))
+    is_cut_off
+        || (*bare == next && speech.stuttered.contains(&bare) && !word.ends_with(['.', '?', '!']))
 }
 
 fn without_marks(text: &str) -> Cow<'_, str> {
@@ -178,12 +143,40 @@ mod tests {
         check("Yes it is. It is.", "Yes it is. It is.");
         check("An e-mail, a so-so plan", "An e-mail, a so-so plan");
         check("[", "[");
-        assert_eq!(
-            clean("Er kommt um zehn [Lachen].", Some("de")),
-            "Er kommt um zehn [Lachen]."
-        );
         assert_eq!(clean("Um dia [music]", None), "Um dia");
         assert_eq!(clean("", Some("en")), "");
+    }
+
+    /// Goal: each language loses its own sounds and keeps the words that are sounds elsewhere.
+    #[test]
+    fn languages() {
+        for (language, text, expected) in [
+            (
+                "de",
+                "Ähm, wir wir kommen um zehn [lacht], äh, wenn sie sie sehen.",
+                "wir kommen um zehn, wenn sie sie sehen.",
+            ),
+            (
+                "fr",
+                "Euh, je je pense que nous nous voyons (rires) demain.",
+                "je pense que nous nous voyons demain.",
+            ),
+            (
+                "es",
+                "Eh, el el precio, ehm, es este.",
+                "el precio, es este.",
+            ),
+            ("it", "Ehm, il il prezzo è alto.", "il prezzo è alto."),
+            ("pt", "Hum, um um dia, ahn, de teste.", "um dia, de teste."),
+            ("nl", "Eh, ik ik weet dat dat kan.", "ik weet dat dat kan."),
+        ] {
+            assert_eq!(clean(text, Some(language)), expected);
+            assert_eq!(clean(expected, Some(language)), expected);
+        }
+        assert_eq!(
+            clean("Um, vi vi [musik] går.", Some("sv")),
+            "Um, vi vi går."
+        );
     }
 
     /// Goal: any text can be cleaned, and never grows.
