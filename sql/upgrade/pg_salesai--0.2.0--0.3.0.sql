@@ -2615,7 +2615,7 @@ comment on function salesai.leg_depth(integer) is 'How many chunks each leg of s
 create function salesai.ranked_chunks(query text, k integer, filters jsonb, options jsonb)
 returns table (chunk_id bigint, dense_rank bigint, dense_similarity real, lexical_rank bigint, lexical_score real,
     fused double precision, around double precision, boost double precision, recency double precision, score double precision)
-language plpgsql stable
+language plpgsql stable rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -2743,7 +2743,7 @@ comment on function salesai.ranked_chunks(text, integer, jsonb, jsonb) is 'The b
 create function salesai.reranked_chunks(query text, k integer, filters jsonb, options jsonb)
 returns table (chunk_id bigint, dense_rank bigint, dense_similarity real, lexical_rank bigint, lexical_score real, fused double precision,
     around double precision, boost double precision, recency double precision, rerank_score real, score double precision)
-language plpgsql stable
+language plpgsql stable rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -2777,7 +2777,7 @@ comment on function salesai.reranked_chunks(text, integer, jsonb, jsonb) is 'sal
 create function salesai.chosen_chunks(query text, k integer, filters jsonb, options jsonb)
 returns table (chunk_id bigint, dense_rank bigint, dense_similarity real, lexical_rank bigint, lexical_score real, fused double precision,
     around double precision, boost double precision, recency double precision, rerank_score real, score double precision)
-language plpgsql stable
+language plpgsql stable rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column

@@ -17,7 +17,7 @@ pub use bm25::{Collection, Norms, Parameters, idf};
 pub use posting_list::{Directory, Posting, PostingList, decode, encode};
 pub use query::{Query, parse_query};
 pub use retrieval::{ReadPostings, Term, search};
-pub use term_counts::{FieldBoosts, term_counts};
+pub use term_counts::{FieldBoosts, term_counts, term_counts_of};
 
 /// Bytes that are no posting list, or no `tsvector`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

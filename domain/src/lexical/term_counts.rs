@@ -31,7 +31,17 @@ pub struct TermCounts<'a> {
     pub length: u8,
 }
 
+/// Those of all lexemes of a document.
 pub fn term_counts(vector: &[u8], boosts: FieldBoosts) -> Result<TermCounts<'_>, Damaged> {
+    term_counts_of(vector, boosts, |_| true)
+}
+
+/// Those of the lexemes that are wanted; the length is that of the whole document.
+pub fn term_counts_of(
+    vector: &[u8],
+    boosts: FieldBoosts,
+    is_wanted: impl Fn(&[u8]) -> bool,
+) -> Result<TermCounts<'_>, Damaged> {
     let (&count, rest) = vector.split_first_chunk::<4>().ok_or(Damaged)?;
     let count = usize::try_from(u32::from_ne_bytes(count)).map_err(|_| Damaged)?;
     let size = count.checked_mul(4).ok_or(Damaged)?;
@@ -43,7 +53,6 @@ pub fn term_counts(vector: &[u8], boosts: FieldBoosts) -> Result<TermCounts<'_>,
         let start = (entry >> 12) as usize;
         let end = start + (entry >> 1 & 0x7ff) as usize;
         let lexeme = texts.get(start..end).ok_or(Damaged)?;
-        let lexeme = std::str::from_utf8(lexeme).map_err(|_| Damaged)?;
         let positions = match entry & 1 {
             0 => &[],
             _ => positions(texts, end.next_multiple_of(2))?,
@@ -59,6 +68,10 @@ pub fn term_counts(vector: &[u8], boosts: FieldBoosts) -> Result<TermCounts<'_>,
                 }
             }
         }
+        if !is_wanted(lexeme) {
+            continue;
+        }
+        let lexeme = std::str::from_utf8(lexeme).map_err(|_| Damaged)?;
         // What is there counts something, however little its field does: phrases are looked up by it.
         let units = (frequency / FREQUENCY_UNIT).round().clamp(1.0, 255.0) as u8;
         counts.terms.push((lexeme, units));
@@ -107,6 +120,8 @@ mod tests {
         let counts = term_counts(&bytes, boosts).expect("is a vector");
         assert_eq!(counts.terms, [("price", 7), ("dana", 2)]);
         assert_eq!(counts.length, 3);
+        let wanted = term_counts_of(&bytes, boosts, |term| term == b"dana").expect("is a vector");
+        assert_eq!((&wanted.terms[..], wanted.length), (&[("dana", 2)][..], 3));
         let only_speaker = vector(&[("dana", &[C | 1])]);
         let counts = term_counts(&only_speaker, boosts).expect("is a vector");
         assert_eq!(counts.terms, [("dana", 1)]);

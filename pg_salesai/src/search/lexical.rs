@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use domain::lexical::{
     Collection, Directory, FieldBoosts, Norms, Parameters, ReadPostings, Term, idf, search,
-    term_counts,
+    term_counts_of,
 };
 use domain::top::{Hit, Top};
 use pgrx::Spi;
@@ -237,30 +237,36 @@ impl Index {
             .iter()
             .flat_map(|prefix| shorter_stems(prefix))
             .collect();
+        let is_prefixed = |term: &[u8]| {
+            prefixes
+                .iter()
+                .any(|prefix| term.starts_with(prefix.as_bytes()))
+                || stems.iter().any(|stem| stem.as_bytes() == term)
+        };
+        // In order; nearly all words of a chunk are none of them.
+        let is_wanted = |term: &[u8]| {
+            let at = terms.binary_search_by(|known| known.as_bytes().cmp(term));
+            at.is_ok() || is_prefixed(term)
+        };
         let query = "select c.id, c.lexemes
             from salesai.lexical_delta d join salesai.chunk c on c.id = d.chunk_id";
         for row in plans::select(client, query, &[])? {
             let (Some(id), Some(vector)) = (row.get::<i64>(1)?, row.get::<StoredVector>(2)?) else {
                 continue;
             };
-            let counts = term_counts(&vector.0, boosts)?;
+            let counts = term_counts_of(&vector.0, boosts, is_wanted)?;
             self.collection.documents += 1;
             self.collection.length += u64::from(counts.length);
             let mut frequencies = Vec::new();
             for (term, frequency) in counts.terms {
-                let is_wanted = prefixes
-                    .iter()
-                    .any(|prefix| term.starts_with(prefix.as_str()))
-                    || stems.iter().any(|stem| stem == term);
                 let number = match numbers.get(term) {
                     Some(&number) => number,
-                    None if is_wanted => {
+                    None => {
                         self.frequencies.push(0);
                         let number = self.frequencies.len() - 1;
                         numbers.insert(term.to_owned(), number);
                         number
                     }
-                    None => continue,
                 };
                 frequencies.push((number, frequency));
                 self.frequencies[number] += 1;
