@@ -52,6 +52,24 @@ fn restored_database_is_the_same() {
     assert_eq!(doubled, 0);
 }
 
+/// Goal: boosts that somebody changed are those of the copy, whose table has a row of its own.
+#[test]
+fn boosts_are_restored() {
+    let settings = Settings {
+        worker: false,
+        ..Settings::new(Sidecar::shared().socket())
+    };
+    let origin = Cluster::start(&settings);
+    origin
+        .connect()
+        .run("select salesai.rebuild_lexical_index(2, 0.5)");
+    let boosts: Vec<String> = restore(&origin).connect().column(
+        "select row(heading_boost, speaker_boost)::text from salesai.lexical_index",
+        &[],
+    );
+    assert_eq!(boosts, ["(2,0.5)"]);
+}
+
 fn restore(origin: &Cluster) -> Cluster {
     // The same key file, no worker, so that nothing changes the copy.
     let settings = Settings {

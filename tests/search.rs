@@ -235,6 +235,19 @@ fn options_order_and_explain() {
         assert_eq!(other.len(), 8, "{options}");
         assert_ne!(other, plain, "{options}");
     }
+    let mut discussed = |options: &str| -> Vec<i64> {
+        session.column(
+            &format!(
+                "select chunk_id from salesai.search('Summarize price and security of the rollout', 8{options})"
+            ),
+            &[],
+        )
+    };
+    let passages = discussed("");
+    assert_eq!(discussed(", around => 0.5"), passages);
+    let facts = discussed(", around => 0");
+    assert_ne!(facts, passages);
+    assert_eq!(discussed(", understand => false"), facts);
     let explained: Vec<i64> = session.column(
         "select chunk_id from salesai.search_explain('price and security of the rollout', 8) order by rank",
         &[],

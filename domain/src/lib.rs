@@ -15,6 +15,7 @@
 //! - [`chunking`]: packing segments into model-sized ranges;
 //! - [`lexical`]: BM25 and its index;
 //! - [`top`]: the best of many documents;
+//! - [`discussion`]: whether a question is for what was said rather than for a fact;
 //! - [`period`]: when a question is about;
 //! - [`diversity`]: what is much the same does not stand together.
 //!
@@ -30,6 +31,7 @@ pub mod answer;
 pub mod cascade;
 pub mod chunking;
 pub mod cleaning;
+pub mod discussion;
 pub mod diversity;
 pub mod email;
 pub mod error;

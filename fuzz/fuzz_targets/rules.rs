@@ -9,7 +9,9 @@ use domain::{chunking, cleaning, language, paragraphs};
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let _ = paragraphs::split_paragraphs(text);
     let _ = paragraphs::split_markdown(text);
-    let _ = cleaning::clean(text, Some("en"));
+    for language in ["en", "de", "fr", "es", "it", "pt", "nl"] {
+        let _ = cleaning::clean(text, Some(language));
+    }
     let _ = language::language([text]);
     let _ = chunking::section_titles(text.split("\n\n"));
     let names = KnownNames::new(["Dana Wills"]);

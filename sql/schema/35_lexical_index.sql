@@ -100,3 +100,17 @@ end
 $$;
 comment on function salesai.rebuild_lexical_index(real, real) is
     'Makes the lexical index anew, with other boosts or after damage. Search is right meanwhile, and slower. Returns how many chunks';
+
+create function salesai.restore_boosts() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform salesai.rebuild_lexical_index(new.heading_boost, new.speaker_boost);
+    return null;
+end
+$$;
+comment on function salesai.restore_boosts() is 'Trigger: takes the boosts of a dump, whose row this table has already';
+
+create trigger restore_boosts before insert on salesai.lexical_index
+    for each row execute function salesai.restore_boosts();

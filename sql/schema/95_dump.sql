@@ -1,6 +1,6 @@
 -- pg_dump skips the rows of an extension's tables unless they are registered. Identity sequences are
 -- registered as well, so that keys go on where they were. Rows that this script itself inserts are left out, and
--- the counts of jobs and the lexical index, which a restore makes anew, and results that can be made again.
+-- the counts of jobs and the lexical index but for its boosts, which a restore makes anew, and results that can be made again.
 
 do $do$
 declare
@@ -16,6 +16,7 @@ begin
             item.name,
             case item.name when 'salesai.principal'::regclass then 'where not builtin'
                 when 'salesai.job_count'::regclass then 'where false'
+                when 'salesai.lexical_index'::regclass then 'where heading_boost <> 1 or speaker_boost <> 1'
                 else case when item.is_derived then 'where false' else '' end end);
     end loop;
 end

@@ -228,6 +228,20 @@ $$;
 comment on function salesai.rebuild_lexical_index(real, real) is
     'Makes the lexical index anew, with other boosts or after damage. Search is right meanwhile, and slower. Returns how many chunks';
 
+create function salesai.restore_boosts() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform salesai.rebuild_lexical_index(new.heading_boost, new.speaker_boost);
+    return null;
+end
+$$;
+comment on function salesai.restore_boosts() is 'Trigger: takes the boosts of a dump, whose row this table has already';
+
+create trigger restore_boosts before insert on salesai.lexical_index
+    for each row execute function salesai.restore_boosts();
+
 insert into salesai.lexical_delta (chunk_id) select c.id from salesai.chunk c;
 insert into salesai.lexical_language (configuration)
 select distinct salesai.text_configuration(c.language)::text from salesai.chunk c;
@@ -2532,6 +2546,11 @@ language c immutable strict parallel safe rows 1 as 'MODULE_PATHNAME', 'named_pe
 comment on function salesai.named_period(text, date) is
     'The first period that an English text names ("last quarter", "since March", "Q3 2026"), until excluded; no row where it names none. Weeks begin on Monday, quarters in January';
 
+create function salesai.asks_for_discussion(query text) returns boolean
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'asks_for_discussion_wrapper';
+comment on function salesai.asks_for_discussion(text) is
+    'Whether an English query asks what was said on a subject ("Summarize ...", "What did they think of ...") rather than for a fact';
+
 -- What a query names: accounts, opportunities, contacts and products, by their whole names, and a time.
 create function salesai.mentioned(query text)
 returns table (account_ids bigint[], opportunity_ids bigint[], products text[], since timestamptz, until timestamptz)
@@ -2849,6 +2868,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     recency_days constant double precision := extract(epoch from recency) / 86400;
+    understands constant boolean := coalesce(understand, false);
 begin
     if query is null or query !~ '\S' then
         raise exception 'query must not be empty' using errcode = '22023';
@@ -2865,11 +2885,12 @@ begin
     if alpha is null or alpha not between 0 and 1 or rrf_k is null or rrf_k < 1 then
         raise exception 'alpha must be between 0 and 1, rrf_k at least 1' using errcode = '22023';
     end if;
-    if recency_days <= 0 or diversity is null or diversity not between 0 and 1 or around is null or around not between 0 and 1 then
+    if recency_days <= 0 or diversity is null or diversity not between 0 and 1 or around not between 0 and 1 then
         raise exception 'recency must be positive, diversity and around between 0 and 1' using errcode = '22023';
     end if;
     return jsonb_build_object('mode', mode, 'fusion', fusion, 'alpha', alpha, 'rrf_k', rrf_k,
-        'understand', coalesce(understand, false), 'recency_days', recency_days, 'diversity', diversity, 'around', around,
+        'understand', understands, 'recency_days', recency_days, 'diversity', diversity,
+        'around', coalesce(around, case when understands and fusion = 'score' and salesai.asks_for_discussion(query) then 0.5 else 0 end),
         'rerank', coalesce(rerank, false));
 end
 $$;
@@ -2886,7 +2907,7 @@ create function salesai.search(
     speaker_side text default null, mode text default 'hybrid', alpha real default 0.5, rrf_k integer default 60,
     fusion text default 'score', said_by text default null, sources text[] default null, rep text default null,
     team text default null, language text default null, properties jsonpath default null, understand boolean default true,
-    recency interval default null, diversity real default 0, neighbours integer default 0, around real default 0,
+    recency interval default null, diversity real default 0, neighbours integer default 0, around real default null,
     rerank boolean default false)
 returns table (chunk_id bigint, interaction_id bigint, occurred_at timestamptz, speaker text, start_ms bigint,
     end_ms bigint, content text, dense_rank bigint, lexical_rank bigint, score double precision,
@@ -2923,7 +2944,7 @@ end
 $$;
 comment on function salesai.search(text, integer, text, text, text[], timestamptz, timestamptz, text, text, real, integer,
     text, text, text[], text, text, text, jsonpath, boolean, interval, real, integer, real, boolean) is
-    'Chunks that fit a query, best first. In the query "..." must be there word for word, -word must not, word* stands for all that begin so. Filters and row-level security bind both legs before fusion; k rows come back whenever k qualify. speaker is set when one person says all of the chunk; said_by (name or e-mail address), rep and team (id, external id, name; rep also e-mail address), sources, language (ISO 639-1) and properties (a jsonpath on the interaction''s) filter. mode: hybrid, dense, lexical (needs no sidecar). dense_rank and lexical_rank are NULL where that leg did not rank the row. fusion: score (how far a chunk is above the other candidates in both legs, alpha the weight of the dense one; score is 0 to 1) or rank (alpha/(rrf_k + dense_rank) + (1 - alpha)/(rrf_k + lexical_rank)). understand: chunks of accounts and opportunities that the query names, about products that it names and of a time that it names ("last quarter") count more. recency: the time after which a chunk counts half. diversity, 0 to 1: what is much the same does not stand together. neighbours: so many chunks before and after come along. around, 0 to 1: in calls and meetings the two chunks before and after count too, for who wants passages rather than facts. rerank: the best are compared once more by a cross-encoder of the sidecar, which takes its time (with mode lexical too)';
+    'Chunks that fit a query, best first. In the query "..." must be there word for word, -word must not, word* stands for all that begin so. Filters and row-level security bind both legs before fusion; k rows come back whenever k qualify. speaker is set when one person says all of the chunk; said_by (name or e-mail address), rep and team (id, external id, name; rep also e-mail address), sources, language (ISO 639-1) and properties (a jsonpath on the interaction''s) filter. mode: hybrid, dense, lexical (needs no sidecar). dense_rank and lexical_rank are NULL where that leg did not rank the row. fusion: score (how far a chunk is above the other candidates in both legs, alpha the weight of the dense one; score is 0 to 1) or rank (alpha/(rrf_k + dense_rank) + (1 - alpha)/(rrf_k + lexical_rank)). understand: chunks of accounts and opportunities that the query names, about products that it names and of a time that it names ("last quarter") count more. recency: the time after which a chunk counts half. diversity, 0 to 1: what is much the same does not stand together. neighbours: so many chunks before and after come along. around, 0 to 1: in calls and meetings the two chunks before and after count too, for who wants passages rather than facts (NULL: 0.5 where the query asks for a discussion and understand is on, else 0). rerank: the best are compared once more by a cross-encoder of the sidecar, which takes its time (with mode lexical too)';
 
 create function salesai.search_explain(
     query text, k integer default 10, account text default null, opportunity text default null,
@@ -2931,7 +2952,7 @@ create function salesai.search_explain(
     speaker_side text default null, mode text default 'hybrid', alpha real default 0.5, rrf_k integer default 60,
     fusion text default 'score', said_by text default null, sources text[] default null, rep text default null,
     team text default null, language text default null, properties jsonpath default null, understand boolean default true,
-    recency interval default null, diversity real default 0, around real default 0, rerank boolean default false)
+    recency interval default null, diversity real default 0, around real default null, rerank boolean default false)
 returns table (rank bigint, chunk_id bigint, dense_rank bigint, dense_similarity real, lexical_rank bigint, lexical_score real,
     words text, fused double precision, around_part double precision, boost double precision, recency_factor double precision,
     rerank_score real, score double precision, scan text, content text)
@@ -5834,7 +5855,7 @@ select pg_catalog.pg_extension_config_dump('salesai.product'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.product_id_seq'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.job_count'::regclass, 'where false');
 select pg_catalog.pg_extension_config_dump('salesai.queue_pause'::regclass, '');
-select pg_catalog.pg_extension_config_dump('salesai.lexical_index'::regclass, 'where false');
+select pg_catalog.pg_extension_config_dump('salesai.lexical_index'::regclass, 'where heading_boost <> 1 or speaker_boost <> 1');
 select pg_catalog.pg_extension_config_dump('salesai.lexical_segment'::regclass, 'where false');
 select pg_catalog.pg_extension_config_dump('salesai.posting_list'::regclass, 'where false');
 select pg_catalog.pg_extension_config_dump('salesai.lexical_delta'::regclass, 'where false');

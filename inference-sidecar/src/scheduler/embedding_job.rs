@@ -1,7 +1,7 @@
 //! Embedding a batch: each text once, in groups of bounded size.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::model::Priority;
 use tokio::sync::oneshot;
@@ -19,6 +19,10 @@ const GROUP_TOKENS_MAX: usize = 2048;
 /// Most tokens of a group of background work for each core: a caller who waits comes in between two layers, and
 /// must not notice the one before.
 const BACKGROUND_TOKENS_PER_CORE: usize = 128;
+
+/// So long background work rests after an answer to somebody who waits: it is mostly the first part of a search, whose
+/// second needs the processors in the database.
+const REST: Duration = Duration::from_millis(5);
 
 /// Token sequences to embed, and where the vectors go.
 pub struct EmbeddingJob {
@@ -106,8 +110,10 @@ impl EmbeddingJob {
             return;
         }
         while let Some((mut job, waiting)) = queue.try_pop(Priority::Interactive, |_| 0) {
-            let _running = waiting.run();
+            let running = waiting.run();
             run_guarded(queue, &mut job, |job| job.run(model, queue, metrics));
+            drop(running);
+            queue.wait_for_interactive(REST);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use proto::model::Priority;
 
@@ -117,6 +118,15 @@ impl<J: Job> JobQueue<J> {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         lanes.is_open
+    }
+
+    /// Waits until an interactive job is there, for at most so long, or until the queue is closed.
+    pub fn wait_for_interactive(&self, limit: Duration) {
+        let has_none = |lanes: &mut Lanes<J>| lanes.is_open && lanes.interactive.is_empty();
+        drop(
+            self.changed
+                .wait_timeout_while(self.lock(), limit, has_none),
+        );
     }
 
     /// Takes the job of this priority that has the lowest `rank`, the first of equals; it counts as

@@ -1,6 +1,7 @@
 //! The legs of search, and the upkeep of the lexical index.
 
 use chrono::{NaiveDate, TimeDelta};
+use domain::discussion;
 use domain::diversity::{Candidate, diversify};
 use domain::lexical::{Parameters, parse_query as parse};
 use domain::period;
@@ -54,6 +55,11 @@ fn parse_query(query: &str) -> JsonB {
         "excluded": query.excluded,
         "prefixes": query.prefixes,
     }))
+}
+
+#[pg_extern(sql = "")]
+fn asks_for_discussion(query: &str) -> bool {
+    discussion::asks_for_discussion(query)
 }
 
 /// The request itself where it is answered, else a null pointer, which is not NULL.

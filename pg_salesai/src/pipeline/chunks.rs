@@ -1,5 +1,6 @@
 //! The chunks of interactions: token counts of the embedding model, and pure rules.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -245,7 +246,7 @@ impl Piece {
     }
 }
 
-/// What of a material is indexed, cleaned. A turn goes on across an acknowledgement of somebody else, and the section
+/// What of a material is indexed, cleaned where it was spoken. A turn goes on across an acknowledgement of somebody else, and the section
 /// of a document counts as a turn.
 fn pieces(material: &Material) -> Vec<Piece> {
     let segments = &material.segments;
@@ -263,7 +264,11 @@ fn pieces(material: &Material) -> Vec<Piece> {
         if has_body && !is_body(segment) || is_interjection(segment, last) {
             continue;
         }
-        let content = clean(&segment.content, segment.language.as_deref());
+        // What somebody wrote is as it was meant.
+        let content = match is_spoken(segment) {
+            true => clean(&segment.content, segment.language.as_deref()),
+            false => Cow::Borrowed(segment.content.as_str()),
+        };
         if content.is_empty() {
             continue;
         }
@@ -279,6 +284,10 @@ fn pieces(material: &Material) -> Vec<Piece> {
         });
     }
     pieces
+}
+
+fn is_spoken(segment: &JobSegment) -> bool {
+    matches!(segment.kind.as_str(), "call" | "meeting")
 }
 
 fn is_body(segment: &JobSegment) -> bool {

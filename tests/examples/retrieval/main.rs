@@ -19,11 +19,12 @@ use tests::sidecar::Sidecar;
 use tests::world::World;
 
 /// Search as it is asked, by name; plain BM25 is the reference.
-const SYSTEMS: [(&str, &str); 5] = [
-    ("BM25", "mode => 'lexical'"),
-    ("dense", "mode => 'dense'"),
+const SYSTEMS: [(&str, &str); 6] = [
+    ("BM25", "mode => 'lexical', around => 0"),
+    ("dense", "mode => 'dense', around => 0"),
     ("hybrid, fused by rank", "fusion => 'rank'"),
     ("hybrid, fused by score (default)", "fusion => 'score'"),
+    ("the same, around => 0", "around => 0"),
     ("the same, around => 0.5", "around => 0.5"),
 ];
 
