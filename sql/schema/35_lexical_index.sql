@@ -75,12 +75,28 @@ as 'MODULE_PATHNAME', 'merge_lexical_segments_wrapper';
 comment on function salesai.merge_lexical_segments() is
     'Makes one segment of several of about the same size, without chunks that are gone; false when there are too few of any size';
 
-create function salesai.rebuild_lexical_index(heading_boost real default null, speaker_boost real default null) returns bigint
-language plpgsql security definer
+create function salesai.empty_lexical_index() returns bigint
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     chunks bigint;
+begin
+    delete from salesai.posting_list;
+    delete from salesai.lexical_segment;
+    insert into salesai.lexical_delta (chunk_id) select c.id from salesai.chunk c on conflict do nothing;
+    get diagnostics chunks = row_count;
+    perform salesai.wake_worker();
+    return chunks;
+end
+$$;
+comment on function salesai.empty_lexical_index() is
+    'Empties the lexical index, whose row the caller has locked, and queues all chunks for it; returns how many were not queued yet';
+
+create function salesai.rebuild_lexical_index(heading_boost real default null, speaker_boost real default null) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'the lexical index can be rebuilt at isolation level read committed only' using errcode = '25001',
@@ -90,12 +106,7 @@ begin
     perform from salesai.lexical_index for update;
     update salesai.lexical_index i
     set heading_boost = coalesce($1, i.heading_boost), speaker_boost = coalesce($2, i.speaker_boost);
-    delete from salesai.posting_list;
-    delete from salesai.lexical_segment;
-    insert into salesai.lexical_delta (chunk_id) select c.id from salesai.chunk c on conflict do nothing;
-    get diagnostics chunks = row_count;
-    perform salesai.wake_worker();
-    return chunks;
+    return salesai.empty_lexical_index();
 end
 $$;
 comment on function salesai.rebuild_lexical_index(real, real) is
@@ -106,7 +117,11 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform salesai.rebuild_lexical_index(new.heading_boost, new.speaker_boost);
+    update salesai.lexical_index i set heading_boost = new.heading_boost, speaker_boost = new.speaker_boost;
+    if not found then
+        return new;
+    end if;
+    perform salesai.empty_lexical_index();
     return null;
 end
 $$;
@@ -114,3 +129,4 @@ comment on function salesai.restore_boosts() is 'Trigger: takes the boosts of a 
 
 create trigger restore_boosts before insert on salesai.lexical_index
     for each row execute function salesai.restore_boosts();
+alter table salesai.lexical_index enable always trigger restore_boosts;

@@ -510,7 +510,7 @@ begin
     end if;
     return jsonb_build_object('mode', mode, 'fusion', fusion, 'alpha', alpha, 'rrf_k', rrf_k,
         'understand', understands, 'recency_days', recency_days, 'diversity', diversity,
-        'around', coalesce(around, case when understands and fusion = 'score' and salesai.asks_for_discussion(query) then 0.5 else 0 end),
+        'around', coalesce(around, case when understands and fusion = 'score' and salesai.asks_for_discussion(salesai.parse_query(query) ->> 'text') then 0.5 else 0 end),
         'rerank', coalesce(rerank, false));
 end
 $$;

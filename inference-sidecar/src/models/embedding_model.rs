@@ -14,6 +14,6 @@ pub trait EmbeddingModel: Send {
     fn vocabulary_size(&self) -> usize;
 
     /// One vector per sequence, in order. Sequences are neither empty nor too long, and hold the
-    /// special tokens already. `pause` is called every few milliseconds; it may embed something else meanwhile.
+    /// special tokens already. `pause` is called before each layer and may embed something else.
     fn embed(&self, batch: &[&[u32]], pause: &mut dyn FnMut()) -> Result<Vec<Vec<f32>>, Error>;
 }

@@ -16,13 +16,18 @@ use crate::scheduler::{Call, Job, JobQueue};
 /// them and that a caller who left is noticed soon.
 const GROUP_TOKENS_MAX: usize = 2048;
 
-/// Most tokens of a group of background work for each core: a caller who waits comes in between two layers, and
-/// must not notice the one before.
+/// Most tokens of a group of background work for each core: a caller who waits comes in between two layers of it.
 const BACKGROUND_TOKENS_PER_CORE: usize = 128;
 
 /// So long background work rests after an answer to somebody who waits: it is mostly the first part of a search, whose
 /// second needs the processors in the database.
 const REST: Duration = Duration::from_millis(5);
+
+/// When a pause of background work ends although others wait still.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+
+/// Of a pause, so many parts of it background work goes on before the next one: others leave it a share.
+const SHARE: u32 = 10;
 
 /// Token sequences to embed, and where the vectors go.
 pub struct EmbeddingJob {
@@ -69,8 +74,13 @@ impl EmbeddingJob {
         let queued = start - self.call.received;
         let queue_ms = queued.as_millis() as u32;
         metrics.started(queued);
-        let result = self.embed(model, &mut || self.give_way(model, queue, metrics));
-        let compute_ms = start.elapsed().as_millis() as u32;
+        let mut pauses = Pauses::default();
+        let result = self.embed(model, &mut || {
+            if self.call.priority == Priority::Background {
+                pauses.pause(|| Self::run_waiting(model, queue, metrics));
+            }
+        });
+        let compute_ms = (start.elapsed() - pauses.all).as_millis() as u32;
         tracing::info!(
             request_id = %self.call.request_id,
             model = self.call.model,
@@ -99,17 +109,12 @@ impl EmbeddingJob {
         }));
     }
 
-    /// Runs what somebody waits for before this job goes on.
-    fn give_way(
-        &self,
-        model: &dyn EmbeddingModel,
-        queue: &JobQueue<Self>,
-        metrics: &RequestMetrics,
-    ) {
-        if self.call.priority == Priority::Interactive {
-            return;
-        }
-        while let Some((mut job, waiting)) = queue.try_pop(Priority::Interactive, |_| 0) {
+    /// Runs what somebody waits for.
+    fn run_waiting(model: &dyn EmbeddingModel, queue: &JobQueue<Self>, metrics: &RequestMetrics) {
+        let start = Instant::now();
+        while start.elapsed() < PAUSE_MAX
+            && let Some((mut job, waiting)) = queue.try_pop(Priority::Interactive, |_| 0)
+        {
             let running = waiting.run();
             run_guarded(queue, &mut job, |job| job.run(model, queue, metrics));
             drop(running);
@@ -127,11 +132,11 @@ impl EmbeddingJob {
         }
     }
 
-    /// All vectors; `give_way` is called in the model's pauses.
+    /// All vectors; `pause` is called in the model's pauses.
     fn embed(
         &self,
         model: &dyn EmbeddingModel,
-        give_way: &mut dyn FnMut(),
+        pause: &mut dyn FnMut(),
     ) -> Result<Vec<Vec<f32>>, Error> {
         let (distinct, places) = distinct(&self.sequences);
         let mut vectors = Vec::with_capacity(distinct.len());
@@ -142,7 +147,7 @@ impl EmbeddingJob {
             if self.call.is_expired() {
                 return Err(Error::DeadlineExceeded);
             }
-            vectors.extend(model.embed(group, give_way)?);
+            vectors.extend(model.embed(group, pause)?);
         }
         Ok(places.into_iter().map(|at| vectors[at].clone()).collect())
     }
@@ -152,6 +157,38 @@ impl EmbeddingJob {
             // A caller that left between the last check and here needs no answer.
             let _ = reply.send(outcome);
         }
+    }
+}
+
+/// The pauses of a job.
+struct Pauses {
+    /// When the last one ended.
+    resumed: Instant,
+    last: Duration,
+    all: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self {
+            resumed: Instant::now(),
+            last: Duration::ZERO,
+            all: Duration::ZERO,
+        }
+    }
+}
+
+impl Pauses {
+    /// Lets `others` run, unless the job has to go on first.
+    fn pause(&mut self, others: impl FnOnce()) {
+        let start = Instant::now();
+        if (start - self.resumed) * SHARE < self.last {
+            return;
+        }
+        others();
+        self.resumed = Instant::now();
+        self.last = self.resumed - start;
+        self.all += self.last;
     }
 }
 
@@ -205,7 +242,7 @@ mod tests {
     //! Goal: every text is in exactly one group, no group is larger than the bound, and a text that
     //! comes again is computed once.
 
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
     use std::sync::Arc;
 
     use super::*;
@@ -268,33 +305,111 @@ mod tests {
         assert_eq!(vectors, expected);
     }
 
-    /// Goal: a job that somebody waits for runs in the pauses of background work, and gets its answer
-    /// although it fails.
+    const BACKGROUND: u32 = 1;
+    const URGENT: u32 = 2;
+    const PANICS: u32 = 3;
+
+    type Outcome = oneshot::Receiver<Result<EmbeddingOutcome, Error>>;
+
+    /// Three layers, before the second of which somebody comes with `arrival`; who was asked for urgently asks again as
+    /// long as `is_endless`.
+    struct Layers {
+        queue: Arc<JobQueue<EmbeddingJob>>,
+        arrival: u32,
+        is_endless: bool,
+        done: RefCell<Vec<u32>>,
+        outcomes: RefCell<Vec<Outcome>>,
+    }
+
+    fn job(priority: Priority, token: u32) -> (EmbeddingJob, Outcome) {
+        let call = Call::new(RequestId::new(None), "m", priority, None);
+        EmbeddingJob::new(call, vec![vec![token]])
+    }
+
+    impl Layers {
+        fn new(arrival: u32, is_endless: bool) -> Self {
+            let metrics = Metrics::new().embedding("m").requests().clone();
+            Self {
+                queue: Arc::new(JobQueue::new(Arc::new(Counters::new(8)), metrics)),
+                arrival,
+                is_endless,
+                done: RefCell::default(),
+                outcomes: RefCell::default(),
+            }
+        }
+
+        fn arrive(&self) {
+            let (job, outcome) = job(Priority::Interactive, self.arrival);
+            self.queue.push(job).unwrap();
+            self.outcomes.borrow_mut().push(outcome);
+        }
+
+        /// Runs a job; its outcome.
+        fn run(&self, priority: Priority) -> Result<EmbeddingOutcome, Error> {
+            let (mut job, mut outcome) = job(priority, BACKGROUND);
+            job.run(self, &self.queue, self.queue.metrics());
+            outcome.try_recv().unwrap()
+        }
+    }
+
+    impl EmbeddingModel for Layers {
+        fn dimensions(&self) -> usize {
+            1
+        }
+
+        fn tokens_max(&self) -> usize {
+            GROUP_TOKENS_MAX
+        }
+
+        fn vocabulary_size(&self) -> usize {
+            8
+        }
+
+        fn embed(&self, batch: &[&[u32]], pause: &mut dyn FnMut()) -> Result<Vec<Vec<f32>>, Error> {
+            let token = batch[0][0];
+            for layer in 0..3 {
+                if layer == 1 && token == BACKGROUND {
+                    self.arrive();
+                }
+                pause();
+            }
+            assert!(token != PANICS);
+            self.done.borrow_mut().push(token);
+            if self.is_endless && token == URGENT {
+                self.arrive();
+            }
+            Ok(vec![vec![token as f32]; batch.len()])
+        }
+    }
+
+    /// Goal: a job that somebody waits for is done in the middle of a group of background work; the other way round
+    /// nobody gives way.
     #[test]
     fn background_work_gives_way() {
-        let counters = Arc::new(Counters::new(8));
-        let metrics = Metrics::new().embedding("m").requests().clone();
-        let queue = JobQueue::new(counters, metrics.clone());
-        let job = |priority, sequences| {
-            let call = Call::new(RequestId::new(None), "m", priority, None);
-            EmbeddingJob::new(call, sequences)
-        };
-        // One group each.
-        let long = |token| vec![token; GROUP_TOKENS_MAX];
-        let (mut background, mut vectors) = job(Priority::Background, vec![long(1), long(2)]);
-        let (urgent, mut urgent_vectors) = job(Priority::Interactive, vec![vec![7]]);
-        queue.push(urgent).unwrap();
-        let model = Counting(Cell::new(0.0));
-        background.run(&model, &queue, &metrics);
-        let number = |vectors: Vec<Vec<f32>>, at: usize| vectors[at][0];
-        let urgent_vectors = urgent_vectors.try_recv().unwrap().unwrap().vectors;
-        assert_eq!(number(urgent_vectors, 0), 0.0);
-        assert_eq!(number(vectors.try_recv().unwrap().unwrap().vectors, 1), 2.0);
-        // The other way round nobody gives way.
-        let (waiting, mut waiting_vectors) = job(Priority::Background, vec![vec![7]]);
-        queue.push(waiting).unwrap();
-        let (mut interactive, _vectors) = job(Priority::Interactive, vec![long(1)]);
-        interactive.run(&model, &queue, &metrics);
-        assert!(waiting_vectors.try_recv().is_err());
+        let model = Layers::new(URGENT, false);
+        assert_eq!(model.run(Priority::Background).unwrap().vectors, [[1.0]]);
+        assert_eq!(*model.done.borrow(), [URGENT, BACKGROUND]);
+        let urgent = model.outcomes.borrow_mut()[0].try_recv().unwrap();
+        assert_eq!(urgent.unwrap().vectors, [[2.0]]);
+        let model = Layers::new(URGENT, false);
+        model.run(Priority::Interactive).unwrap();
+        assert_eq!(*model.done.borrow(), [BACKGROUND]);
+    }
+
+    /// Goal: one that panics harms only its own caller.
+    #[test]
+    fn a_panic_in_a_pause_is_its_callers_own() {
+        let model = Layers::new(PANICS, false);
+        assert!(model.run(Priority::Background).is_ok());
+        let urgent = model.outcomes.borrow_mut()[0].try_recv().unwrap();
+        assert!(matches!(urgent, Err(Error::WorkerPanicked)));
+    }
+
+    /// Goal: callers who never stop asking leave background work its share.
+    #[test]
+    fn background_work_ends_beside_endless_callers() {
+        let model = Layers::new(URGENT, true);
+        assert!(model.run(Priority::Background).is_ok());
+        assert!(model.done.borrow().len() > 3);
     }
 }

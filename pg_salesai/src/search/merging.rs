@@ -13,6 +13,8 @@ use crate::error::Error;
 
 /// Fewer new chunks are left to search, which reads each of them.
 pub const CHUNKS_MIN: i64 = 256;
+/// The same between two groups of a batch: a segment of each group would soon be written again.
+pub const CHUNKS_MIN_AT_WORK: i64 = 512;
 /// Chunks that become a segment at once.
 const CHUNKS_MAX: i64 = 4096;
 /// Segments that become one. More of them, and search has more lists to read; fewer, and postings are written more often.

@@ -184,7 +184,9 @@ impl Transactions for OwnTransactions {
     }
 
     fn index_stored(&self) {
-        self.merge_lexical_index(Lanes::Models);
+        self.maintain("the lexical index", || {
+            merging::merge_delta(merging::CHUNKS_MIN_AT_WORK)
+        });
         self.code_embeddings(Lanes::Models);
     }
 
