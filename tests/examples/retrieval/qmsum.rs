@@ -83,7 +83,7 @@ fn recall(
         &format!(
             "select c.start_char, c.end_char, i.external_id,
                  (sum(c.token_count) over (order by h.ordinality))::integer
-             from salesai.search($1, $2, account => $3, understand => false, {arguments}) with ordinality h
+             from salesai.search($1, $2, account => $3, {arguments}) with ordinality h
              join salesai.chunk c on c.id = h.chunk_id
              join salesai.interaction i on i.id = c.interaction_id
              order by h.ordinality"
