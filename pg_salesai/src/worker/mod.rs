@@ -125,10 +125,13 @@ pub extern "C-unwind" fn salesai_worker_main(argument: pg_sys::Datum) {
 /// One round; returns how long to rest.
 fn work(transactions: &OwnTransactions, lanes: Lanes) -> Duration {
     transactions.make_way();
-    transactions.merge_lexical_index(lanes);
-    transactions.code_embeddings(lanes);
+    let has_merged = transactions.merge_lexical_index(lanes);
+    let has_coded = transactions.code_embeddings(lanes);
     if !transactions.has_due_jobs(lanes) {
-        return config::worker_poll();
+        return match has_merged || has_coded {
+            true => Duration::ZERO,
+            false => config::worker_poll(),
+        };
     }
     if lanes == Lanes::Models && embedding::check_ready(Deadline::after(STATE_TIMEOUT)).is_err() {
         // Jobs wait as they are: no lease, no attempt, no row version.

@@ -77,36 +77,39 @@ impl OwnTransactions {
         }
     }
 
-    /// Brings the lexical index on: new chunks become a segment, or, as maintenance, several segments one.
-    pub fn merge_lexical_index(&self, lanes: Lanes) {
+    /// Brings the lexical index on: new chunks become a segment, or, as maintenance, several segments one. False when
+    /// there was nothing to do.
+    pub fn merge_lexical_index(&self, lanes: Lanes) -> bool {
         self.maintain("the lexical index", || match lanes {
             Lanes::Maintenance => merging::merge_segments(),
             _ => merging::merge_delta(merging::CHUNKS_MIN),
-        });
+        })
     }
 
-    /// Codes new vectors, or, as maintenance, all vectors of a set where many codes are stale.
-    pub fn code_embeddings(&self, lanes: Lanes) {
+    /// Codes new vectors, or, as maintenance, all vectors of a set where many codes are stale. False when there was
+    /// nothing to do.
+    pub fn code_embeddings(&self, lanes: Lanes) -> bool {
         self.maintain("the codes of embeddings", || match lanes {
             Lanes::Maintenance => coding::renew_stale(),
             _ => coding::merge_delta(coding::VECTORS_MIN),
-        });
+        })
     }
 
     fn maintain(
         &self,
         what: &str,
         step: impl FnOnce() -> Result<bool, Error> + UnwindSafe + RefUnwindSafe,
-    ) {
+    ) -> bool {
         let step = || match is_schema_current()? {
             true => step(),
             false => Ok(false),
         };
         // An error takes all of it back.
         let done = self.run(|| step().unwrap_or_else(|error: Error| error!("{error}")));
-        if let Err(error) = done {
+        if let Err(error) = &done {
             warning!("could not bring {what} on: {}", error.message);
         }
+        matches!(done, Ok(true))
     }
 
     /// True when a command waits for this database to have no other connection.
