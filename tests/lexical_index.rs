@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tests::cluster::{Cluster, Settings};
+use tests::measure::wait_until;
 use tests::session::Session;
 use tests::sidecar::Sidecar;
 use tests::world::{drain, wait_until_running};
@@ -112,6 +113,28 @@ fn merging_keeps_every_chunk() {
     }
     while session.one::<bool>("select salesai.merge_lexical_segments()", &[]) {}
     compare_with_deleted(&mut session);
+}
+
+/// Goal: chunks that come without jobs are all merged once workers are awake, however many there are.
+#[test]
+fn workers_merge_all_that_waits() {
+    let cluster = Cluster::start(&Settings::new(Sidecar::shared().socket()));
+    let mut session = cluster.connect();
+    session.run("select salesai.ingest_note('test', 'n', 'A note.')");
+    drain(&mut session);
+    // Nobody looks again by himself while the test waits.
+    session.run("alter system set salesai.worker_poll_ms = 60000");
+    session.run("select pg_reload_conf()");
+    session.run(
+        "insert into salesai.chunk (interaction_id, version, position, first_position, last_position, start_char, end_char,
+             token_count, heading, content, content_hash, kind, occurred_at)
+         select i.id, 1, n, 0, 0, 0, 1, 3, '', 'plant ' || n, sha256(n::text::bytea), 'note', now()
+         from salesai.interaction i, generate_series(1, 13000) n",
+    );
+    session.run("select salesai.wake_worker()");
+    wait_until("all chunks are merged", Duration::from_secs(30), || {
+        session.one::<i64>("select count(*) from salesai.lexical_delta", &[]) < 256
+    });
 }
 
 /// Goal: a server that dies while chunks come and segments are merged finds afterwards every chunk, once.

@@ -117,6 +117,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- Nobody merges until this commits.
+    perform from salesai.lexical_index for update;
     update salesai.lexical_index i set heading_boost = new.heading_boost, speaker_boost = new.speaker_boost;
     if not found then
         return new;

@@ -166,10 +166,19 @@ language c immutable strict parallel safe rows 1 as 'MODULE_PATHNAME', 'named_pe
 comment on function salesai.named_period(text, date) is
     'The first period that an English text names ("last quarter", "since March", "Q3 2026"), until excluded; no row where it names none. Weeks begin on Monday, quarters in January';
 
-create function salesai.asks_for_discussion(query text) returns boolean
-language c immutable strict parallel safe as 'MODULE_PATHNAME', 'asks_for_discussion_wrapper';
-comment on function salesai.asks_for_discussion(text) is
-    'Whether an English query asks what was said on a subject ("Summarize ...", "What did they think of ...") rather than for a fact';
+create function salesai.subject_of_discussion(query text) returns text
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'subject_of_discussion_wrapper';
+comment on function salesai.subject_of_discussion(text) is
+    'What an English query is about that asks what was said on a subject ("Summarize ...", "What did they think of ..."): without the words that only ask; NULL where it asks for a fact';
+
+create function salesai.searched_words(query text, understand boolean) returns text
+language sql immutable parallel safe
+as $$
+    select case when understand and parsed -> 'phrases' = '[]' and parsed -> 'prefixes' = '[]' and to_tsvector('pg_catalog.english', subject) <> ''
+        then subject else parsed ->> 'text' end
+    from salesai.parse_query(query) parsed, salesai.subject_of_discussion(parsed ->> 'text') subject
+$$;
+comment on function salesai.searched_words(text, boolean) is 'The words of a query that the lexical leg looks for: with understand without those that only ask for a discussion, where others are left and none is in quotes or has a star';
 
 -- What a query names: accounts, opportunities, contacts and products, by their whole names, and a time.
 create function salesai.mentioned(query text)
@@ -302,7 +311,8 @@ begin
     if mode <> 'dense' then
         select coalesce(array_agg(distinct t.term), '{}') into terms
         from salesai.lexical_language l
-        cross join lateral unnest(tsvector_to_array(to_tsvector(l.configuration::regconfig, words))) t (term);
+        cross join lateral unnest(tsvector_to_array(to_tsvector(l.configuration::regconfig,
+            salesai.searched_words(query, (options ->> 'understand')::boolean)))) t (term);
         -- What the other leg alone has found has a score in this one as well.
         select coalesce(array_agg(h.chunk_id), '{}'), coalesce(array_agg(h.score), '{}'), count(*) filter (where h.is_hit)
         into lexical_ids, lexical_scores, lexical_found
@@ -510,7 +520,7 @@ begin
     end if;
     return jsonb_build_object('mode', mode, 'fusion', fusion, 'alpha', alpha, 'rrf_k', rrf_k,
         'understand', understands, 'recency_days', recency_days, 'diversity', diversity,
-        'around', coalesce(around, case when understands and fusion = 'score' and salesai.asks_for_discussion(salesai.parse_query(query) ->> 'text') then 0.5 else 0 end),
+        'around', coalesce(around, case when understands and fusion = 'score' and salesai.subject_of_discussion(salesai.parse_query(query) ->> 'text') is not null then 0.5 else 0 end),
         'rerank', coalesce(rerank, false));
 end
 $$;
@@ -583,8 +593,8 @@ as $$
 declare
     options constant jsonb := salesai.search_options($1, $2, $9, $10, $11, $12, $19, $20, $21, $22, $23);
     filters constant jsonb := salesai.search_filters($3, $4, $5, $6, $7, $8, $13, $14, $15, $16, $17, $18);
-    parsed constant jsonb := salesai.parse_query($1);
-    wanted constant jsonb := salesai.wanted_chunks(filters, parsed);
+    searched constant text := salesai.searched_words($1, (options ->> 'understand')::boolean);
+    wanted constant jsonb := salesai.wanted_chunks(filters, salesai.parse_query($1));
     condition constant text := salesai.chunk_condition(wanted);
     among constant bigint[] := salesai.qualifying_chunks(
         condition, wanted, salesai.leg_depth(case when $23 then salesai.reranked_max($2) else $2 end));
@@ -596,7 +606,7 @@ begin
                         from (select case weight when 'A' then 'content' when 'B' then 'heading' else 'speaker' end as field, count(*) as times
                               from unnest(u.weights) weight group by 1) w)), '; ' order by u.lexeme)
              from unnest(c.lexemes) u
-             where u.lexeme = any (tsvector_to_array(to_tsvector(salesai.text_configuration(c.language), parsed ->> 'text')))),
+             where u.lexeme = any (tsvector_to_array(to_tsvector(salesai.text_configuration(c.language), searched)))),
             r.fused, r.around, r.boost, r.recency, r.rerank_score, r.score,
             case when among is null then 'all chunks' else format('those that qualify: %s chunks', cardinality(among)) end, c.content
         from salesai.chosen_chunks($1, $2, filters, options) with ordinality r

@@ -185,7 +185,7 @@ begin
         from unnest(salesai.focused_queries(question)) with ordinality q (query, place)
         cross join lateral salesai.search(q.query, case q.place when 1 then evidence_count else 1 end, filters ->> 'account', filters ->> 'opportunity',
             case when filters ? 'kinds' then array(select jsonb_array_elements_text(filters -> 'kinds')) end,
-            (filters ->> 'since')::timestamptz, (filters ->> 'until')::timestamptz, filters ->> 'speaker_side') h),
+            (filters ->> 'since')::timestamptz, (filters ->> 'until')::timestamptz, filters ->> 'speaker_side', around => 0) h),
     chosen as (select distinct on (h.chunk_id) h.* from hit h order by h.chunk_id, h.place)
     select array_agg(c.chunk_id order by c.place, c.score desc, c.chunk_id),
         jsonb_agg(jsonb_build_object('chunk_id', c.chunk_id, 'interaction_id', c.interaction_id, 'dense_rank', c.dense_rank,

@@ -15,23 +15,37 @@ pub fn clean<'a>(text: &'a str, language: Option<&str>) -> Cow<'a, str> {
         return unmarked;
     };
     let words: Vec<&str> = unmarked.split_whitespace().collect();
-    let mut kept: Vec<Cow<str>> = Vec::with_capacity(words.len());
-    for (index, word) in words.iter().enumerate() {
+    let mut kept: Vec<Word> = Vec::with_capacity(words.len());
+    for (index, text) in words.iter().enumerate() {
         let before = index.checked_sub(1).map(|index| words[index]);
-        if is_filler(speech, word, before) {
-            end_with(&mut kept, word);
-        } else if let Some(next) = words.get(index + 1)
-            && is_stutter(speech, word, next)
-        {
-            continue;
+        if is_filler(speech, text, before) {
+            end_with(&mut kept, text);
         } else {
-            kept.push(Cow::Borrowed(word));
+            kept.push(Word {
+                text: Cow::Borrowed(text),
+                is_interrupted: false,
+            });
         }
     }
-    if kept.len() == words.len() && kept.iter().zip(&words).all(|(kept, word)| kept == word) {
+    let is_meant = |index: &usize| {
+        let before = index.checked_sub(1).map(|index| &*kept[index].text);
+        let next = kept.get(index + 1);
+        !next.is_some_and(|next| is_stutter(speech, before, &kept[*index], &next.text))
+    };
+    let meant: Vec<&str> = (0..kept.len())
+        .filter(is_meant)
+        .map(|index| &*kept[index].text)
+        .collect();
+    if meant == words {
         return unmarked;
     }
-    Cow::Owned(kept.join(" "))
+    Cow::Owned(meant.join(" "))
+}
+
+struct Word<'a> {
+    text: Cow<'a, str>,
+    /// A filler stood behind it.
+    is_interrupted: bool,
 }
 
 /// Without what stands around it.
@@ -52,34 +66,47 @@ fn is_filler(speech: &Speech, word: &str, before: Option<&str>) -> bool {
 }
 
 /// A sentence that ends with a filler still ends; a comma goes with it.
-fn end_with(kept: &mut [Cow<str>], filler: &str) {
-    let Some(end) = filler
-        .chars()
-        .last()
-        .filter(|end| ['.', '?', '!'].contains(end))
-    else {
+fn end_with(kept: &mut [Word], filler: &str) {
+    let Some(last) = kept.last_mut() else {
         return;
     };
-    if let Some(last) = kept.last_mut() {
-        let text = last.trim_end_matches([',', '-', ';']);
-        if !text.ends_with(['.', '?', '!']) {
-            *last = Cow::Owned(format!("{text}{end}"));
-        }
+    last.is_interrupted = true;
+    let end = filler.chars().last();
+    let Some(end) = end.filter(|end| ['.', '?', '!'].contains(end)) else {
+        return;
+    };
+    let text = last.text.trim_end_matches([',', '-', ';']);
+    if !text.ends_with(['.', '?', '!']) {
+        last.text = Cow::Owned(format!("{text}{end}"));
     }
 }
 
-/// Whether `word` is said again at once: whole, or as the start of the next word. "van Van Dijk" is a name.
-fn is_stutter(speech: &Speech, word: &str, next: &str) -> bool {
-    let starts_high = |word: &str| bare(word).starts_with(char::is_uppercase);
-    let (first, second) = (folded(word), folded(next));
-    if first.is_empty() || !starts_high(word) && starts_high(next) || ends_part(word) {
+/// Whether a word is said again at once: whole, or as the start of the next word.
+fn is_stutter(speech: &Speech, before: Option<&str>, word: &Word, next: &str) -> bool {
+    let text = &*word.text;
+    let (first, second) = (folded(text), folded(next));
+    let is_clause = text.ends_with(',') && !word.is_interrupted && !speech.over_commas;
+    if first.is_empty() || ends_part(text) || is_clause {
         return false;
     }
-    let is_cut_off = word.ends_with('-')
+    let is_cut_off = text.ends_with('-')
         && first.chars().count() <= 4
         && first.chars().all(char::is_alphabetic)
         && second.starts_with(&first);
-    is_cut_off || (first == second && speech.stuttered.contains(&first.as_str()))
+    is_cut_off
+        || first == second
+            && speech.stuttered.contains(&first.as_str())
+            && is_written_alike(before, text, next)
+}
+
+/// "van Van Dijk" and "ask IT it takes" have names; "The the" begins a sentence.
+fn is_written_alike(before: Option<&str>, word: &str, next: &str) -> bool {
+    let (word, next) = (bare(word), bare(next));
+    let capitals = word.chars().filter(|character| character.is_uppercase());
+    word == next
+        || before.is_none_or(ends_part)
+            && capitals.count() == 1
+            && !next.starts_with(char::is_uppercase)
 }
 
 /// Whether a sentence ends here, or what announces another.
@@ -154,6 +181,7 @@ mod tests {
         );
         check("It is late, um.", "It is late.");
         check("Is it late, uh?", "Is it late?");
+        check("I, uh, I think. The the price.", "I think. the price.");
         check(
             "the [inaudible] price (laughter) is {vocalsound}.",
             "the price is.",
@@ -265,6 +293,7 @@ mod tests {
             for (language, _) in LANGUAGES {
                 let cleaned = clean(&text, Some(language));
                 assert!(cleaned.len() <= text.len() + 1, "{text:?}");
+                assert_eq!(clean(&cleaned, Some(language)), cleaned, "{text:?}");
             }
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)

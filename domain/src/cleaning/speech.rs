@@ -69,8 +69,10 @@ pub(super) const MARKS: [&str; 61] = [
 pub(super) struct Speech {
     /// Sounds that are no word of this language; "um" is a word of German and Portuguese.
     pub fillers: &'static [&'static str],
-    /// Words that no sentence has twice in a row; "that that", "nous nous" and "log in in" are said so.
+    /// Words that are hardly ever meant when they come twice; "that that", "nous nous" and "log in in" are.
     pub stuttered: &'static [&'static str],
+    /// Whether a comma may stand between: in other languages it mostly ends a clause.
+    pub over_commas: bool,
 }
 
 /// That of an ISO 639-1 code; `None` where nobody wrote it down.
@@ -90,11 +92,11 @@ pub(super) const LANGUAGES: [(&str, Speech); 7] = [
                 "uh-huh",
             ],
             stuttered: &[
-                "i", "the", "a", "an", "we", "you", "it", "he", "she", "they", "and", "but", "or",
-                "so", "to", "of", "in", "on", "at", "for", "with", "is", "are", "was", "were",
-                "my", "our", "your", "their", "if", "this", "there", "it's", "i'm", "we're",
-                "what", "when", "can",
+                "i", "the", "a", "an", "we", "it", "he", "she", "they", "and", "but", "or", "so",
+                "to", "of", "at", "for", "with", "are", "was", "were", "my", "our", "your",
+                "their", "if", "this", "there", "it's", "i'm", "we're", "what", "when", "can",
             ],
+            over_commas: true,
         },
     ),
     (
@@ -104,6 +106,7 @@ pub(super) const LANGUAGES: [(&str, Speech); 7] = [
             stuttered: &[
                 "ich", "wir", "er", "aber", "oder", "wenn", "dass", "mein", "unser",
             ],
+            over_commas: false,
         },
     ),
     (
@@ -114,6 +117,7 @@ pub(super) const LANGUAGES: [(&str, Speech); 7] = [
                 "je", "j'ai", "il", "elle", "on", "le", "la", "les", "une", "et", "mais", "ou",
                 "de", "des", "du", "à", "dans", "avec", "pour", "c'est",
             ],
+            over_commas: false,
         },
     ),
     (
@@ -124,6 +128,7 @@ pub(super) const LANGUAGES: [(&str, Speech); 7] = [
                 "yo", "el", "la", "los", "las", "y", "pero", "o", "de", "del", "en", "con", "por",
                 "mi", "nuestro",
             ],
+            over_commas: false,
         },
     ),
     (
@@ -134,6 +139,7 @@ pub(super) const LANGUAGES: [(&str, Speech); 7] = [
                 "io", "noi", "il", "la", "i", "le", "ma", "o", "di", "del", "con", "per", "mio",
                 "nostro",
             ],
+            over_commas: false,
         },
     ),
     (
@@ -144,6 +150,7 @@ pub(super) const LANGUAGES: [(&str, Speech); 7] = [
                 "eu", "nós", "os", "as", "e", "mas", "ou", "de", "do", "da", "em", "com", "meu",
                 "nosso",
             ],
+            over_commas: false,
         },
     ),
     (
@@ -153,6 +160,7 @@ pub(super) const LANGUAGES: [(&str, Speech); 7] = [
             stuttered: &[
                 "ik", "wij", "we", "de", "maar", "of", "van", "met", "mijn", "onze",
             ],
+            over_commas: false,
         },
     ),
 ];

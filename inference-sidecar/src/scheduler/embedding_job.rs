@@ -26,8 +26,9 @@ const REST: Duration = Duration::from_millis(5);
 /// When a pause of background work ends although others wait still.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
-/// Of a pause, so many parts of it background work goes on before the next one: others leave it a share.
+/// Of what others got in its pauses, a background job goes on for a tenth, in slices between its next pauses.
 const SHARE: u32 = 10;
+const SLICE: Duration = Duration::from_millis(3);
 
 /// Token sequences to embed, and where the vectors go.
 pub struct EmbeddingJob {
@@ -109,9 +110,14 @@ impl EmbeddingJob {
         }));
     }
 
-    /// Runs what somebody waits for.
-    fn run_waiting(model: &dyn EmbeddingModel, queue: &JobQueue<Self>, metrics: &RequestMetrics) {
+    /// Runs what somebody waits for; false where nobody does.
+    fn run_waiting(
+        model: &dyn EmbeddingModel,
+        queue: &JobQueue<Self>,
+        metrics: &RequestMetrics,
+    ) -> bool {
         let start = Instant::now();
+        let mut has_run = false;
         while start.elapsed() < PAUSE_MAX
             && let Some((mut job, waiting)) = queue.try_pop(Priority::Interactive, |_| 0)
         {
@@ -119,7 +125,9 @@ impl EmbeddingJob {
             run_guarded(queue, &mut job, |job| job.run(model, queue, metrics));
             drop(running);
             queue.wait_for_interactive(REST);
+            has_run = true;
         }
+        has_run
     }
 
     fn group_tokens_max(&self) -> usize {
@@ -162,9 +170,10 @@ impl EmbeddingJob {
 
 /// The pauses of a job.
 struct Pauses {
-    /// When the last one ended.
+    /// Since when the job's own time has not been counted.
     resumed: Instant,
-    last: Duration,
+    /// How long the job has to go on for what others got.
+    owed: Duration,
     all: Duration,
 }
 
@@ -172,23 +181,28 @@ impl Default for Pauses {
     fn default() -> Self {
         Self {
             resumed: Instant::now(),
-            last: Duration::ZERO,
+            owed: Duration::ZERO,
             all: Duration::ZERO,
         }
     }
 }
 
 impl Pauses {
-    /// Lets `others` run, unless the job has to go on first.
-    fn pause(&mut self, others: impl FnOnce()) {
+    /// Lets `others` run, unless the job has to go on first; they say whether there was anything.
+    fn pause(&mut self, others: impl FnOnce() -> bool) {
         let start = Instant::now();
-        if (start - self.resumed) * SHARE < self.last {
+        let own = start - self.resumed;
+        if own < self.owed.min(SLICE) {
             return;
         }
-        others();
-        self.resumed = Instant::now();
-        self.last = self.resumed - start;
-        self.all += self.last;
+        self.owed = self.owed.saturating_sub(own);
+        self.resumed = start;
+        if others() {
+            self.resumed = Instant::now();
+            let taken = self.resumed - start;
+            self.owed += taken / SHARE;
+            self.all += taken;
+        }
     }
 }
 

@@ -58,8 +58,8 @@ fn parse_query(query: &str) -> JsonB {
 }
 
 #[pg_extern(sql = "")]
-fn asks_for_discussion(query: &str) -> bool {
-    discussion::asks_for_discussion(query)
+fn subject_of_discussion(query: &str) -> Option<String> {
+    discussion::subject_of_discussion(query)
 }
 
 /// The request itself where it is answered, else a null pointer, which is not NULL.

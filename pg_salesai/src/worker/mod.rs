@@ -127,15 +127,17 @@ fn work(transactions: &OwnTransactions, lanes: Lanes) -> Duration {
     transactions.make_way();
     let has_merged = transactions.merge_lexical_index(lanes);
     let has_coded = transactions.code_embeddings(lanes);
+    // There may be more of it.
+    let rest = |pause| match has_merged || has_coded {
+        true => Duration::ZERO,
+        false => pause,
+    };
     if !transactions.has_due_jobs(lanes) {
-        return match has_merged || has_coded {
-            true => Duration::ZERO,
-            false => config::worker_poll(),
-        };
+        return rest(config::worker_poll());
     }
     if lanes == Lanes::Models && embedding::check_ready(Deadline::after(STATE_TIMEOUT)).is_err() {
         // Jobs wait as they are: no lease, no attempt, no row version.
-        return SIDECAR_PAUSE;
+        return rest(SIDECAR_PAUSE);
     }
     let batch = pipeline::run_batch(
         transactions,
@@ -146,7 +148,7 @@ fn work(transactions: &OwnTransactions, lanes: Lanes) -> Duration {
     );
     match batch.pause {
         Some(pause) => pause,
-        None if batch.claimed == 0 || lanes == Lanes::Maintenance => config::worker_poll(),
+        None if batch.claimed == 0 || lanes == Lanes::Maintenance => rest(config::worker_poll()),
         None => Duration::ZERO,
     }
 }

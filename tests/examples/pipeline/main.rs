@@ -38,6 +38,8 @@ fn world() -> World {
     let sidecar = Sidecar::start();
     let settings = Settings {
         durable: true,
+        // Texts, vectors and indexes of 40,000 chunks are some 200 MB.
+        shared_buffers: "1GB",
         ..Settings::new(sidecar.socket())
     };
     World {

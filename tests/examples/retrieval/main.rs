@@ -20,11 +20,11 @@ use tests::world::World;
 
 /// Search as it is asked, by name; plain BM25 is the reference.
 const SYSTEMS: [(&str, &str); 6] = [
-    ("BM25", "mode => 'lexical', around => 0"),
-    ("dense", "mode => 'dense', around => 0"),
+    ("BM25", "mode => 'lexical', understand => false"),
+    ("dense", "mode => 'dense', understand => false"),
     ("hybrid, fused by rank", "fusion => 'rank'"),
     ("hybrid, fused by score (default)", "fusion => 'score'"),
-    ("the same, around => 0", "around => 0"),
+    ("the same, understand => false", "understand => false"),
     ("the same, around => 0.5", "around => 0.5"),
 ];
 
