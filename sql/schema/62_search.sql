@@ -270,6 +270,7 @@ as $$
 declare
     parsed constant jsonb := salesai.parse_query(query);
     words constant text := parsed ->> 'text';
+    searched constant text := salesai.searched_words(query, (options ->> 'understand')::boolean);
     mode constant text := options ->> 'mode';
     alpha constant double precision := case mode when 'dense' then 1 when 'lexical' then 0 else (options ->> 'alpha')::double precision end;
     rrf_k constant integer := options ->> 'rrf_k';
@@ -292,8 +293,7 @@ declare
     lexical_scores real[] := '{}';
     dense_found integer := 0;
     lexical_found integer := 0;
-    order_ids bigint[];
-    order_scores real[];
+    coverage double precision;
 begin
     if words !~ '\S' then
         return;
@@ -311,8 +311,7 @@ begin
     if mode <> 'dense' then
         select coalesce(array_agg(distinct t.term), '{}') into terms
         from salesai.lexical_language l
-        cross join lateral unnest(tsvector_to_array(to_tsvector(l.configuration::regconfig,
-            salesai.searched_words(query, (options ->> 'understand')::boolean)))) t (term);
+        cross join lateral unnest(tsvector_to_array(to_tsvector(l.configuration::regconfig, searched))) t (term);
         -- What the other leg alone has found has a score in this one as well.
         select coalesce(array_agg(h.chunk_id), '{}'), coalesce(array_agg(h.score), '{}'), count(*) filter (where h.is_hit)
         into lexical_ids, lexical_scores, lexical_found
@@ -323,6 +322,13 @@ begin
         into similarities, dense_ids
         from salesai.dense_hits(active.id, embedding, '{}', array(
             select u from unnest(lexical_ids) u except select u from unnest(dense_ids) u), depth) h;
+        -- Where the best have few of the query's words, their scores tell little.
+        if prefixes = '{}' then
+            select max((select avg((t = any (tsvector_to_array(c.lexemes)))::integer)
+                        from unnest(tsvector_to_array(to_tsvector(salesai.text_configuration(c.language), searched))) t))
+            into coverage
+            from unnest(lexical_ids[1:3]) u (id) join salesai.chunk c on c.id = u.id;
+        end if;
     end if;
     if (options ->> 'understand')::boolean then
         select * into named from salesai.mentioned(words);
@@ -349,7 +355,7 @@ begin
                 when 'rank' then coalesce(alpha / (rrf_k + c.dense_rank), 0) + coalesce((1 - alpha) / (rrf_k + c.lexical_rank), 0)
                 -- How far above the other candidates it is, in their standard deviations.
                 else alpha * coalesce((c.meaning - avg(c.meaning) over ()) / nullif(stddev_pop(c.meaning) over (), 0), 0)
-                    + (1 - alpha) * coalesce((c.words_score - avg(c.words_score) over ()) / nullif(stddev_pop(c.words_score) over (), 0), 0)
+                    + (1 - alpha) * coalesce(coverage, 1) * coalesce((c.words_score - avg(c.words_score) over ()) / nullif(stddev_pop(c.words_score) over (), 0), 0)
                 end as fused
             from candidate c),
         placed as (
@@ -574,7 +580,7 @@ end
 $$;
 comment on function salesai.search(text, integer, text, text, text[], timestamptz, timestamptz, text, text, real, integer,
     text, text, text[], text, text, text, jsonpath, boolean, interval, real, integer, real, boolean) is
-    'Chunks that fit a query, best first. In the query "..." must be there word for word, -word must not, word* stands for all that begin so. Filters and row-level security bind both legs before fusion; k rows come back whenever k qualify. speaker is set when one person says all of the chunk; said_by (name or e-mail address), rep and team (id, external id, name; rep also e-mail address), sources, language (ISO 639-1) and properties (a jsonpath on the interaction''s) filter. mode: hybrid, dense, lexical (needs no sidecar). dense_rank and lexical_rank are NULL where that leg did not rank the row. fusion: score (how far a chunk is above the other candidates in both legs, alpha the weight of the dense one; score is 0 to 1) or rank (alpha/(rrf_k + dense_rank) + (1 - alpha)/(rrf_k + lexical_rank)). understand: chunks of accounts and opportunities that the query names, about products that it names and of a time that it names ("last quarter") count more. recency: the time after which a chunk counts half. diversity, 0 to 1: what is much the same does not stand together. neighbours: so many chunks before and after come along. around, 0 to 1: in calls and meetings the two chunks before and after count too, for who wants passages rather than facts (NULL: 0.5 where the query asks for a discussion and understand is on, else 0). rerank: the best are compared once more by a cross-encoder of the sidecar, which takes its time (with mode lexical too)';
+    'Chunks that fit a query, best first. In the query "..." must be there word for word, -word must not, word* stands for all that begin so. Filters and row-level security bind both legs before fusion; k rows come back whenever k qualify. speaker is set when one person says all of the chunk; said_by (name or e-mail address), rep and team (id, external id, name; rep also e-mail address), sources, language (ISO 639-1) and properties (a jsonpath on the interaction''s) filter. mode: hybrid, dense, lexical (needs no sidecar). dense_rank and lexical_rank are NULL where that leg did not rank the row. fusion: score (how far a chunk is above the other candidates in both legs, alpha the weight of the dense one, 1 - alpha and the share of the query''s words that the best have that of the lexical one; score is 0 to 1) or rank (alpha/(rrf_k + dense_rank) + (1 - alpha)/(rrf_k + lexical_rank)). understand: chunks of accounts and opportunities that the query names, about products that it names and of a time that it names ("last quarter") count more. recency: the time after which a chunk counts half. diversity, 0 to 1: what is much the same does not stand together. neighbours: so many chunks before and after come along. around, 0 to 1: in calls and meetings the two chunks before and after count too, for who wants passages rather than facts (NULL: 0.5 where the query asks for a discussion and understand is on, else 0). rerank: the best are compared once more by a cross-encoder of the sidecar, which takes its time (with mode lexical too)';
 
 create function salesai.search_explain(
     query text, k integer default 10, account text default null, opportunity text default null,
