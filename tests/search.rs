@@ -261,7 +261,25 @@ fn options_order_and_explain() {
     assert_eq!(discussed(", around => 0.5"), passages);
     let facts = discussed(", around => 0");
     assert_ne!(facts, passages);
-    assert_eq!(discussed(", understand => false"), facts);
+    assert_ne!(discussed(", understand => false"), passages);
+    for (query, understand, words) in [
+        ("Summarize the price", "true", "the price"),
+        ("Summarize the price", "false", "Summarize the price"),
+        // Nothing to look for would be left, or what is in quotes is meant.
+        ("What did we discuss?", "true", "What did we discuss?"),
+        (
+            "What of \"they discuss\"?",
+            "true",
+            "What of they discuss ?",
+        ),
+        ("price -summary", "true", "price"),
+    ] {
+        let searched: String = session.one(
+            &format!("select salesai.searched_words($1, {understand})"),
+            &[&query],
+        );
+        assert_eq!(searched, words);
+    }
     let explained: Vec<i64> = session.column(
         "select chunk_id from salesai.search_explain('price and security of the rollout', 8) order by rank",
         &[],
