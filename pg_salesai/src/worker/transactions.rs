@@ -80,10 +80,14 @@ impl OwnTransactions {
     /// Brings the lexical index on: new chunks become a segment, or, as maintenance, several segments one. False when
     /// there was nothing to do.
     pub fn merge_lexical_index(&self, lanes: Lanes) -> bool {
-        self.maintain("the lexical index", || match lanes {
-            Lanes::Maintenance => merging::merge_segments(),
-            _ => merging::merge_delta(merging::CHUNKS_MIN),
-        })
+        match lanes {
+            Lanes::Maintenance => self.maintain("the lexical index", merging::merge_segments),
+            _ => self.merge_new_chunks(merging::CHUNKS_MIN),
+        }
+    }
+
+    fn merge_new_chunks(&self, chunks_min: i64) -> bool {
+        self.maintain("the lexical index", || merging::merge_delta(chunks_min))
     }
 
     /// Codes new vectors, or, as maintenance, all vectors of a set where many codes are stale. False when there was
@@ -187,9 +191,7 @@ impl Transactions for OwnTransactions {
     }
 
     fn index_stored(&self) {
-        self.maintain("the lexical index", || {
-            merging::merge_delta(merging::CHUNKS_MIN_AT_WORK)
-        });
+        self.merge_new_chunks(merging::CHUNKS_MIN_AT_WORK);
         self.code_embeddings(Lanes::Models);
     }
 
