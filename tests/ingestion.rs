@@ -64,6 +64,44 @@ fn changed_payload_is_a_new_version() {
     assert_eq!(session.one::<Option<Vec<u8>>>(original, &[&id, &3]), None);
 }
 
+/// Goal: a transcript that is a file of any encoding is read like its text, one by one and in a batch.
+#[test]
+fn transcripts_are_files() {
+    let wanted = "Jürgen Müller: Das läuft für 4.000 € – bis März.";
+    let said = format!("WEBVTT\n\n00:01.000 --> 00:04.000\n{wanted}\n");
+    let utf16: Vec<u8> = format!("\u{feff}{said}")
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let windows: Vec<u8> = said
+        .chars()
+        .map(|c| match c {
+            '€' => 0x80,
+            '–' => 0x96,
+            c => u8::try_from(u32::from(c)).expect("a letter of Latin 1"),
+        })
+        .collect();
+    let mut session = cluster().connect();
+    session.rows(
+        "select salesai.ingest_call('files', 'utf16', salesai.decode_text($1))",
+        &[&utf16],
+    );
+    let outcomes: Vec<String> = session.column(
+        "select concat_ws(' ', external_id, outcome, error_code) from salesai.ingest_batch('call', jsonb_build_array(
+            jsonb_build_object('source', 'files', 'external_id', 'windows', 'payload', encode($1, 'base64')),
+            jsonb_build_object('source', 'files', 'external_id', 'program', 'payload', encode('\\x7f454c4600'::bytea, 'base64'))))",
+        &[&windows],
+    );
+    assert_eq!(outcomes, ["windows ingested", "program refused 22021"]);
+    drain(&mut session);
+    let read: Vec<String> = session.column(
+        "select p.name || ': ' || s.content from salesai.segment s join salesai.participant p on p.id = s.participant_id
+         join salesai.interaction i on i.id = s.interaction_id where i.source = 'files'",
+        &[],
+    );
+    assert_eq!(read, [wanted, wanted]);
+}
+
 /// Goal: originals come back byte for byte, and are not readable in the table.
 #[test]
 fn originals_are_sealed() {

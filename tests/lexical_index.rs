@@ -9,7 +9,7 @@ use tests::cluster::{Cluster, Settings};
 use tests::measure::wait_until;
 use tests::session::Session;
 use tests::sidecar::Sidecar;
-use tests::world::{drain, wait_until_running};
+use tests::world::{DRAIN_LIMIT, World, drain, wait_until_running};
 
 /// BM25 as its paper has it (k1 1.2, b 0.75), of every chunk that the caller may see; statistics are of all chunks.
 const BY_DEFINITION: &str = "
@@ -125,16 +125,44 @@ fn workers_merge_all_that_waits() {
     // Nobody looks again by himself while the test waits.
     session.run("alter system set salesai.worker_poll_ms = 60000");
     session.run("select pg_reload_conf()");
-    session.run(
-        "insert into salesai.chunk (interaction_id, version, position, first_position, last_position, start_char, end_char,
-             token_count, heading, content, content_hash, kind, occurred_at)
-         select i.id, 1, n, 0, 0, 0, 1, 3, '', 'plant ' || n, sha256(n::text::bytea), 'note', now()
-         from salesai.interaction i, generate_series(1, 13000) n",
-    );
+    insert_chunks(&mut session, 13_000);
     session.run("select salesai.wake_worker()");
     wait_until("all chunks are merged", Duration::from_secs(30), || {
         session.one::<i64>("select count(*) from salesai.lexical_delta", &[]) < 256
     });
+}
+
+/// Goal: what a batch stored is merged before the batch goes on, since search reads each chunk that is in no segment.
+#[test]
+fn batches_merge_as_they_go() {
+    let world = World::start();
+    let mut session = world.cluster.connect();
+    session.run("select salesai.ingest_note('test', 'n', 'A note.')");
+    drain(&mut session);
+    session.run("alter system set salesai.workers_per_database = 1");
+    session.run("alter system set salesai.worker_poll_ms = 60000");
+    session.run("select pg_reload_conf()");
+    session.run("select salesai.pause()");
+    // A group of its own each.
+    let long = "The plant wants the pilot before the audit. ".repeat(1600);
+    for key in ["first", "second"] {
+        session.rows("select salesai.ingest_note('test', $1, $2)", &[&key, &long]);
+    }
+    session.run("select salesai.resume()");
+    // From here on the worker does not rest until both are done.
+    wait_until_running(&mut session);
+    insert_chunks(&mut session, 600);
+    let waiting = "select pending + running from salesai.queue_status";
+    wait_until("the first one is stored", DRAIN_LIMIT, || {
+        session.one::<i64>(waiting, &[]) == 1
+    });
+    world.sidecar.pause();
+    wait_until("the chunks are merged", Duration::from_secs(30), || {
+        session.one::<i64>("select count(*) from salesai.lexical_delta", &[]) < 256
+    });
+    assert_eq!(session.one::<i64>(waiting, &[]), 1, "the second one waits");
+    world.sidecar.resume();
+    drain(&mut session);
 }
 
 /// Goal: a server that dies while chunks come and segments are merged finds afterwards every chunk, once.
@@ -270,6 +298,17 @@ fn ingest(session: &mut Session, keys: std::ops::Range<usize>) {
             &[&key.to_string(), &words.join(" ")],
         );
     }
+}
+
+/// Chunks that come without jobs.
+fn insert_chunks(session: &mut Session, count: i32) {
+    session.rows(
+        "insert into salesai.chunk (interaction_id, version, position, first_position, last_position, start_char, end_char,
+             token_count, heading, content, content_hash, kind, occurred_at)
+         select i.id, 1, n, 0, 0, 0, 1, 3, '', 'plant ' || n, sha256(n::text::bytea), 'note', now()
+         from salesai.interaction i, generate_series(1, $1::int) n where i.external_id = 'n'",
+        &[&count],
+    );
 }
 
 fn compare(session: &mut Session, when: &str) {

@@ -5,6 +5,7 @@
 //! - [`email`]: RFC 5322 messages, and Outlook's;
 //! - [`paragraphs`]: notes and mail bodies;
 //! - [`table`]: exports of a CRM as CSV;
+//! - [`text_encoding`]: bytes as text;
 //! - [`segment`]: the one shape all of them produce.
 //!
 //! Preparing text for the models:
@@ -46,6 +47,7 @@ pub mod redaction;
 pub mod segment;
 pub mod sentences;
 pub mod table;
+pub mod text_encoding;
 pub mod top;
 pub mod transcript;
 

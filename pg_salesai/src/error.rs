@@ -29,6 +29,8 @@ pub enum Error {
     Note(#[from] ParagraphError),
     #[error(transparent)]
     Table(#[from] TableError),
+    #[error("the content is not text")]
+    NotText,
     #[error(transparent)]
     Sidecar(#[from] ClientError),
     #[error(transparent)]
@@ -153,6 +155,8 @@ impl From<Error> for Report {
             Error::Note(ParagraphError::TooManySegments { .. }) => too_large(message),
             Error::Table(_) => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
                 .set_hint("The first line names the fields; commas separate them, and quotes keep what is between."),
+            Error::NotText => report(PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE, message)
+                .set_hint("salesai.ingest_document reads PDF and office documents."),
             Error::Sidecar(error) => sidecar_report(error, message),
             Error::Vault(error) => vault_report(&error, message),
             Error::Embedding { reason, .. } => {

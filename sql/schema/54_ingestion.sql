@@ -123,6 +123,11 @@ $$;
 comment on function salesai.store_interaction(jsonb, bytea) is
     'Stores an interaction with its sealed payload and participants, and queues it. Unchanged payload: returns the known id';
 
+create function salesai.decode_text(content bytea) returns text
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'decode_text_wrapper';
+comment on function salesai.decode_text(bytea) is
+    'The text of bytes in any encoding: that of its byte order mark, UTF-8 where it is valid, else the likeliest one. For transcripts and notes that are files. Binary content: 22021';
+
 create function salesai.ingest_call(
     source text, external_id text, transcript text, format text default 'auto',
     account text default null, opportunity text default null, started_at timestamptz default now(),
@@ -269,7 +274,7 @@ as $$
 $$;
 comment on function salesai.original(bigint, integer) is 'What arrived, byte for byte, of the latest or a given version; NULL when the caller may not see it, 42501 when a policy hides something from the caller''s role';
 
--- Many at once. item: the arguments of the function for this kind, content for a transcript or body.
+-- Many at once. item: the arguments of the function for this kind; content or payload for a transcript or body.
 create function salesai.ingest_item(kind text, item jsonb, payload bytea, lane text) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -280,12 +285,12 @@ declare
 begin
     case kind
         when 'call' then
-            return salesai.ingest_call(item ->> 'source', item ->> 'external_id', item ->> 'content',
+            return salesai.ingest_call(item ->> 'source', item ->> 'external_id', coalesce(item ->> 'content', salesai.decode_text(payload)),
                 coalesce(item ->> 'format', 'auto'), item ->> 'account', item ->> 'opportunity', happened_at,
                 nullif(item -> 'participants', 'null'), metadata, item ->> 'subject', lane);
         when 'note' then
-            return salesai.ingest_note(item ->> 'source', item ->> 'external_id', item ->> 'content', item ->> 'account',
-                item ->> 'opportunity', happened_at, metadata, item ->> 'subject', lane);
+            return salesai.ingest_note(item ->> 'source', item ->> 'external_id', coalesce(item ->> 'content', salesai.decode_text(payload)),
+                item ->> 'account', item ->> 'opportunity', happened_at, metadata, item ->> 'subject', lane);
         when 'email' then
             return salesai.ingest_email(item ->> 'source', item ->> 'external_id', payload, item ->> 'account',
                 item ->> 'opportunity', metadata, lane);
@@ -340,7 +345,7 @@ select null::text as kind, null::text as source, null::text as external_id, null
     null::text as format, null::text as filename, null::text as mime, null::jsonb as participants, null::jsonb as metadata
 where false;
 comment on view salesai.inbox is
-    'Always empty: insert into it, or copy salesai.inbox (kind, source, external_id, content) from stdin, ingests each row in the background lane. kind: call, note (content), email, document (payload). One bad row undoes the whole statement; salesai.ingest_batch goes on';
+    'Always empty: insert into it, or copy salesai.inbox (kind, source, external_id, content) from stdin, ingests each row in the background lane. kind: call, note (content, or payload as salesai.decode_text reads it), email, document (payload). One bad row undoes the whole statement; salesai.ingest_batch goes on';
 
 create function salesai.ingest_inbox_row() returns trigger
 language plpgsql

@@ -2,7 +2,7 @@
 
 use domain::email::{self, Headers, Mailbox};
 use domain::transcript::{self, FormatChoice};
-use domain::{paragraphs, table};
+use domain::{paragraphs, table, text_encoding};
 use pgrx::JsonB;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -41,6 +41,11 @@ fn inspect_transcript(transcript: &str, format: &str) -> Result<JsonB, ErrorRepo
         "media_type": format.media_type(),
         "duration_ms": duration_ms,
     })))
+}
+
+#[pg_extern(sql = "")]
+fn decode_text(content: &[u8]) -> Result<String, ErrorReport> {
+    Ok(text_encoding::decode_text(content, None).ok_or(Error::NotText)?)
 }
 
 /// Headers of a message.
