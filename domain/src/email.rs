@@ -6,6 +6,7 @@ use std::fmt;
 use mail_parser::{Address, HeaderName, HeaderValue, Message, MessageParser, MimeHeaders};
 
 pub use crate::error::EmailError;
+use crate::mail_parts::Sender;
 use crate::mime_text::{attached_files, readable_text};
 use crate::outlook_message::{is_outlook_message, to_mime};
 use crate::paragraphs::split_mail;
@@ -161,11 +162,11 @@ pub fn parse_email(raw: &[u8]) -> Result<Email, EmailError> {
     let headers = read_headers(raw)?;
     // PostgreSQL cannot store NUL.
     let body = readable_text(raw).replace("\r\n", "\n").replace('\0', "");
-    let writer = headers
-        .from
-        .as_ref()
-        .map(|mailbox| mailbox.name.as_deref().unwrap_or(&mailbox.address));
-    let segments = split_mail(&body, writer, headers.is_forward())?;
+    let sender = headers.from.as_ref().map(|mailbox| Sender {
+        name: mailbox.name.as_deref(),
+        address: &mailbox.address,
+    });
+    let segments = split_mail(&body, sender, headers.is_forward())?;
     Ok(Email {
         headers,
         body,

@@ -104,11 +104,18 @@ const DEVICES: [&str; 8] = [
     "inviato da ",
 ];
 
-/// Byte ranges of `body`, without gaps, and what each is. `sender` is the name that may stand in the signature;
-/// a forwarded message is what the mail is about, and so no quotation.
+/// Who may have signed.
+#[derive(Clone, Copy)]
+pub(crate) struct Sender<'a> {
+    pub(crate) name: Option<&'a str>,
+    pub(crate) address: &'a str,
+}
+
+/// Byte ranges of `body`, without gaps, and what each is; a forwarded message is what the mail is about, and so no
+/// quotation.
 pub(crate) fn mail_parts(
     body: &str,
-    sender: Option<&str>,
+    sender: Option<Sender<'_>>,
     is_forward: bool,
 ) -> Vec<(Range<usize>, Part)> {
     if body.bytes().filter(|&byte| byte == b'\n').count() > LINES_MAX {
@@ -264,64 +271,95 @@ fn begins_stamped(lines: &[Line]) -> bool {
             .any(|line| line.text.starts_with("To:"))
 }
 
-fn mark_signature(lines: &[Line], sender: Option<&str>, parts: &mut [Part]) {
-    let new: Vec<usize> = (0..lines.len())
-        .filter(|&at| parts[at] == Part::Body)
+fn mark_signature(lines: &[Line], sender: Option<Sender<'_>>, parts: &mut [Part]) {
+    let filled: Vec<usize> = (0..lines.len())
+        .filter(|&at| parts[at] == Part::Body && !lines[at].text.is_empty())
         .collect();
-    let Some(start) = signature_start(lines, &new, sender) else {
+    let Some(start) = signature_start(lines, &filled, sender) else {
         return;
     };
     // Up to the quotation below it, if there is one.
-    for &at in &new[start..] {
-        parts[at] = Part::Signature;
+    for part in &mut parts[start..lines.len()] {
+        if *part == Part::Body {
+            *part = Part::Signature;
+        }
     }
 }
 
-/// Position in `new` of the signature's first line.
-fn signature_start(lines: &[Line], new: &[usize], sender: Option<&str>) -> Option<usize> {
-    let text = |position: usize| lines[new[position]].text;
-    let last = (0..new.len()).rfind(|&position| !text(position).is_empty())?;
-    // A rule across the page looks the same, but more than a signature follows it.
-    let separator = (0..=last).rfind(|&position| text(position) == "--");
-    if let Some(separator) = separator.filter(|at| last - at <= SIGNATURE_LINES_MAX) {
-        return Some(separator);
-    }
-    let first_candidate = (0..=last)
-        .rev()
-        .take_while(|&position| text(position).chars().count() <= SIGNATURE_CHARS_MAX)
-        .take(SIGNATURE_LINES_MAX)
-        .last()?;
+/// The signature's first line. `filled`: lines of what is new that have something in them.
+fn signature_start(lines: &[Line], filled: &[usize], sender: Option<Sender<'_>>) -> Option<usize> {
     // Something has to be left that it signs.
-    (first_candidate.max(1)..=last).find(|&position| {
-        let line = text(position).to_lowercase();
+    let (_, candidates) = filled.split_first()?;
+    let last = |count| &candidates[candidates.len().saturating_sub(count)..];
+    // A rule across the page looks the same, but more than a signature follows it.
+    let mut separators = last(SIGNATURE_LINES_MAX + 1).iter().rev();
+    if let Some(separator) = separators.find(|&&at| lines[at].text == "--") {
+        return Some(*separator);
+    }
+    let is_long = |at: &usize| lines[*at].text.chars().count() > SIGNATURE_CHARS_MAX;
+    let short = last(SIGNATURE_LINES_MAX);
+    let short = &short[short.iter().rposition(is_long).map_or(0, |at| at + 1)..];
+    let signed = short.iter().position(|&at| {
+        let line = lines[at].text.to_lowercase();
         let is_closing = CLOSINGS.contains(&line.trim_end_matches([',', '!', '.', ' ']));
         let is_device = DEVICES.iter().any(|device| line.starts_with(device));
-        is_closing || is_device || is_name(&line, sender)
-    })
+        is_closing || is_device || sender.is_some_and(|sender| sender.is_named_by(&line))
+    });
+    let Some(signed) = signed else {
+        return sender.and_then(|sender| contact_block(lines, filled, short.len(), sender));
+    };
+    // A rule, and perhaps the name of a picture, above the name.
+    let above = short[..signed].iter().rev().take(2);
+    let rule = above.copied().find(|&at| is_rule(lines[at].text));
+    Some(rule.unwrap_or(short[signed]))
 }
 
-/// The sender's name, or the first of it.
-fn is_name(line: &str, sender: Option<&str>) -> bool {
-    let Some(sender) = sender.filter(|sender| !sender.contains('@')) else {
-        return false;
-    };
-    let sender = sender.to_lowercase();
-    let words: Vec<&str> = sender
-        .split([' ', ','])
-        .filter(|word| word.chars().count() > 1)
-        .collect();
-    let line: Vec<&str> = line
-        .split([' ', ',', '.'])
-        .filter(|word| !word.is_empty())
-        .collect();
-    // "Lund, Ana" signs as "Ana Lund".
-    !words.is_empty()
-        && !line.is_empty()
-        && line.len() <= 4
-        && line
+fn is_rule(line: &str) -> bool {
+    line.len() >= 2 && line.bytes().all(|byte| b"-_=*".contains(&byte))
+}
+
+/// Where the last paragraph begins, if the sender's address is in it; it has at most `lines_max` lines.
+fn contact_block(
+    lines: &[Line],
+    filled: &[usize],
+    lines_max: usize,
+    sender: Sender<'_>,
+) -> Option<usize> {
+    let start = 1 + filled.windows(2).rposition(|pair| pair[1] > pair[0] + 1)?;
+    let block = filled
+        .get(start..)
+        .filter(|block| block.len() <= lines_max)?;
+    let address = sender.address.to_lowercase();
+    let has_address = |at: &usize| lines[*at].text.to_lowercase().contains(&address);
+    block.iter().any(has_address).then(|| block[0])
+}
+
+impl Sender<'_> {
+    /// Whether a line, in lower case, is the name or the first of it.
+    fn is_named_by(self, line: &str) -> bool {
+        // What stands before the `@` tells a person only where it has parts: not `sales`, but `ana.lund`.
+        let local = self.address.split('@').next();
+        let name = self
+            .name
+            .filter(|name| !name.contains('@'))
+            .or(local.filter(|local| local.contains(['.', '_'])));
+        let name = name.unwrap_or_default().to_lowercase();
+        let words: Vec<&str> = name
+            .split([' ', ',', '.', '_'])
+            .filter(|word| word.chars().count() > 1)
+            .collect();
+        let line: Vec<&str> = line
+            .split([' ', ',', '.'])
+            .filter(|word| !word.is_empty())
+            .collect();
+        // "Lund, Ana" signs as "Ana Lund", and with a title where both are there.
+        let known = line.iter().filter(|word| words.contains(word)).count();
+        let others = line
             .iter()
-            .all(|word| words.contains(word) || word.chars().count() == 1)
-        && line.iter().any(|word| words.contains(word))
+            .filter(|word| !words.contains(word) && word.chars().count() > 1)
+            .count();
+        line.len() <= 4 && known > 0 && others <= usize::from(known > 1)
+    }
 }
 
 #[cfg(test)]

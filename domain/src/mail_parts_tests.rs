@@ -1,9 +1,13 @@
 #![allow(clippy::unwrap_used)]
 
-use super::mail_parts;
+use super::{Sender, mail_parts};
 use crate::segment::Part;
 
 fn part(body: &str, sender: Option<&str>, is_forward: bool, wanted: Part) -> String {
+    let sender = sender.map(|name| Sender {
+        name: Some(name),
+        address: "a.lund@halden.example",
+    });
     let ranges = mail_parts(body, sender, is_forward);
     let mut at = 0;
     for (range, _) in &ranges {
@@ -88,6 +92,31 @@ fn quotations_and_signatures() {
         "Dan J Hyvl\n04/19/2001 11:10 AM\nTo:\tKim Ward\ncc:\t\nSubject:\tSmurfit\n\nIt is done.",
         "",
     );
+    check(
+        "Hello\n\nDr. Ana Lund\nHead of Sales\n",
+        "Hello",
+        "",
+        "Dr. Ana Lund\nHead of Sales",
+    );
+    check(
+        "Hello\n\n________\nlogo.png\nAna Lund\n\nwww.halden.example\n",
+        "Hello",
+        "",
+        "________\nlogo.png\nAna Lund\n\nwww.halden.example",
+    );
+    check(
+        "Hello\n\nYour team at Halden\nphone: 555 01 02\nmail: A.Lund@halden.example\n",
+        "Hello",
+        "",
+        "Your team at Halden\nphone: 555 01 02\nmail: A.Lund@halden.example",
+    );
+    // Somebody else's address is what the mail says.
+    check(
+        "Please ask\n\nBob Dahl\nbob@halden.example\n+47 555 01 03\n",
+        "Please ask\n\nBob Dahl\nbob@halden.example\n+47 555 01 03",
+        "",
+        "",
+    );
     // Prose.
     check("She wrote:\nwe agree.\n", "She wrote:\nwe agree.", "", "");
     check(
@@ -122,4 +151,26 @@ fn forwarded_messages() {
     assert_eq!(part(&ruled, None, false, Part::Signature), "");
     let notes = "FYI\n------- Forwarded by Kim Ward on 04/19/2001 -------\nDan J Hyvl\n04/19/2001 11:10 AM\nTo: Kim\n\nIt is done.\n";
     assert!(part(notes, None, false, Part::Body).contains("It is done."));
+}
+
+/// Goal: a sender without a name signs with that of the address, and a department does not.
+#[test]
+fn names_in_addresses() {
+    let signature = |address, body: &str| {
+        let sender = Some(Sender {
+            name: None,
+            address,
+        });
+        let parts = mail_parts(body, sender, false);
+        let signature = parts.iter().find(|(_, part)| *part == Part::Signature);
+        signature.map(|(range, _)| body[range.clone()].to_owned())
+    };
+    assert_eq!(
+        signature("ana.lund@halden.example", "Hello\nAna\n"),
+        Some("Ana\n".to_owned())
+    );
+    assert_eq!(
+        signature("sales@halden.example", "Hello\nSales\n12\n"),
+        None
+    );
 }

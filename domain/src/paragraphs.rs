@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::char_offsets::trim_range;
 use crate::error::ParagraphError;
-use crate::mail_parts::mail_parts;
+use crate::mail_parts::{Sender, mail_parts};
 use crate::markup::collapse_whitespace;
 use crate::segment::{Part, RawSegment, SEGMENTS_MAX, Segment, SegmentList};
 
@@ -28,11 +28,12 @@ pub fn split_markdown(text: &str) -> Result<Vec<Segment>, ParagraphError> {
 /// The paragraphs of a mail, all by its writer, each with the part of the mail that it belongs to.
 pub(crate) fn split_mail(
     body: &str,
-    writer: Option<&str>,
+    sender: Option<Sender<'_>>,
     is_forward: bool,
 ) -> Result<Vec<Segment>, ParagraphError> {
+    let writer = sender.map(|sender| sender.name.unwrap_or(sender.address));
     let mut segments = SegmentList::new(body);
-    for (range, part) in mail_parts(body, writer, is_forward) {
+    for (range, part) in mail_parts(body, sender, is_forward) {
         add_paragraphs(
             &mut segments,
             body,
