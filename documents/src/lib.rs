@@ -22,6 +22,7 @@ pub mod limits;
 mod markdown;
 mod opendocument;
 mod pdf;
+mod pdf_nesting;
 mod pptx;
 mod rtf;
 mod spreadsheet;

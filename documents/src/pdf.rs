@@ -3,7 +3,7 @@
 use pdf_extract::{Document as PdfDocument, PlainTextOutput, output_doc_page};
 
 use crate::markdown::Markdown;
-use crate::{DocumentError, Limits};
+use crate::{DocumentError, Limits, pdf_nesting};
 
 pub fn read(content: &[u8], limits: &Limits) -> Result<String, DocumentError> {
     let damaged = |_| DocumentError::damaged("its objects cannot be read");
@@ -14,7 +14,8 @@ pub fn read(content: &[u8], limits: &Limits) -> Result<String, DocumentError> {
     let pages = document.get_pages();
     limits.check_pages(pages.len())?;
     let mut markdown = Markdown::default();
-    for number in pages.into_keys() {
+    for (number, id) in pages {
+        pdf_nesting::check(&document, id)?;
         let mut page = String::new();
         let mut output = PlainTextOutput::new(&mut page);
         output_doc_page(&document, &mut output, number)

@@ -109,3 +109,52 @@ fn sheets_that_claim_much() {
     let refused = read(&workbook(&cells, &long));
     assert_eq!(refused, too_large("bytes of text", limits.text_bytes));
 }
+
+/// A PDF of one page whose parent is object 2; objects 3 and 4 are given.
+fn pdf(parent_of_pages: &str, resources: &str, form: &str) -> Vec<u8> {
+    let objects = [
+        "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
+        format!("<< /Type /Pages /Kids [3 0 R] /Count 1 {parent_of_pages} >>"),
+        format!(
+            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 99 99] {resources} /Contents 4 0 R >>"
+        ),
+        "<< /Length 7 >>\nstream\n/F1 Do \nendstream".to_owned(),
+        format!(
+            "<< /Type /XObject /Subtype /Form /Length 14 {form} >>\nstream\n/F1 Do /F1 Do \nendstream"
+        ),
+    ];
+    let mut file = "%PDF-1.4\n".to_owned();
+    let mut table = "0000000000 65535 f \n".to_owned();
+    for (index, object) in objects.iter().enumerate() {
+        table += &format!("{:010} 00000 n \n", file.len());
+        file += &format!("{} 0 obj\n{object}\nendobj\n", index + 1);
+    }
+    let start = file.len();
+    file += &format!(
+        "xref\n0 6\n{table}trailer\n<< /Size 6 /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n"
+    );
+    file.into_bytes()
+}
+
+/// 2026-12-02: a page among its own parents, and a form that draws itself, took all of the stack.
+#[test]
+fn circles_in_a_pdf() {
+    let read = |file: &[u8]| documents::read(file, DocumentFormat::Pdf, &Limits::default());
+    let forms = "/Resources << /XObject << /F1 5 0 R >> >>";
+    let parents = read(&pdf("/Parent 2 0 R", "", ""));
+    let damaged = |reason: &str| DocumentError::Damaged {
+        reason: reason.to_owned(),
+    };
+    assert_eq!(parents, Err(damaged("the parents of a page have no end")));
+    for form in ["", forms] {
+        let drawn = read(&pdf("", forms, form));
+        assert_eq!(drawn, Err(damaged("its forms draw each other")), "{form}");
+    }
+    // It draws nothing that there is.
+    let other = "/Resources << /XObject << >> >>";
+    let read = read(&pdf("", forms, other));
+    assert!(
+        !matches!(&read, Err(DocumentError::Damaged { reason }) if reason.contains("forms")),
+        "{read:?}"
+    );
+}
