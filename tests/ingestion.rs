@@ -4,9 +4,10 @@ use std::sync::{Barrier, OnceLock};
 
 use tests::cluster::{Cluster, Settings};
 use tests::deal_room;
+use tests::measure::wait_until;
 use tests::session::Session;
 use tests::sidecar::Sidecar;
-use tests::world::{assert_settled, drain};
+use tests::world::{DRAIN_LIMIT, assert_settled, drain};
 
 const HALDEN_THREAD: [&str; 3] = ["em-halden-01", "em-halden-02", "em-halden-03"];
 
@@ -243,6 +244,55 @@ fn parts_of_emails() {
     assert_eq!(marks, ["bounce bounce", "parts personal en"]);
 }
 
+/// Goal: a mail that needs a key fails with that reason; a file that a mail program calls inline is a document.
+#[test]
+fn encrypted_mails_and_inline_files() {
+    let mut session = cluster().connect();
+    let send = |session: &mut Session, key: &str, message: &str| -> i64 {
+        session.one(
+            "select salesai.ingest_email('inline', $1, $2)",
+            &[&key, &message.replace('\n', "\r\n").into_bytes()],
+        )
+    };
+    send(
+        &mut session,
+        "file",
+        "From: ana@halden.example\nSubject: Offer\nContent-Type: multipart/mixed; boundary=b\n\n\
+         --b\nContent-Type: text/plain\n\nSee below.\n\
+         --b\nContent-Type: application/octet-stream; name=\"terms.md\"\nContent-Disposition: inline; filename=\"terms.md\"\n\n\
+         # Terms\n\nThirty days.\n--b--\n",
+    );
+    drain(&mut session);
+    let parts: Vec<String> = session.column(
+        "select i.kind || ' ' || s.content from salesai.interaction i join salesai.segment s on s.interaction_id = i.id
+         where i.source = 'inline' order by i.id, s.position",
+        &[],
+    );
+    assert_eq!(
+        parts,
+        [
+            "email See below.",
+            "document # Terms",
+            "document Thirty days."
+        ]
+    );
+    let secret = send(
+        &mut session,
+        "secret",
+        "From: ana@halden.example\nSubject: Secret\nContent-Type: multipart/encrypted; boundary=b; protocol=\"application/pgp-encrypted\"\n\n\
+         --b\nContent-Type: application/pgp-encrypted\n\nVersion: 1\n--b--\n",
+    );
+    wait_until("the secret one has failed", DRAIN_LIMIT, || {
+        session.one::<i64>("select failed from salesai.queue_status", &[]) == 1
+    });
+    let error: String = session.one(
+        "select concat_ws(' ', class, step, message) from salesai.pipeline_errors where interaction_id = $1",
+        &[&secret],
+    );
+    assert_eq!(error, "record_permanent read email is encrypted");
+    session.rows("delete from salesai.interaction where id = $1", &[&secret]);
+}
+
 /// Goal: what people say without meaning it is not embedded, and stays in the segments.
 #[test]
 fn speech_is_cleaned() {
@@ -301,6 +351,30 @@ fn participants_have_sides() {
             "Visitor 7 unknown false false",
             "Yuki internal false false",
         ]
+    );
+}
+
+/// Goal: a speaker who is written a little differently is the participant that was named, unless it may be two.
+#[test]
+fn speakers_are_participants() {
+    let mut session = cluster().connect();
+    let id: i64 = session.one(
+        "select salesai.ingest_call('test', 'known', $1, participants => $2::text::jsonb)",
+        &[
+            &"Ana Lund (Halden): Hello.\nDahl, Bob | Halden: Hi.\nana lund: Me again.\nSam: Hey.\nsam [Halden]: Who?",
+            &r#"[{"name": "Ana Lund", "email": "ana@halden.example"}, {"name": "Bob Dahl"},
+                {"name": "Sam"}, {"name": "SAM"}]"#,
+        ],
+    );
+    drain(&mut session);
+    let speakers: Vec<String> = session.column(
+        "select p.name from salesai.segment s join salesai.participant p on p.id = s.participant_id
+         where s.interaction_id = $1 order by s.position",
+        &[&id],
+    );
+    assert_eq!(
+        speakers,
+        ["Ana Lund", "Bob Dahl", "Ana Lund", "Sam", "sam [Halden]"]
     );
 }
 
@@ -398,6 +472,33 @@ fn late_crm_records() {
         r#"[{"external_id": "NEVER", "deleted": true}]"#,
     );
     assert_eq!(unknown, ["unchanged"]);
+    // A deletion that overtook its record, and a record that does not say of when it is.
+    let account = |name: &str, more: &str| {
+        format!(r#"[{{"external_id": "OVERTAKEN", "name": "{name}"{more}}}]"#)
+    };
+    let deleted = r#", "deleted": true, "updated_at": "2026-11-12""#;
+    for (record, outcome) in [
+        (account("Old", deleted), "unchanged"),
+        (account("Old", r#", "updated_at": "2026-11-11""#), "stale"),
+        (account("New", r#", "updated_at": "2026-11-13""#), "updated"),
+        (account("Newer", ""), "updated"),
+        (account("Old", r#", "updated_at": "2026-11-11""#), "stale"),
+    ] {
+        assert_eq!(crm(&mut session, "account", &record), [outcome], "{record}");
+    }
+    assert_eq!(
+        crm(
+            &mut session,
+            "opportunity",
+            r#"[{"external_id": "GONE", "deleted": true}]"#
+        ),
+        ["unchanged"]
+    );
+    let kept: String = session.one(
+        "select name || ' ' || (deleted_at is null) from salesai.account where external_id = 'OVERTAKEN'",
+        &[],
+    );
+    assert_eq!(kept, "Newer true");
     session
         .refusal(
             "select * from salesai.ingest_crm('t', 'account', '[]', 'excel')",

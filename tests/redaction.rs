@@ -64,6 +64,47 @@ fn stored_text_is_redacted() {
     assert_eq!(places.len(), 8);
 }
 
+/// Goal: who writes without a name is called by that of the CRM, or not at all, in what search and models read.
+#[test]
+fn addresses_of_speakers_are_redacted() {
+    let mut session = cluster().connect();
+    let outcome: String = session.one(
+        r#"select outcome from salesai.ingest_crm('t', 'contact', '[{"external_id": "C9", "name": "Eve Holm", "email": "eve@holm.example"}]')"#,
+        &[],
+    );
+    assert_eq!(outcome, "inserted");
+    for (key, from) in [
+        ("known", "eve@holm.example"),
+        ("unknown", "adam@holm.example"),
+    ] {
+        session.rows(
+            "select salesai.ingest_email('speakers', $1, convert_to(format(e'From: %s\\r\\nSubject: Hi\\r\\n\\r\\nThe wharf is closed.', $2::text), 'UTF8'))",
+            &[&key, &from],
+        );
+    }
+    drain(&mut session);
+    let read: Vec<String> = session.column(
+        "select c.content from salesai.chunk c join salesai.interaction i on i.id = c.interaction_id
+         where i.source = 'speakers' order by i.id",
+        &[],
+    );
+    assert_eq!(
+        read,
+        [
+            "Eve Holm: The wharf is closed.",
+            "[email 1]: The wharf is closed."
+        ]
+    );
+    let speakers: Vec<String> = session.column(
+        "select e -> 'segments' -> 0 ->> 'speaker'
+         from jsonb_array_elements(salesai.evidence(array(
+             select c.id from salesai.chunk c join salesai.interaction i on i.id = c.interaction_id
+             where i.source = 'speakers' order by c.id))) e",
+        &[],
+    );
+    assert_eq!(speakers, ["Eve Holm", "[email 1]"]);
+}
+
 /// Goal: a role sees originals as far as policies let it, and an analyst not at all.
 #[test]
 fn roles_see_what_policies_let_them() {
@@ -131,6 +172,17 @@ fn policies_are_applied_to_what_is_stored() {
         "Thanks, [name]. The rollout takes ten weeks.",
     ];
     assert_eq!(segments(&mut session, next), expected);
+    let read: String = session.one(
+        "select string_agg(content, ' ') from salesai.chunk where interaction_id = $1",
+        &[&next],
+    );
+    assert!(
+        read.contains("[name 1]: My card is")
+            && read.contains("[name 2]: Thanks, [name].")
+            && !read.contains("Dana")
+            && !read.contains("Ravi"),
+        "{read}"
+    );
     assert_eq!(segments(&mut session, id)[0], STORED);
     let apply = "select salesai.apply_redaction('policy')";
     assert_eq!(session.one::<i64>(apply, &[]), 1);

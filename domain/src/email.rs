@@ -7,7 +7,7 @@ use mail_parser::{Address, HeaderName, HeaderValue, Message, MessageParser, Mime
 
 pub use crate::error::EmailError;
 use crate::mail_parts::Sender;
-use crate::mime_text::{attached_files, readable_text};
+use crate::mime_text::{attached_files, is_encrypted, readable_text};
 use crate::outlook_message::{is_outlook_message, to_mime};
 use crate::paragraphs::split_mail;
 use crate::redacted::Redacted;
@@ -160,6 +160,9 @@ pub fn parse_email(raw: &[u8]) -> Result<Email, EmailError> {
     check_size(raw)?;
     let raw = &*as_mime(raw)?;
     let headers = read_headers(raw)?;
+    if is_encrypted(raw) {
+        return Err(EmailError::Encrypted);
+    }
     // PostgreSQL cannot store NUL.
     let body = readable_text(raw).replace("\r\n", "\n").replace('\0', "");
     let sender = headers.from.as_ref().map(|mailbox| Sender {

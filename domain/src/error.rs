@@ -83,6 +83,9 @@ pub enum EmailError {
     /// No header that emails have was found.
     #[error("email has no known header")]
     NotAMessage,
+    /// PGP or S/MIME: only who has the key can read it.
+    #[error("email is encrypted")]
+    Encrypted,
     /// The body has more paragraphs than one interaction may have.
     #[error(transparent)]
     Body(#[from] ParagraphError),

@@ -198,13 +198,37 @@ fn undecoded_text(part: &[u8]) -> TextPart {
     }
 }
 
-/// A part that is declared as one, or has a file name and is not declared as inline.
+/// A part that is declared as one, or has a file name: mail programs of phones and of macOS call files inline that are no
+/// text of the message.
 fn is_attachment(head: &Message<'_>) -> bool {
-    let is_named = head
-        .content_type()
-        .is_some_and(|content_type| content_type.has_attribute("name"));
+    let content_type = head.content_type();
+    let is_text = content_type.is_none_or(|content_type| {
+        content_type.ctype() == "text"
+            && matches!(content_type.subtype(), None | Some("plain" | "html"))
+    });
     match head.content_disposition() {
-        Some(disposition) => disposition.is_attachment(),
-        None => is_named,
+        Some(disposition) if disposition.is_attachment() => true,
+        Some(_) => !is_text && head.attachment_name().is_some(),
+        None => content_type.is_some_and(|content_type| content_type.has_attribute("name")),
+    }
+}
+
+/// Whether what the message says can only be read with a key: PGP (RFC 3156) or S/MIME (RFC 8551).
+pub(crate) fn is_encrypted(raw: &[u8]) -> bool {
+    let Some(head) = MessageParser::default().parse_headers(raw) else {
+        return false;
+    };
+    let Some(content_type) = head.content_type() else {
+        return false;
+    };
+    match (
+        content_type.ctype(),
+        content_type.subtype().unwrap_or_default(),
+    ) {
+        ("multipart", "encrypted") => true,
+        ("application", "pkcs7-mime" | "x-pkcs7-mime") => {
+            content_type.attribute("smime-type") != Some("signed-data")
+        }
+        _ => false,
     }
 }

@@ -266,7 +266,9 @@ fn email_report(error: &EmailError, message: String) -> Report {
                 "Pass the message as it was sent: headers, an empty line, the body (RFC 5322).",
             )
         }
-        EmailError::Empty => report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message),
+        EmailError::Empty | EmailError::Encrypted => {
+            report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+        }
     }
 }
 

@@ -60,6 +60,28 @@ create function salesai.redact_text(content text, kinds text[], names text[]) re
 language c immutable strict parallel safe as 'MODULE_PATHNAME', 'redact_text_wrapper';
 comment on function salesai.redact_text(text, text[], text[]) is 'The text with personal data of these kinds replaced by [kind]';
 
+create function salesai.speakers(interaction_id bigint) returns table (participant_id bigint, label text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select named.id,
+        -- Two whose names are hidden stay two.
+        case when named.label ~ '^\[\w+\]$' then rtrim(named.label, ']') || ' ' || row_number() over (order by named.id) || ']'
+             else named.label end
+    from (
+        select p.id, salesai.redact_text(
+            case when p.name like '%@%' then coalesce(r.name, c.name, p.name) else p.name end,
+            coalesce(i.redacted_kinds, '{}'),
+            case when 'name' = any (i.redacted_kinds) then salesai.known_names(i.account_id, i.id) else '{}' end) as label
+        from salesai.interaction i
+        join salesai.participant p on p.interaction_id = i.id
+        left join salesai.rep r on r.id = p.rep_id
+        left join salesai.contact c on c.id = p.contact_id
+        where i.id = $1) named
+$$;
+comment on function salesai.speakers(bigint) is
+    'What search and models call those who took part: their names, redacted as what they say, [name 1] and so on; for a bare address the name that the CRM has';
+
 create function salesai.redact(content text, kinds text[] default null, names text[] default '{}') returns text
 language sql stable parallel safe
 set search_path = pg_catalog, pg_temp

@@ -3,8 +3,13 @@
 
 create function salesai.normalise_name(name text) returns text
 language sql immutable strict parallel safe
-as $$ select lower(btrim(regexp_replace(regexp_replace(name, '\s*[\[(].*[\])]\s*$', ''), '\s+', ' ', 'g'))) $$;
-comment on function salesai.normalise_name(text) is 'A speaker name without bracketed additions, in lower case, for matching';
+as $$
+    -- What programs put behind a name, then "Lund, Ana".
+    select pg_catalog.regexp_replace(pg_catalog.regexp_replace(pg_catalog.lower(pg_catalog.btrim(pg_catalog.regexp_replace(
+        name, '\s*[\[(].*[\])]\s*$|\s+[|\u2013\u2014-]\s.*$', ''))), '\s+', ' ', 'g'), '^([^,]+), ([^,]+)$', '\2 \1')
+$$;
+comment on function salesai.normalise_name(text) is
+    'A speaker name for matching: in lower case, the first name first, without what stands in brackets or behind a dash or bar';
 
 -- Adds participants and matches them to reps and contacts: by e-mail first, then by name.
 create function salesai.store_participants(interaction_id bigint, people jsonb) returns void

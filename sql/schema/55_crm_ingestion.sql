@@ -58,7 +58,9 @@ begin
                 'amount', record -> 'amount', 'currency', record -> 'currency', 'close_date', record -> 'close_date',
                 'owner_rep_id', owner_id, 'team_id', team_id)
         end;
-    select string_agg(format('%I', f), ', '), string_agg(format('%I = excluded.%1$I', f), ', ')
+    -- A record that does not say of when it is leaves the guard as it was.
+    select string_agg(format('%I', f), ', '),
+        string_agg(format(case f when 'source_updated_at' then '%I = coalesce(excluded.%1$I, t.%1$I)' else '%I = excluded.%1$I' end, f), ', ')
     into names, sets from jsonb_object_keys(fields) f;
     -- Field names come from the list above, never from the record; values are bound.
     execute format(
@@ -115,6 +117,11 @@ begin
          where t.source = $1 and t.external_id = $2 and not exists (select from deleted)', kind)
         using source, record ->> 'external_id', (record ->> 'updated_at')::timestamptz;
     if not found then
+        -- A deletion that overtook what it deletes: an older copy that comes later stays out.
+        execute format('insert into salesai.%I (source, external_id, name, source_updated_at, deleted_at%s)
+             values ($1, $2, $2, $3, now()%s) on conflict do nothing',
+            kind, case kind when 'opportunity' then ', stage' end, case kind when 'opportunity' then format(', %L', 'unknown') end)
+            using source, record ->> 'external_id', coalesce((record ->> 'updated_at')::timestamptz, now());
         return query values (null::bigint, 'unchanged');
     end if;
 end
@@ -134,17 +141,18 @@ as $$
             'name', coalesce(f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), '')),
             'domain', salesai.domain_of(f ->> 'website'),
             'updated_at', coalesce(f ->> 'lastmodifieddate', f ->> 'systemmodstamp', f ->> 'fivetransynced'),
-            'deleted', coalesce(f ->> 'isdeleted', 'false')::boolean)
+            'deleted', coalesce(f ->> 'isdeleted', f ->> 'fivetrandeleted', 'false')::boolean)
         when 'hubspot' then jsonb_build_object(
             'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid'),
-            'owner', coalesce(f ->> 'hubspotownerid', f ->> 'propertyhubspotownerid'), 'account', f ->> 'associatedcompanyid',
+            'owner', coalesce(f ->> 'hubspotownerid', case when f ? 'dealid' then f ->> 'ownerid' end),
+            'account', coalesce(f ->> 'associatedcompanyid', record #>> '{associations,companies,results,0,id}'),
             'email', f ->> 'email', 'title', f ->> 'jobtitle', 'code', coalesce(f ->> 'hssku', f ->> 'sku'), 'industry', f ->> 'industry',
             'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
             'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
             'name', coalesce(f ->> 'dealname', f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'email'),
             'domain', coalesce(f ->> 'domain', salesai.domain_of(f ->> 'website')),
-            'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
-            'deleted', coalesce(f ->> 'archived', f ->> 'isdeleted', 'false')::boolean)
+            'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'lastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
+            'deleted', coalesce(f ->> 'archived', f ->> 'isdeleted', f ->> 'fivetrandeleted', 'false')::boolean)
         end) || jsonb_build_object('fields', record) end
     from (select jsonb_object_agg(regexp_replace(lower(regexp_replace(e.key, '^property_(hs_)?', '')), '_', '', 'g'), e.value) as f
           from jsonb_each(record || case jsonb_typeof(record -> 'properties') when 'object' then record -> 'properties' else '{}' end) e

@@ -24,6 +24,7 @@ as $$
 declare
     item record;
     names text[];
+    known_as jsonb;
     segments constant jsonb := reading -> 'segments';
     title constant text := left(nullif(reading ->> 'title', ''), 300);
 begin
@@ -37,9 +38,17 @@ begin
     if not found then
         return false;
     end if;
+    -- Who was named before, and is written a little differently here, is the same person if nobody else may be.
+    with speaker as (select distinct s ->> 'speaker' as name from jsonb_array_elements(segments) s where s ->> 'speaker' is not null)
+    select coalesce(jsonb_object_agg(n.name, n.same[1]), '{}') into known_as
+    from (select w.name, array_agg(p.name) as same
+          from speaker w
+          join salesai.participant p on p.interaction_id = item.id and salesai.normalise_name(p.name) = salesai.normalise_name(w.name)
+          group by w.name) n
+    where cardinality(n.same) = 1;
     perform salesai.store_participants(item.id, (
         select coalesce(jsonb_agg(distinct jsonb_build_object('name', s ->> 'speaker')), '[]')
-        from jsonb_array_elements(segments) s where s ->> 'speaker' is not null));
+        from jsonb_array_elements(segments) s where s ->> 'speaker' is not null and not known_as ? (s ->> 'speaker')));
     names := salesai.known_names(item.account_id, item.id);
     if markdown is not null then
         update salesai.raw_payload r
@@ -62,7 +71,8 @@ begin
     from jsonb_array_elements(segments) with ordinality s (value, number)
     join salesai.redact_segments(segments, item.kinds, names, item.wrapped_key, item.id, item.version) r
         on r.position = s.number - 1
-    left join salesai.participant p on p.interaction_id = item.id and p.name = s.value ->> 'speaker';
+    left join salesai.participant p on p.interaction_id = item.id
+        and p.name = coalesce(known_as ->> (s.value ->> 'speaker'), s.value ->> 'speaker');
     return true;
 end
 $$;
@@ -75,12 +85,12 @@ returns table (heading text, "position" integer, turn integer, speaker text, sta
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select salesai.heading(i.id), s.position, s.turn, p.name, s.start_char, s.end_char, s.content, i.kind,
+    select salesai.heading(i.id), s.position, s.turn, p.label, s.start_char, s.end_char, s.content, i.kind,
         to_char(i.occurred_at at time zone 'UTC', 'YYYY-MM-DD'), i.language, s.part,
         i.kind in ('call', 'meeting') and length(s.content) < 60 and salesai.is_backchannel(s.content)
     from salesai.interaction i
     join salesai.segment s on s.interaction_id = i.id and s.version = $2
-    left join salesai.participant p on p.id = s.participant_id
+    left join salesai.speakers($1) p on p.participant_id = s.participant_id
     where i.id = $1
     order by s.position
 $$;

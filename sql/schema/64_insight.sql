@@ -43,8 +43,8 @@ as $$
     from many m
     join salesai.interaction_summary k on k.interaction_id = m.interaction_id and k.version = m.version
     cross join lateral (
-        select jsonb_agg(salesai.segment_json(s, p.name) order by s.position) as segments
-        from salesai.segment s left join salesai.participant p on p.id = s.participant_id
+        select jsonb_agg(salesai.segment_json(s, p.label) order by s.position) as segments
+        from salesai.segment s left join salesai.speakers(m.interaction_id) p on p.participant_id = s.participant_id
         where s.interaction_id = m.interaction_id and s.version = m.version and s.id = any (k.segment_ids)) said
     -- A few fit side by side, and need nobody to speak for them.
     where m.interactions > 8 and said.segments is not null
@@ -64,8 +64,8 @@ as $$
     from unnest(chunk_ids) with ordinality u (chunk_id, number)
     join salesai.chunk c on c.id = u.chunk_id
     cross join lateral (
-        select jsonb_agg(salesai.segment_json(s, p.name) order by s.position) as segments
-        from salesai.segment s left join salesai.participant p on p.id = s.participant_id
+        select jsonb_agg(salesai.segment_json(s, p.label) order by s.position) as segments
+        from salesai.segment s left join salesai.speakers(c.interaction_id) p on p.participant_id = s.participant_id
         where s.interaction_id = c.interaction_id and s.version = c.version
           and s.position between c.first_position and c.last_position
           -- What a mail quotes was said before, and is evidence where it was.

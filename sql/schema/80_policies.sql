@@ -22,8 +22,8 @@ begin
         execute pg_catalog.format('alter table salesai.%I enable row level security, force row level security', item.table_name);
         execute pg_catalog.format(
             'create policy visible on salesai.%I using (%2$s) with check ((%2$s) and %3$s)', item.table_name,
-            case when item.table_name in ('job', 'job_error')
-                -- Work on embedding sets belongs to no interaction.
+            case when item.table_name in ('job', 'job_error', 'contact')
+                -- Work on embedding sets belongs to no interaction, some contacts to no account.
                 then '(select salesai.reads_all()) or exists (select from salesai.' || item.belongs_to || ')'
                 when item.belongs_to is not null
                 then 'exists (select from salesai.' || item.belongs_to || ')'

@@ -528,6 +528,10 @@ $$;
 alter table salesai.chunk
     drop constraint chunk_interaction_id_position_key, add unique (interaction_id, position) deferrable;
 
+drop policy visible on salesai.contact;
+create policy visible on salesai.contact
+    using ((select salesai.reads_all()) or exists (select from salesai.account a where a.id = account_id))
+    with check (((select salesai.reads_all()) or exists (select from salesai.account a where a.id = account_id)) and (select salesai.writes()));
 drop policy visible on salesai.job;
 create policy visible on salesai.job
     using ((select salesai.reads_all()) or exists (select from salesai.interaction i where i.id = interaction_id))
@@ -645,6 +649,28 @@ comment on function salesai.known_names(bigint, bigint) is
 create function salesai.redact_text(content text, kinds text[], names text[]) returns text
 language c immutable strict parallel safe as 'MODULE_PATHNAME', 'redact_text_wrapper';
 comment on function salesai.redact_text(text, text[], text[]) is 'The text with personal data of these kinds replaced by [kind]';
+
+create function salesai.speakers(interaction_id bigint) returns table (participant_id bigint, label text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select named.id,
+        -- Two whose names are hidden stay two.
+        case when named.label ~ '^\[\w+\]$' then rtrim(named.label, ']') || ' ' || row_number() over (order by named.id) || ']'
+             else named.label end
+    from (
+        select p.id, salesai.redact_text(
+            case when p.name like '%@%' then coalesce(r.name, c.name, p.name) else p.name end,
+            coalesce(i.redacted_kinds, '{}'),
+            case when 'name' = any (i.redacted_kinds) then salesai.known_names(i.account_id, i.id) else '{}' end) as label
+        from salesai.interaction i
+        join salesai.participant p on p.interaction_id = i.id
+        left join salesai.rep r on r.id = p.rep_id
+        left join salesai.contact c on c.id = p.contact_id
+        where i.id = $1) named
+$$;
+comment on function salesai.speakers(bigint) is
+    'What search and models call those who took part: their names, redacted as what they say, [name 1] and so on; for a bare address the name that the CRM has';
 
 create function salesai.redact(content text, kinds text[] default null, names text[] default '{}') returns text
 language sql stable parallel safe
@@ -776,6 +802,16 @@ as $$
             contact_id = coalesce(excluded.contact_id, known.contact_id)
 $$;
 comment on function salesai.store_participants(bigint, jsonb) is 'Adds participants ([{name, email, side, role}]) of an interaction and matches them to reps and contacts';
+
+create or replace function salesai.normalise_name(name text) returns text
+language sql immutable strict parallel safe
+as $$
+    -- What programs put behind a name, then "Lund, Ana".
+    select pg_catalog.regexp_replace(pg_catalog.regexp_replace(pg_catalog.lower(pg_catalog.btrim(pg_catalog.regexp_replace(
+        name, '\s*[\[(].*[\])]\s*$|\s+[|\u2013\u2014-]\s.*$', ''))), '\s+', ' ', 'g'), '^([^,]+), ([^,]+)$', '\2 \1')
+$$;
+comment on function salesai.normalise_name(text) is
+    'A speaker name for matching: in lower case, the first name first, without what stands in brackets or behind a dash or bar';
 
 -- The one place that writes an interaction. item: kind, source, external_id, account, opportunity,
 -- occurred_at, duration_ms, subject, thread_key, properties, media_type, participants, lane.
@@ -1122,7 +1158,9 @@ begin
                 'amount', record -> 'amount', 'currency', record -> 'currency', 'close_date', record -> 'close_date',
                 'owner_rep_id', owner_id, 'team_id', team_id)
         end;
-    select string_agg(format('%I', f), ', '), string_agg(format('%I = excluded.%1$I', f), ', ')
+    -- A record that does not say of when it is leaves the guard as it was.
+    select string_agg(format('%I', f), ', '),
+        string_agg(format(case f when 'source_updated_at' then '%I = coalesce(excluded.%1$I, t.%1$I)' else '%I = excluded.%1$I' end, f), ', ')
     into names, sets from jsonb_object_keys(fields) f;
     -- Field names come from the list above, never from the record; values are bound.
     execute format(
@@ -1179,6 +1217,11 @@ begin
          where t.source = $1 and t.external_id = $2 and not exists (select from deleted)', kind)
         using source, record ->> 'external_id', (record ->> 'updated_at')::timestamptz;
     if not found then
+        -- A deletion that overtook what it deletes: an older copy that comes later stays out.
+        execute format('insert into salesai.%I (source, external_id, name, source_updated_at, deleted_at%s)
+             values ($1, $2, $2, $3, now()%s) on conflict do nothing',
+            kind, case kind when 'opportunity' then ', stage' end, case kind when 'opportunity' then format(', %L', 'unknown') end)
+            using source, record ->> 'external_id', coalesce((record ->> 'updated_at')::timestamptz, now());
         return query values (null::bigint, 'unchanged');
     end if;
 end
@@ -1198,17 +1241,18 @@ as $$
             'name', coalesce(f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), '')),
             'domain', salesai.domain_of(f ->> 'website'),
             'updated_at', coalesce(f ->> 'lastmodifieddate', f ->> 'systemmodstamp', f ->> 'fivetransynced'),
-            'deleted', coalesce(f ->> 'isdeleted', 'false')::boolean)
+            'deleted', coalesce(f ->> 'isdeleted', f ->> 'fivetrandeleted', 'false')::boolean)
         when 'hubspot' then jsonb_build_object(
             'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid'),
-            'owner', coalesce(f ->> 'hubspotownerid', f ->> 'propertyhubspotownerid'), 'account', f ->> 'associatedcompanyid',
+            'owner', coalesce(f ->> 'hubspotownerid', case when f ? 'dealid' then f ->> 'ownerid' end),
+            'account', coalesce(f ->> 'associatedcompanyid', record #>> '{associations,companies,results,0,id}'),
             'email', f ->> 'email', 'title', f ->> 'jobtitle', 'code', coalesce(f ->> 'hssku', f ->> 'sku'), 'industry', f ->> 'industry',
             'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
             'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
             'name', coalesce(f ->> 'dealname', f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'email'),
             'domain', coalesce(f ->> 'domain', salesai.domain_of(f ->> 'website')),
-            'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
-            'deleted', coalesce(f ->> 'archived', f ->> 'isdeleted', 'false')::boolean)
+            'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'lastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
+            'deleted', coalesce(f ->> 'archived', f ->> 'isdeleted', f ->> 'fivetrandeleted', 'false')::boolean)
         end) || jsonb_build_object('fields', record) end
     from (select jsonb_object_agg(regexp_replace(lower(regexp_replace(e.key, '^property_(hs_)?', '')), '_', '', 'g'), e.value) as f
           from jsonb_each(record || case jsonb_typeof(record -> 'properties') when 'object' then record -> 'properties' else '{}' end) e
@@ -2041,6 +2085,7 @@ as $$
 declare
     item record;
     names text[];
+    known_as jsonb;
     segments constant jsonb := reading -> 'segments';
     title constant text := left(nullif(reading ->> 'title', ''), 300);
 begin
@@ -2054,9 +2099,17 @@ begin
     if not found then
         return false;
     end if;
+    -- Who was named before, and is written a little differently here, is the same person if nobody else may be.
+    with speaker as (select distinct s ->> 'speaker' as name from jsonb_array_elements(segments) s where s ->> 'speaker' is not null)
+    select coalesce(jsonb_object_agg(n.name, n.same[1]), '{}') into known_as
+    from (select w.name, array_agg(p.name) as same
+          from speaker w
+          join salesai.participant p on p.interaction_id = item.id and salesai.normalise_name(p.name) = salesai.normalise_name(w.name)
+          group by w.name) n
+    where cardinality(n.same) = 1;
     perform salesai.store_participants(item.id, (
         select coalesce(jsonb_agg(distinct jsonb_build_object('name', s ->> 'speaker')), '[]')
-        from jsonb_array_elements(segments) s where s ->> 'speaker' is not null));
+        from jsonb_array_elements(segments) s where s ->> 'speaker' is not null and not known_as ? (s ->> 'speaker')));
     names := salesai.known_names(item.account_id, item.id);
     if markdown is not null then
         update salesai.raw_payload r
@@ -2079,7 +2132,8 @@ begin
     from jsonb_array_elements(segments) with ordinality s (value, number)
     join salesai.redact_segments(segments, item.kinds, names, item.wrapped_key, item.id, item.version) r
         on r.position = s.number - 1
-    left join salesai.participant p on p.interaction_id = item.id and p.name = s.value ->> 'speaker';
+    left join salesai.participant p on p.interaction_id = item.id
+        and p.name = coalesce(known_as ->> (s.value ->> 'speaker'), s.value ->> 'speaker');
     return true;
 end
 $$;
@@ -2092,12 +2146,12 @@ returns table (heading text, "position" integer, turn integer, speaker text, sta
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select salesai.heading(i.id), s.position, s.turn, p.name, s.start_char, s.end_char, s.content, i.kind,
+    select salesai.heading(i.id), s.position, s.turn, p.label, s.start_char, s.end_char, s.content, i.kind,
         to_char(i.occurred_at at time zone 'UTC', 'YYYY-MM-DD'), i.language, s.part,
         i.kind in ('call', 'meeting') and length(s.content) < 60 and salesai.is_backchannel(s.content)
     from salesai.interaction i
     join salesai.segment s on s.interaction_id = i.id and s.version = $2
-    left join salesai.participant p on p.id = s.participant_id
+    left join salesai.speakers($1) p on p.participant_id = s.participant_id
     where i.id = $1
     order by s.position
 $$;
@@ -3495,8 +3549,8 @@ as $$
     from many m
     join salesai.interaction_summary k on k.interaction_id = m.interaction_id and k.version = m.version
     cross join lateral (
-        select jsonb_agg(salesai.segment_json(s, p.name) order by s.position) as segments
-        from salesai.segment s left join salesai.participant p on p.id = s.participant_id
+        select jsonb_agg(salesai.segment_json(s, p.label) order by s.position) as segments
+        from salesai.segment s left join salesai.speakers(m.interaction_id) p on p.participant_id = s.participant_id
         where s.interaction_id = m.interaction_id and s.version = m.version and s.id = any (k.segment_ids)) said
     -- A few fit side by side, and need nobody to speak for them.
     where m.interactions > 8 and said.segments is not null
@@ -3516,8 +3570,8 @@ as $$
     from unnest(chunk_ids) with ordinality u (chunk_id, number)
     join salesai.chunk c on c.id = u.chunk_id
     cross join lateral (
-        select jsonb_agg(salesai.segment_json(s, p.name) order by s.position) as segments
-        from salesai.segment s left join salesai.participant p on p.id = s.participant_id
+        select jsonb_agg(salesai.segment_json(s, p.label) order by s.position) as segments
+        from salesai.segment s left join salesai.speakers(c.interaction_id) p on p.participant_id = s.participant_id
         where s.interaction_id = c.interaction_id and s.version = c.version
           and s.position between c.first_position and c.last_position
           -- What a mail quotes was said before, and is evidence where it was.
