@@ -12,6 +12,7 @@ use crate::outlook_message::{is_outlook_message, to_mime};
 use crate::paragraphs::split_mail;
 use crate::redacted::Redacted;
 use crate::segment::Segment;
+use crate::text_encoding::decode_utf16;
 
 /// The largest message in bytes.
 pub const EMAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -232,7 +233,9 @@ impl Headers {
 fn as_mime(raw: &[u8]) -> Result<Cow<'_, [u8]>, EmailError> {
     match is_outlook_message(raw) {
         true => to_mime(raw).map(Cow::Owned).ok_or(EmailError::NotAMessage),
-        false => Ok(Cow::Borrowed(raw)),
+        false => {
+            Ok(decode_utf16(raw).map_or(Cow::Borrowed(raw), |text| Cow::Owned(text.into_bytes())))
+        }
     }
 }
 

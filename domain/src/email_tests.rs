@@ -239,7 +239,8 @@ fn message_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Goal: documents come with their names and bytes, other files and attached messages do not.
+/// Goal: documents come with their names and bytes, also those of an attached message, whose text is read; other files do
+/// not.
 #[test]
 fn documents_are_found_among_attachments() {
     let message = "From: a@example.com\r\nSubject: offer\r\nMIME-Version: 1.0\r\n\
@@ -253,7 +254,10 @@ fn documents_are_found_among_attachments() {
         --c\r\nContent-Type: text/csv\r\nContent-Disposition: attachment; filename=\"seats 1.csv\"\r\n\r\n\
         a,b\r\n\
         --c\r\nContent-Type: message/rfc822; name=other.txt\r\nContent-Disposition: attachment; filename=other.txt\r\n\r\n\
-        Subject: x\r\n\r\ny\r\n--c--\r\n--b--\r\n";
+        From: bob@example.com\r\nSubject: =?utf-8?Q?x_=C3=A9?=\r\nContent-Type: multipart/mixed; boundary=d\r\n\r\n\
+        --d\r\n\r\nThe price is 5.\r\n\
+        --d\r\nContent-Type: text/html; name=p.html\r\nContent-Disposition: attachment; filename=p.html\r\n\r\n5\r\n\
+        --d--\r\n--c--\r\n--b--\r\n";
     let found = attached_documents(message.as_bytes()).unwrap();
     let found: Vec<_> = found
         .iter()
@@ -270,11 +274,25 @@ fn documents_are_found_among_attachments() {
         [
             ("offer.PDF", "application/pdf", b"%PDF-1.7".as_slice()),
             ("seats 1.csv", "text/csv", b"a,b"),
+            ("p.html", "text/html", b"5"),
         ]
     );
+    let email = parse_email(message.as_bytes()).unwrap();
+    let said: Vec<_> = email
+        .segments
+        .iter()
+        .map(|segment| (segment.content.as_str(), segment.part))
+        .collect();
     assert_eq!(
-        parse_email(message.as_bytes()).unwrap().body.trim(),
-        "See the offer."
+        said,
+        [
+            ("See the offer.", Part::Body),
+            (
+                "---------- Forwarded message ---------- From: bob@example.com Subject: x é",
+                Part::Body
+            ),
+            ("The price is 5.", Part::Body),
+        ]
     );
 }
 

@@ -7,6 +7,7 @@
 use mail_parser::{Message, MessageParser, MimeHeaders, PartType};
 
 use crate::html_text::html_to_text;
+use crate::text_encoding::rightly_decoded;
 
 /// Multiparts nested deeper than this are not read.
 const DEPTH_MAX: usize = 8;
@@ -22,7 +23,7 @@ pub(crate) struct AttachedFile {
     pub(crate) content: Vec<u8>,
 }
 
-/// The named files of a message; attached messages are left out.
+/// The named files of a message and of messages attached to it.
 pub(crate) fn attached_files(raw: &[u8]) -> Vec<AttachedFile> {
     let mut files = Vec::new();
     find_files(raw, 0, &mut files);
@@ -45,6 +46,11 @@ fn find_files(part: &[u8], depth: usize, files: &mut Vec<AttachedFile>) {
             for child in child_parts(part, &head).unwrap_or_default() {
                 find_files(child, depth + 1, files);
             }
+        }
+        "message"
+            if depth < DEPTH_MAX && head.content_transfer_encoding().is_none_or(is_identity) =>
+        {
+            find_files(body(part, &head).trim_ascii_start(), depth + 1, files);
         }
         "multipart" | "message" => {}
         _ if depth > 0 && is_attachment(&head) && files.len() < ATTACHMENTS_MAX => {
@@ -96,20 +102,55 @@ fn text_parts(part: &[u8], depth: usize) -> Vec<TextPart> {
     let Some(head) = MessageParser::default().parse_headers(part) else {
         return vec![undecoded_text(part)];
     };
-    if depth > 0 && is_attachment(&head) {
-        return Vec::new();
-    }
     let (main_type, sub_type) = match head.content_type() {
         Some(content_type) => (content_type.ctype(), content_type.subtype()),
         None => ("text", Some("plain")),
     };
     match (main_type, sub_type) {
-        ("multipart", _) if depth >= DEPTH_MAX => Vec::new(),
+        ("multipart" | "message", _) if depth >= DEPTH_MAX => Vec::new(),
+        ("message", Some("rfc822")) => attached_message(part, &head, depth),
+        _ if depth > 0 && is_attachment(&head) => Vec::new(),
         ("multipart", Some("alternative")) => best_alternative(children(part, &head, depth)),
         ("multipart", _) => children(part, &head, depth).into_iter().flatten().collect(),
         ("text", None | Some("plain" | "html")) => decode_text(part).into_iter().collect(),
         _ => Vec::new(),
     }
+}
+
+/// A whole message that came along (RFC 2046, 5.2.1), as programs write one that is forwarded in the text.
+fn attached_message(part: &[u8], head: &Message<'_>, depth: usize) -> Vec<TextPart> {
+    let message = body(part, head).trim_ascii_start();
+    // It may not be encoded; what is, is not followed.
+    let Some(attached) = MessageParser::default()
+        .parse_headers(message)
+        .filter(|_| head.content_transfer_encoding().is_none_or(is_identity))
+    else {
+        return Vec::new();
+    };
+    let lines = ["From", "Date", "Subject"].into_iter().filter_map(|name| {
+        let value = attached.header_raw(name)?;
+        let value = MessageParser::default()
+            .parse(format!("Subject: {value}\n\n").as_bytes())?
+            .subject()?
+            .to_owned();
+        Some(format!("{name}: {value}"))
+    });
+    let heading: Vec<String> =
+        std::iter::once("---------- Forwarded message ----------".to_owned())
+            .chain(lines)
+            .collect();
+    let mut parts = vec![TextPart {
+        kind: TextKind::Plain,
+        text: heading.join("\n"),
+    }];
+    parts.extend(text_parts(message, depth + 1));
+    parts
+}
+
+fn is_identity(encoding: &str) -> bool {
+    ["7bit", "8bit", "binary"]
+        .iter()
+        .any(|name| encoding.eq_ignore_ascii_case(name))
 }
 
 /// The texts of each part between the borders; the bare body where no border is found.
@@ -181,11 +222,11 @@ fn decode_text(part: &[u8]) -> Option<TextPart> {
     match &message.parts.first()?.body {
         PartType::Text(text) => Some(TextPart {
             kind: TextKind::Plain,
-            text: text.to_string(),
+            text: rightly_decoded(text).into_owned(),
         }),
         PartType::Html(html) => Some(TextPart {
             kind: TextKind::Html,
-            text: html_to_text(html),
+            text: html_to_text(&rightly_decoded(html)),
         }),
         _ => None,
     }

@@ -1,7 +1,9 @@
 //! Bytes as text, in whatever encoding they are.
 
+use std::borrow::Cow;
+
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
-use encoding_rs::{Encoding, UTF_8};
+use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 /// The text in the encoding of its byte order mark, in UTF-8 where it is valid, else in the encoding with this label
 /// (WHATWG Encoding, 4.2) or the likeliest one. None: the bytes are no text.
@@ -17,6 +19,34 @@ pub fn decode_text(content: &[u8], label: Option<&str>) -> Option<String> {
     };
     let (text, _, _) = encoding.decode(content);
     (!text.contains('\0')).then(|| text.into_owned())
+}
+
+/// A text that was UTF-8 and was decoded as Latin 1 or Windows-1252, because it said so, as it was meant: "Ã©" as "é".
+pub(crate) fn rightly_decoded(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() || !text.contains(['\u{c2}', '\u{c3}', '\u{e2}']) {
+        return Cow::Borrowed(text);
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    for character in text.chars() {
+        match u8::try_from(u32::from(character)) {
+            Ok(byte) => bytes.push(byte),
+            Err(_) => match WINDOWS_1252.encode(character.encode_utf8(&mut [0; 4])) {
+                (encoded, _, false) => bytes.extend_from_slice(&encoded),
+                _ => return Cow::Borrowed(text),
+            },
+        }
+    }
+    String::from_utf8(bytes).map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
+/// Bytes of UTF-16, with or without a byte order mark, that begin with ASCII, as text.
+pub(crate) fn decode_utf16(content: &[u8]) -> Option<String> {
+    let encoding = match content {
+        [0xff, 0xfe, ..] | [0x20..0x7f, 0, 0x20..0x7f, 0, ..] => UTF_16LE,
+        [0xfe, 0xff, ..] | [0, 0x20..0x7f, 0, 0x20..0x7f, ..] => UTF_16BE,
+        _ => return None,
+    };
+    Some(encoding.decode(content).0.into_owned())
 }
 
 fn guess(content: &[u8]) -> &'static Encoding {
@@ -56,6 +86,13 @@ mod tests {
             Some("\u{201c}hello\u{201d}")
         );
         assert_eq!(decode_text(b"\x7fELF\0\0\0\x01", None), None);
+        assert_eq!(
+            rightly_decoded("dâ\u{80}\u{99}accord, trÃ¨s bien Ã\u{a0} 3 â‚¬"),
+            "d’accord, très bien à 3 €"
+        );
+        for right in ["déjà à 3 €", "Â, â, Ã: letters", "plain", "Âge d'or"] {
+            assert_eq!(rightly_decoded(right), right);
+        }
         assert_eq!(decode_text(b"", None).as_deref(), Some(""));
     }
 }

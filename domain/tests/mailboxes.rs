@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use domain::Part;
-use domain::email::parse_email;
+use domain::email::{EmailError, Mailbox, parse_email};
 use domain::transcript::{FormatChoice, parse_transcript};
 use serde_json::Value;
 
@@ -42,7 +42,7 @@ fn stalwart_messages() {
     let Some(dir) = shared("mime_mail/stalwart") else {
         return;
     };
-    let mut compared = 0;
+    let (mut compared, mut refused) = (0, 0);
     for expected in files(&dir, "json") {
         let message = ["eml", "txt"]
             .map(|ending| expected.with_extension(ending))
@@ -51,8 +51,13 @@ fn stalwart_messages() {
         let Some(message) = message else {
             continue;
         };
-        let Ok(email) = parse_email(&fs::read(&message).unwrap()) else {
-            continue;
+        let email = match parse_email(&fs::read(&message).unwrap()) {
+            Ok(email) => email,
+            Err(error) => {
+                println!("{message:?}: {error}");
+                refused += 1;
+                continue;
+            }
         };
         let expected: Value =
             serde_json::from_str(&fs::read_to_string(&expected).unwrap()).unwrap();
@@ -67,21 +72,26 @@ fn stalwart_messages() {
             subject.filter(|text| !text.is_empty()),
             "{message:?}"
         );
-        let mut addresses: Vec<String> = Vec::new();
-        if let Some(to) = last("to") {
-            collect_addresses(&to["value"], &mut addresses);
-        }
-        let found: Vec<String> = email
-            .headers
-            .to
-            .iter()
-            .map(|mailbox| mailbox.address.clone())
-            .collect();
-        assert_eq!(found, addresses, "{message:?}");
+        let addresses = |name: &str| {
+            let mut addresses: Vec<String> = Vec::new();
+            if let Some(header) = last(name) {
+                collect_addresses(&header["value"], &mut addresses);
+            }
+            addresses
+        };
+        let found = |mailboxes: &[Mailbox]| -> Vec<String> {
+            let mailboxes = mailboxes.iter();
+            mailboxes.map(|mailbox| mailbox.address.clone()).collect()
+        };
+        let headers = &email.headers;
+        assert_eq!(found(&headers.to), addresses("to"), "{message:?}");
+        assert_eq!(found(&headers.cc), addresses("cc"), "{message:?}");
+        let from = headers.from.iter().map(|from| from.address.clone()).next();
+        assert_eq!(from, addresses("from").into_iter().next(), "{message:?}");
         compared += 1;
     }
-    println!("measured: {compared} messages of Stalwart as expected");
-    assert!(compared >= 40);
+    println!("measured: {compared} messages of Stalwart as expected, {refused} refused");
+    assert!(compared >= 40 && refused == 0);
 }
 
 fn collect_addresses(value: &Value, addresses: &mut Vec<String>) {
@@ -183,3 +193,161 @@ fn earnings_calls() {
     println!("measured: {calls} earnings calls with {words} words");
     assert_eq!(calls, 8);
 }
+
+/// Goal: every message that unstructured tests its own reader with is read as it should be, or refused with the right
+/// reason.
+#[test]
+fn unstructured_messages() {
+    let Some(dir) = shared("mime_mail/unstructured") else {
+        return;
+    };
+    let refused = BTreeMap::from([
+        ("empty.eml", EmailError::Empty),
+        ("fake-encrypted.eml", EmailError::Encrypted),
+    ]);
+    // Subjects, senders, addressees and where the text begins, of those that have something special.
+    let special = BTreeMap::from([
+        (
+            "email-no-utf8-2008-07-16.062410.eml",
+            ("RE: שלום", "eryzxx@post.tau.ac.il", 1, "סלבה היקר,"),
+        ),
+        (
+            "email-replace-mime-encodings-error-4.eml",
+            (
+                "Intellectual Property Protection for startups",
+                "email@domain.com",
+                1,
+                "Protect your startup\n\nDear webpage\u{a0} team,\n\nHi! I’m ",
+            ),
+        ),
+        ("fake-email-utf-16.eml", TEST_EMAIL),
+        ("fake-email-utf-16-be.eml", TEST_EMAIL),
+        ("fake-email-utf-16-le.eml", TEST_EMAIL),
+        ("fake-email-b64.eml", TEST_EMAIL),
+        ("fake-email-malformed-encoding.eml", TEST_EMAIL),
+        ("fake-email.msg", TEST_EMAIL),
+        (
+            "fake-email-with-cc-and-bcc.msg",
+            (
+                "Fake email with cc and bcc recipients",
+                "johnjennings702@gmail.com",
+                1,
+                "This is a test email. Please ignore.",
+            ),
+        ),
+        (
+            "mime-different-plain-html.eml",
+            (
+                "Example MIME Email",
+                "sender@example.com",
+                1,
+                "This is the text/plain part.",
+            ),
+        ),
+        (
+            "mime-html-only.eml",
+            (
+                "Example HTML Only MIME Email",
+                "sender@example.com",
+                1,
+                "This is a text/html part.",
+            ),
+        ),
+        (
+            "mime-multi-to-cc-bcc.eml",
+            (
+                "Example Plain-Text MIME Message",
+                "sender@example.com",
+                2,
+                "This is a plain-text message.",
+            ),
+        ),
+        (
+            "mime-multipart-digest.eml",
+            (
+                "Example Multipart Digest Email",
+                "alice@example.com",
+                1,
+                "---------- Forwarded message ----------\nFrom: ",
+            ),
+        ),
+        (
+            "mime-no-subject.eml",
+            (
+                "",
+                "sender@example.com",
+                1,
+                "This is a simple email message without a subject.",
+            ),
+        ),
+        (
+            "mime-no-to.eml",
+            (
+                "Example Plain-Text MIME Message",
+                "sender@example.com",
+                0,
+                "This is a plain-text message.",
+            ),
+        ),
+        (
+            "mime-word-encoded-subject.eml",
+            (
+                "Simple email with ☸☿ Unicode subject",
+                "sender@example.com",
+                1,
+                "This is a simple email message",
+            ),
+        ),
+    ]);
+    // A picture and an encrypted file.
+    let without_text = ["mime-no-body.eml", "fake-encrypted.msg"];
+    let (mut read, mut compared) = (0, 0);
+    let paths = ["eml", "msg", "txt"].map(|ending| files(&dir, ending));
+    for path in paths.into_iter().flatten() {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let email = match parse_email(&fs::read(&path).unwrap()) {
+            Ok(email) => email,
+            Err(error) => {
+                assert_eq!(Some(&error), refused.get(name.as_str()), "{name}");
+                compared += 1;
+                continue;
+            }
+        };
+        read += 1;
+        assert_eq!(
+            email.segments.is_empty(),
+            without_text.contains(&name.as_str()),
+            "{name}"
+        );
+        let Some((subject, sender, addressees, start)) = special.get(name.as_str()) else {
+            continue;
+        };
+        compared += 1;
+        let headers = &email.headers;
+        assert_eq!(
+            headers.subject.as_deref().unwrap_or_default(),
+            *subject,
+            "{name}"
+        );
+        assert_eq!(
+            headers.from.as_ref().map(|from| from.address.as_str()),
+            Some(*sender),
+            "{name}"
+        );
+        assert_eq!(headers.to.len(), *addressees, "{name}");
+        assert!(
+            email.body.starts_with(start),
+            "{name}: {:?}",
+            email.body.chars().take(80).collect::<String>()
+        );
+    }
+    println!("measured: {read} messages of unstructured are read");
+    assert_eq!(compared, special.len() + refused.len());
+}
+
+const TEST_EMAIL: (&str, &str, usize, &str) = (
+    "Test Email",
+    "mrobinson@unstructured.io",
+    1,
+    "This is a test email to use for unit tests.",
+);
