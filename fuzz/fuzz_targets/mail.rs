@@ -7,4 +7,5 @@ use domain::email;
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let _ = email::parse_headers(bytes);
     let _ = email::parse_email(bytes);
+    let _ = email::attached_documents(bytes);
 });
