@@ -507,6 +507,88 @@ fn late_crm_records() {
         .assert_is("22023", "an unknown shape");
 }
 
+/// Goal: what a CRM logs is found by search under its account; late copies, deletions and HTML are as they should be.
+#[test]
+fn crm_activities() {
+    let mut session = cluster().connect();
+    crm(
+        &mut session,
+        "account",
+        r#"[{"external_id": "ACT", "name": "Active Ltd"}]"#,
+    );
+    crm(
+        &mut session,
+        "rep",
+        r#"[{"external_id": "RACT", "name": "Rita Act", "email": "rita@t.example"}]"#,
+    );
+    let mut send = |session: &mut Session, fields: &str| -> String {
+        crm(
+            session,
+            "activity",
+            &format!(r#"[{{"external_id": "TASK", "account": "ACT", {fields}}}]"#),
+        )
+        .remove(0)
+    };
+    let task = |body: &str, day: u32| {
+        format!(
+            r#""type": "call", "owner": "RACT", "subject": "Weighbridge", "body": "{body}", "updated_at": "2026-11-{day:02}""#
+        )
+    };
+    for (fields, outcome) in [
+        (
+            task(
+                "<p>The <b>weighbridge</b> is late.</p><p>Call in May.</p>",
+                10,
+            ),
+            "inserted",
+        ),
+        (
+            task(
+                "<p>The <b>weighbridge</b> is late.</p><p>Call in May.</p>",
+                12,
+            ),
+            "unchanged",
+        ),
+        (task("Never mind.", 11), "stale"),
+        (
+            r#""type": "task", "updated_at": "2026-11-13""#.to_owned(),
+            "rejected: an activity needs \"external_id\" and \"subject\" or \"body\"",
+        ),
+    ] {
+        assert_eq!(send(&mut session, &fields), outcome, "{fields}");
+    }
+    drain(&mut session);
+    let found: Vec<String> = session.column(
+        "select concat_ws('|', h.content, i.subject, i.kind, i.properties ->> 'type', p.name, p.side)
+         from salesai.search('weighbridge', account => 'ACT', kinds => '{crm_activity}') h
+         join salesai.interaction i on i.id = h.interaction_id join salesai.participant p on p.interaction_id = i.id",
+        &[],
+    );
+    assert_eq!(
+        found,
+        ["The weighbridge is late.\nCall in May.|Weighbridge|crm_activity|call|Rita Act|internal"]
+    );
+    let gone = r#""deleted": true, "updated_at": "2026-11-14""#;
+    for (fields, outcome) in [
+        (gone.to_owned(), "deleted"),
+        (gone.to_owned(), "unchanged"),
+        (task("The weighbridge is here.", 13), "stale"),
+    ] {
+        assert_eq!(send(&mut session, &fields), outcome, "{fields}");
+    }
+    drain(&mut session);
+    let hits =
+        "select count(*) from salesai.search('weighbridge', account => 'ACT', mode => 'lexical')";
+    assert_eq!(session.one::<i64>(hits, &[]), 0);
+    assert_eq!(
+        send(&mut session, &task("The weighbridge is here.", 15)),
+        "updated"
+    );
+    drain(&mut session);
+    assert_eq!(session.one::<i64>(hits, &[]), 1);
+    assert_settled(&mut session);
+}
+
 /// Goal: a new owner of an account takes over its interactions and chunks.
 #[test]
 fn owner_change_is_carried() {

@@ -148,6 +148,48 @@ fn crm_exports() {
     }
 }
 
+/// Goal: tasks, events and engagements of real exports become interactions with their text, of the right account.
+#[test]
+fn crm_activities() {
+    // The accounts and deals that they name are in no export.
+    let exports = [
+        ("salesforce", "sf_task_data", 10, "description", "10 9"),
+        ("salesforce", "sf_event_data", 10, "description", "20 19"),
+        ("hubspot", "engagement_note_data", 1, "note body", "1 0"),
+    ];
+    let cluster = cluster();
+    let mut session = cluster.connect();
+    for (shape, file, rows, body, with_accounts) in exports {
+        let Some(dir) = shared_data("crm_activities", &format!("crm_{shape}_export")) else {
+            return;
+        };
+        let text = fs::read_to_string(dir.join(format!("{file}.csv"))).expect("an export");
+        for kind in ["account", "opportunity"] {
+            session.rows(
+                "select * from salesai.ingest_crm($1, $2, (
+                     select coalesce(jsonb_agg(distinct jsonb_build_object('external_id', a ->> $2, 'name', a ->> $2, 'stage', 'Demo'))
+                         filter (where a ? $2), '[]')
+                     from jsonb_array_elements(salesai.csv_records($3)) r, salesai.crm_activity($1, r) a))",
+                &[&shape, &kind, &text],
+            );
+        }
+        let send =
+            "select outcome from salesai.ingest_crm($1, 'activity', salesai.csv_records($2), $1)";
+        let first: Vec<String> = session.column(send, &[&shape, &text]);
+        assert_eq!(first, vec!["inserted"; rows], "{file}");
+        let again: Vec<String> = session.column(send, &[&shape, &text]);
+        assert_eq!(again, vec!["unchanged"; rows], "{file}");
+        drain(&mut session);
+        let stored: String = session.one(
+            "select concat_ws(' ', count(*), count(i.account_id))
+             from salesai.interaction i join salesai.segment s on s.interaction_id = i.id
+             where i.source = $1 and i.kind = 'crm_activity' and s.content = $2",
+            &[&shape, &body],
+        );
+        assert_eq!(stored, with_accounts, "{file}");
+    }
+}
+
 /// Kind, file and outcomes.
 type Files = &'static [(&'static str, &'static str, &'static str)];
 

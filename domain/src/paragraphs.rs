@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::char_offsets::trim_range;
 use crate::error::ParagraphError;
+use crate::html_text::html_to_text;
 use crate::mail_parts::{Sender, mail_parts};
 use crate::markup::collapse_whitespace;
 use crate::segment::{Part, RawSegment, SEGMENTS_MAX, Segment, SegmentList};
@@ -11,6 +12,11 @@ use crate::segment::{Part, RawSegment, SEGMENTS_MAX, Segment, SegmentList};
 /// Splits `text` into one segment per paragraph, without speaker; ranges are characters of `text`.
 pub fn split_paragraphs(text: &str) -> Result<Vec<Segment>, ParagraphError> {
     split(text, collapse_whitespace)
+}
+
+/// Splits what a reader of a page would see into one segment per paragraph; ranges are characters of that.
+pub fn split_html(html: &str) -> Result<Vec<Segment>, ParagraphError> {
+    split_paragraphs(&html_to_text(html))
 }
 
 /// Splits Markdown into one segment per block; ranges are characters of `text`. Lines of a block stay lines, so that

@@ -25,7 +25,9 @@ create table salesai.job (
     check ((kind = 'index') = (interaction_id is not null)),
     check ((kind = 'index') = (embedding_set_id is null)),
     check ((kind = 'embed') = (first_chunk_id is not null and last_chunk_id is not null))
-);
+)
+-- Jobs die where claims look first, whatever share of a long queue they are.
+with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 create index job_due_index on salesai.job (lane, priority, source, not_before, id) where state = 'pending';
 create index job_running_index on salesai.job (lease_expires_at) where state = 'running';
 create index job_oldest_index on salesai.job (source, created_at) where state <> 'failed';

@@ -129,6 +129,16 @@ $$;
 comment on function salesai.delete_crm_record(text, text, jsonb) is 'Marks a CRM record as deleted; use salesai.ingest_crm with "deleted": true';
 
 -- Field names are compared without case and underscores, so that exports in snake case fit as well.
+create function salesai.crm_fields(record jsonb) returns jsonb
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_object_agg(regexp_replace(lower(regexp_replace(e.key, '^property_(hs_)?', '')), '_', '', 'g'), e.value)
+    from jsonb_each(record || case jsonb_typeof(record -> 'properties') when 'object' then record -> 'properties' else '{}' end) e
+    where e.value not in ('""', 'null') and jsonb_typeof(e.value) <> 'object'
+$$;
+comment on function salesai.crm_fields(jsonb) is 'Fields of a CRM''s record that have a value, their names in lower case without underscores and Fivetran''s prefixes';
+
 create function salesai.crm_record(shape text, record jsonb) returns jsonb
 language sql immutable
 set search_path = pg_catalog, pg_temp
@@ -154,9 +164,7 @@ as $$
             'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'lastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
             'deleted', coalesce(f ->> 'archived', f ->> 'isdeleted', f ->> 'fivetrandeleted', 'false')::boolean)
         end) || jsonb_build_object('fields', record) end
-    from (select jsonb_object_agg(regexp_replace(lower(regexp_replace(e.key, '^property_(hs_)?', '')), '_', '', 'g'), e.value) as f
-          from jsonb_each(record || case jsonb_typeof(record -> 'properties') when 'object' then record -> 'properties' else '{}' end) e
-          where e.value not in ('""', 'null') and jsonb_typeof(e.value) <> 'object') fields
+    from (select salesai.crm_fields(record) as f) fields
 $$;
 comment on function salesai.crm_record(text, jsonb) is
     'A record of Salesforce or HubSpot, as their APIs or Fivetran''s exports give it, in the fields of salesai.ingest_crm; the source''s own stay below "fields"';
@@ -179,9 +187,9 @@ as $$
 declare
     record jsonb;
 begin
-    if kind is null or kind not in ('team', 'rep', 'account', 'contact', 'product', 'opportunity') then
+    if kind is null or kind not in ('team', 'rep', 'account', 'contact', 'product', 'opportunity', 'activity') then
         raise exception 'unknown kind of CRM record "%"', kind using
-            errcode = '22023', hint = 'Use team, rep, account, contact, product or opportunity.';
+            errcode = '22023', hint = 'Use team, rep, account, contact, product, opportunity or activity.';
     end if;
     if source is null or source = '' then
         raise exception 'source must not be empty' using errcode = '22023';
@@ -196,10 +204,12 @@ begin
         begin
             external_id := null;
             if jsonb_typeof(record) = 'object' then
-                record := salesai.crm_record(shape, record);
+                record := case kind when 'activity' then salesai.crm_activity(shape, record) else salesai.crm_record(shape, record) end;
                 external_id := record ->> 'external_id';
             end if;
-            if coalesce(external_id, '') <> '' and (record ->> 'deleted')::boolean then
+            if kind = 'activity' then
+                select r.id, r.outcome into id, outcome from salesai.ingest_crm_activity(source, record) r;
+            elsif coalesce(external_id, '') <> '' and (record ->> 'deleted')::boolean then
                 select r.id, r.outcome into id, outcome from salesai.delete_crm_record(source, kind, record) r;
             elsif coalesce(external_id, '') = '' or coalesce(record ->> 'name', '') = '' then
                 raise exception 'a record needs "external_id" and "name"' using errcode = '22023';
@@ -216,7 +226,7 @@ begin
 end
 $$;
 comment on function salesai.ingest_crm(text, text, jsonb, text) is
-    'Upserts CRM records (kind: team, rep, account, contact, product, opportunity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; opportunity: account, owner, stage, amount, currency, close_date, stage_history. shape: plain, or salesforce or hubspot for the fields of those';
+    'Upserts CRM records (kind: team, rep, account, contact, product, opportunity, activity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; opportunity: account, owner, stage, amount, currency, close_date, stage_history; activity (a task, event, logged call or e-mail, note; it becomes an interaction of kind crm_activity): type, subject, body (text or HTML) instead of name, occurred_at, account, opportunity, owner, contact. shape: plain, or salesforce or hubspot for the fields of those';
 
 -- Rights follow the account's owner.
 create function salesai.carry_account_owner() returns trigger

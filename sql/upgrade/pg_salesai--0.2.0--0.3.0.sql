@@ -340,6 +340,9 @@ end
 $$;
 comment on function salesai.count_jobs() is 'Trigger: notes how a statement changed the number of jobs';
 
+-- Jobs die where claims look first, whatever share of a long queue they are.
+alter table salesai.job set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+
 create trigger count_inserted after insert on salesai.job
     referencing new table as new_jobs for each statement execute function salesai.count_jobs();
 create trigger count_updated after update on salesai.job
@@ -1229,6 +1232,16 @@ $$;
 comment on function salesai.delete_crm_record(text, text, jsonb) is 'Marks a CRM record as deleted; use salesai.ingest_crm with "deleted": true';
 
 -- Field names are compared without case and underscores, so that exports in snake case fit as well.
+create function salesai.crm_fields(record jsonb) returns jsonb
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_object_agg(regexp_replace(lower(regexp_replace(e.key, '^property_(hs_)?', '')), '_', '', 'g'), e.value)
+    from jsonb_each(record || case jsonb_typeof(record -> 'properties') when 'object' then record -> 'properties' else '{}' end) e
+    where e.value not in ('""', 'null') and jsonb_typeof(e.value) <> 'object'
+$$;
+comment on function salesai.crm_fields(jsonb) is 'Fields of a CRM''s record that have a value, their names in lower case without underscores and Fivetran''s prefixes';
+
 create function salesai.crm_record(shape text, record jsonb) returns jsonb
 language sql immutable
 set search_path = pg_catalog, pg_temp
@@ -1254,9 +1267,7 @@ as $$
             'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'lastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
             'deleted', coalesce(f ->> 'archived', f ->> 'isdeleted', f ->> 'fivetrandeleted', 'false')::boolean)
         end) || jsonb_build_object('fields', record) end
-    from (select jsonb_object_agg(regexp_replace(lower(regexp_replace(e.key, '^property_(hs_)?', '')), '_', '', 'g'), e.value) as f
-          from jsonb_each(record || case jsonb_typeof(record -> 'properties') when 'object' then record -> 'properties' else '{}' end) e
-          where e.value not in ('""', 'null') and jsonb_typeof(e.value) <> 'object') fields
+    from (select salesai.crm_fields(record) as f) fields
 $$;
 comment on function salesai.crm_record(text, jsonb) is
     'A record of Salesforce or HubSpot, as their APIs or Fivetran''s exports give it, in the fields of salesai.ingest_crm; the source''s own stay below "fields"';
@@ -1279,9 +1290,9 @@ as $$
 declare
     record jsonb;
 begin
-    if kind is null or kind not in ('team', 'rep', 'account', 'contact', 'product', 'opportunity') then
+    if kind is null or kind not in ('team', 'rep', 'account', 'contact', 'product', 'opportunity', 'activity') then
         raise exception 'unknown kind of CRM record "%"', kind using
-            errcode = '22023', hint = 'Use team, rep, account, contact, product or opportunity.';
+            errcode = '22023', hint = 'Use team, rep, account, contact, product, opportunity or activity.';
     end if;
     if source is null or source = '' then
         raise exception 'source must not be empty' using errcode = '22023';
@@ -1296,10 +1307,12 @@ begin
         begin
             external_id := null;
             if jsonb_typeof(record) = 'object' then
-                record := salesai.crm_record(shape, record);
+                record := case kind when 'activity' then salesai.crm_activity(shape, record) else salesai.crm_record(shape, record) end;
                 external_id := record ->> 'external_id';
             end if;
-            if coalesce(external_id, '') <> '' and (record ->> 'deleted')::boolean then
+            if kind = 'activity' then
+                select r.id, r.outcome into id, outcome from salesai.ingest_crm_activity(source, record) r;
+            elsif coalesce(external_id, '') <> '' and (record ->> 'deleted')::boolean then
                 select r.id, r.outcome into id, outcome from salesai.delete_crm_record(source, kind, record) r;
             elsif coalesce(external_id, '') = '' or coalesce(record ->> 'name', '') = '' then
                 raise exception 'a record needs "external_id" and "name"' using errcode = '22023';
@@ -1316,7 +1329,97 @@ begin
 end
 $$;
 comment on function salesai.ingest_crm(text, text, jsonb, text) is
-    'Upserts CRM records (kind: team, rep, account, contact, product, opportunity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; opportunity: account, owner, stage, amount, currency, close_date, stage_history. shape: plain, or salesforce or hubspot for the fields of those';
+    'Upserts CRM records (kind: team, rep, account, contact, product, opportunity, activity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; opportunity: account, owner, stage, amount, currency, close_date, stage_history; activity (a task, event, logged call or e-mail, note; it becomes an interaction of kind crm_activity): type, subject, body (text or HTML) instead of name, occurred_at, account, opportunity, owner, contact. shape: plain, or salesforce or hubspot for the fields of those';
+
+-- What a CRM logs of the work of its users (tasks, events, calls, e-mails, notes), as interactions.
+
+create function salesai.crm_activity(shape text, record jsonb) returns jsonb
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case shape when 'plain' then record else jsonb_strip_nulls(case shape
+        -- The first three characters of an id say what it names.
+        when 'salesforce' then jsonb_build_object(
+            'external_id', f ->> 'id', 'type', lower(coalesce(f ->> 'eventsubtype', f ->> 'tasksubtype', f ->> 'type')),
+            'subject', f ->> 'subject', 'body', f ->> 'description',
+            'occurred_at', coalesce(f ->> 'activitydatetime', f ->> 'startdatetime', f ->> 'activitydate', f ->> 'createddate'),
+            'account', coalesce(f ->> 'accountid', case when f ->> 'whatid' like '001%' then f ->> 'whatid' end),
+            'opportunity', case when f ->> 'whatid' like '006%' then f ->> 'whatid' end,
+            'contact', case when f ->> 'whoid' like '003%' then f ->> 'whoid' end, 'owner', f ->> 'ownerid',
+            'updated_at', coalesce(f ->> 'lastmodifieddate', f ->> 'systemmodstamp', f ->> 'fivetransynced'),
+            'deleted', coalesce(f ->> 'isdeleted', f ->> 'fivetrandeleted'))
+        when 'hubspot' then jsonb_build_object(
+            'external_id', coalesce(f ->> 'id', f ->> 'engagementid', f ->> 'hsobjectid'), 'type', lower(f ->> 'type'),
+            'subject', coalesce(f ->> 'title', f ->> 'hsmeetingtitle', f ->> 'meetingtitle', f ->> 'hscalltitle', f ->> 'calltitle',
+                f ->> 'hstasksubject', f ->> 'tasksubject', f ->> 'hsemailsubject', f ->> 'emailsubject'),
+            'body', coalesce(f ->> 'body', f ->> 'hsnotebody', f ->> 'notebody', f ->> 'hscallbody', f ->> 'callbody',
+                f ->> 'hsmeetingbody', f ->> 'meetingbody', f ->> 'hstaskbody', f ->> 'taskbody', f ->> 'hsemailtext', f ->> 'emailtext'),
+            'occurred_at', coalesce(f ->> 'hstimestamp', f ->> 'timestamp', f ->> 'starttime', f ->> 'createdat', f ->> 'createdate'),
+            'account', record #>> '{associations,companies,results,0,id}',
+            'opportunity', record #>> '{associations,deals,results,0,id}',
+            'contact', record #>> '{associations,contacts,results,0,id}', 'owner', f ->> 'hubspotownerid',
+            'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'lastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
+            'deleted', coalesce(f ->> 'archived', f ->> 'fivetrandeleted'))
+        end) end
+    from (select salesai.crm_fields(record) as f) fields
+$$;
+comment on function salesai.crm_activity(text, jsonb) is
+    'An activity of Salesforce (Task, Event) or HubSpot (engagement), as their APIs or Fivetran''s exports give it, in the fields of salesai.ingest_crm';
+
+create function salesai.ingest_crm_activity(source text, record jsonb) returns table (id bigint, outcome text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    external_id constant text := record ->> 'external_id';
+    changed_at constant timestamptz := record ->> 'updated_at';
+    is_deleted constant boolean := coalesce((record ->> 'deleted')::boolean, false);
+    -- One that was deleted is a version without a text, which keeps older copies out.
+    body constant text := case when is_deleted then '' else coalesce(nullif(record ->> 'body', ''), record ->> 'subject', '') end;
+    known salesai.interaction;
+    people jsonb;
+begin
+    if coalesce(external_id, '') = '' or body !~ '\S' and not is_deleted then
+        raise exception 'an activity needs "external_id" and "subject" or "body"' using errcode = '22023';
+    end if;
+    select i.* into known from salesai.interaction i
+    where i.source = $1 and i.external_id = record ->> 'external_id' and i.kind = 'crm_activity'
+    for update;
+    if changed_at < (known.properties ->> 'updated_at')::timestamptz then
+        return query values (known.id, 'stale');
+        return;
+    end if;
+    -- Leads, groups and who left are in no export of users and contacts.
+    select coalesce(jsonb_agg(p.person), '[]') into people from (
+        select jsonb_build_object('name', r.name, 'email', r.email, 'side', 'internal') as person
+        from salesai.rep r where r.source = $1 and r.external_id = record ->> 'owner'
+        union all
+        select jsonb_build_object('name', c.name, 'email', c.email, 'side', 'external')
+        from salesai.contact c where c.source = $1 and c.external_id = record ->> 'contact') p;
+    id := salesai.store_interaction(
+        jsonb_build_object(
+            'kind', 'crm_activity', 'source', source, 'external_id', external_id,
+            'account', salesai.external_reference('account', $1, record ->> 'account')::text,
+            'opportunity', salesai.external_reference('opportunity', $1, record ->> 'opportunity')::text,
+            'occurred_at', coalesce((record ->> 'occurred_at')::timestamptz, changed_at, now()), 'subject', record ->> 'subject',
+            'properties', jsonb_strip_nulls(jsonb_build_object('type', record -> 'type', 'updated_at', changed_at, 'deleted', is_deleted)),
+            'participants', people, 'media_type', case when body ~ '<[a-zA-Z/][^<>]*>' then 'text/html' else 'text/plain' end,
+            'lane', 'background'),
+        convert_to(body, 'UTF8'));
+    -- The same text at a later time.
+    update salesai.interaction i set properties = i.properties || jsonb_build_object('updated_at', changed_at)
+    where i.id = ingest_crm_activity.id and changed_at > (i.properties ->> 'updated_at')::timestamptz;
+    outcome := case
+        when is_deleted and known.id is not null and not coalesce((known.properties ->> 'deleted')::boolean, false) then 'deleted'
+        when is_deleted then 'unchanged'
+        when known.id is null then 'inserted'
+        when known.version = (select i.version from salesai.interaction i where i.id = known.id) then 'unchanged'
+        else 'updated'
+    end;
+    return next;
+end
+$$;
+comment on function salesai.ingest_crm_activity(text, jsonb) is 'Stores one activity of a CRM; use salesai.ingest_crm';
 
 -- Versions of all embeddings. A new set is filled and indexed while the active one serves; then one transaction
 -- switches. Writers of chunks hold the lock of this file shared, who begins or switches sets holds it alone. It is taken

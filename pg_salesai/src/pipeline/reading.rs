@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use domain::email::parse_email;
 use domain::language::language;
-use domain::paragraphs::{split_markdown, split_paragraphs};
+use domain::paragraphs::{split_html, split_markdown, split_paragraphs};
 use domain::transcript::{FormatChoice, TranscriptFormat, parse_transcript};
 use domain::{Part, Segment};
 use proto::client::ClientError;
@@ -81,7 +81,15 @@ fn read_text(payload: &Payload) -> Result<PayloadText, String> {
                 ..PayloadText::default()
             })
             .map_err(|error| error.to_string()),
-        "note" => split_paragraphs(&String::from_utf8_lossy(&payload.content))
+        "crm_activity" if payload.media_type == "text/html" => {
+            split_html(&String::from_utf8_lossy(&payload.content))
+                .map(|segments| PayloadText {
+                    segments,
+                    ..PayloadText::default()
+                })
+                .map_err(|error| error.to_string())
+        }
+        "note" | "crm_activity" => split_paragraphs(&String::from_utf8_lossy(&payload.content))
             .map(|segments| PayloadText {
                 segments,
                 ..PayloadText::default()
