@@ -521,7 +521,7 @@ fn crm_activities() {
         "rep",
         r#"[{"external_id": "RACT", "name": "Rita Act", "email": "rita@t.example"}]"#,
     );
-    let mut send = |session: &mut Session, fields: &str| -> String {
+    let send = |session: &mut Session, fields: &str| -> String {
         crm(
             session,
             "activity",

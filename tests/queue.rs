@@ -327,6 +327,45 @@ fn a_poisoned_record_fails_alone() {
     check_counts(&mut session);
 }
 
+/// Goal: the same where nobody but `process()` works, and who cancels that ends it.
+#[test]
+fn process_notes_a_poisoned_record() {
+    let cluster = cluster(false);
+    let mut session = cluster.connect();
+    session.run("alter table salesai.chunk add constraint no_poison check (content !~ 'poison')");
+    for (key, word) in ["poison", "bread", "milk"].iter().enumerate() {
+        session.rows(
+            "select salesai.ingest_note('test', $1, $2)",
+            &[&key.to_string(), &format!("A note about {word}.")],
+        );
+    }
+    session.run("begin");
+    assert_eq!(session.one::<i32>("select salesai.process()", &[]), 2);
+    session.run("commit");
+    let error: String = session.one(
+        "select concat_ws(' ', external_id, class, step, job_state) from salesai.pipeline_errors",
+        &[],
+    );
+    assert_eq!(error, "0 record_permanent store failed");
+    let ready: i64 = session.one(
+        "select count(*) from salesai.interaction where state = 'ready'",
+        &[],
+    );
+    assert_eq!(ready, 2);
+    check_counts(&mut session);
+    session.run("create function slow() returns trigger language plpgsql as 'begin perform pg_sleep(60); return new; end'");
+    session.run(
+        "create trigger slow before insert on salesai.chunk for each row execute function slow()",
+    );
+    session.run("select salesai.ingest_note('test', 'slow', 'A slow note.')");
+    session.run("set statement_timeout = '3s'");
+    session
+        .refusal("select salesai.process()", &[])
+        .assert_is("57014", "a timeout while a record is stored");
+    session.run("set statement_timeout = 0; drop trigger slow on salesai.chunk");
+    assert_eq!(session.one::<i32>("select salesai.process()", &[]), 1);
+}
+
 /// Goal: what is everybody's fault uses up no attempt, is said once, and is tried again when it is mended.
 #[test]
 fn a_blocked_pipeline_waits() {

@@ -99,7 +99,7 @@ fn addresses_of_speakers_are_redacted() {
         "select e -> 'segments' -> 0 ->> 'speaker'
          from jsonb_array_elements(salesai.evidence(array(
              select c.id from salesai.chunk c join salesai.interaction i on i.id = c.interaction_id
-             where i.source = 'speakers' order by c.id))) e",
+             where i.source = 'speakers' order by i.id))) e",
         &[],
     );
     assert_eq!(speakers, ["Eve Holm", "[email 1]"]);

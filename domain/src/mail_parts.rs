@@ -309,13 +309,25 @@ fn signature_start(lines: &[Line], filled: &[usize], sender: Option<Sender<'_>>)
         return sender.and_then(|sender| contact_block(lines, filled, short.len(), sender));
     };
     // A rule, and perhaps the name of a picture, above the name.
-    let above = short[..signed].iter().rev().take(2);
-    let rule = above.copied().find(|&at| is_rule(lines[at].text));
+    let mut above = short[..signed]
+        .iter()
+        .rev()
+        .copied()
+        .skip_while(|&at| is_picture(lines[at].text));
+    let rule = above.next().filter(|&at| is_rule(lines[at].text));
     Some(rule.unwrap_or(short[signed]))
 }
 
 fn is_rule(line: &str) -> bool {
     line.len() >= 2 && line.bytes().all(|byte| b"-_=*".contains(&byte))
+}
+
+/// What stands for a logo in a text without pictures: a word, with an ending or without spaces.
+fn is_picture(line: &str) -> bool {
+    let is_file = [".png", ".jpg", ".jpeg", ".gif"]
+        .iter()
+        .any(|ending| line.to_lowercase().ends_with(ending));
+    is_file || line.contains('_') && !line.contains(' ') && !is_rule(line)
 }
 
 /// Where the last paragraph begins, if the sender's address is in it; it has at most `lines_max` lines.
@@ -330,11 +342,26 @@ fn contact_block(
         .get(start..)
         .filter(|block| block.len() <= lines_max)?;
     let address = sender.address.to_lowercase();
-    let has_address = |at: &usize| lines[*at].text.to_lowercase().contains(&address);
-    block.iter().any(has_address).then(|| block[0])
+    // With a label at most; in a sentence it is what the mail says.
+    let is_address = |at: &usize| {
+        let line = lines[*at].text.to_lowercase();
+        line.contains(&address) && line.split_whitespace().count() <= 3
+    };
+    let is_sentence = |at: &usize| {
+        let line = lines[*at].text;
+        let words = line.split_whitespace().count();
+        line.ends_with(['?', '!', ':']) || words > 4 && line.ends_with('.') || words > 8
+    };
+    let is_block =
+        block.len() > 1 && block.iter().any(is_address) && !block.iter().any(is_sentence);
+    is_block.then(|| block[0])
 }
 
 impl Sender<'_> {
+    fn is_named(self) -> bool {
+        self.name.is_some_and(|name| !name.contains('@'))
+    }
+
     /// Whether a line, in lower case, is the name or the first of it.
     fn is_named_by(self, line: &str) -> bool {
         // What stands before the `@` tells a person only where it has parts: not `sales`, but `ana.lund`.
@@ -358,7 +385,13 @@ impl Sender<'_> {
             .iter()
             .filter(|word| !words.contains(word) && word.chars().count() > 1)
             .count();
-        line.len() <= 4 && known > 0 && others <= usize::from(known > 1)
+        // An address may be a department's: all of it, then.
+        let wanted = if self.is_named() {
+            1
+        } else {
+            words.len().max(1)
+        };
+        line.len() <= 4 && known >= wanted && others <= usize::from(known > 1)
     }
 }
 

@@ -117,6 +117,14 @@ fn quotations_and_signatures() {
         "",
         "",
     );
+    for said in [
+        "Hi Bob\n\nWe accept all of it.\nSend the order to a.lund@halden.example",
+        "Prices\n-----\nTotal: 4.000",
+    ] {
+        let (start, end) = (said, format!("{said}\nAna\n"));
+        check(&format!("{start}\n"), said, "", "");
+        check(&end, said, "", "Ana");
+    }
     // Prose.
     check("She wrote:\nwe agree.\n", "She wrote:\nwe agree.", "", "");
     check(
@@ -166,8 +174,8 @@ fn names_in_addresses() {
         signature.map(|(range, _)| body[range.clone()].to_owned())
     };
     assert_eq!(
-        signature("ana.lund@halden.example", "Hello\nAna\n"),
-        Some("Ana\n".to_owned())
+        signature("ana.lund@halden.example", "Hello\nAna Lund\n"),
+        Some("Ana Lund\n".to_owned())
     );
     assert_eq!(
         signature("sales@halden.example", "Hello\nSales\n12\n"),

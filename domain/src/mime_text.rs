@@ -43,8 +43,11 @@ fn find_files(part: &[u8], depth: usize, files: &mut Vec<AttachedFile>) {
     };
     match main_type {
         "multipart" if depth < DEPTH_MAX => {
-            for child in child_parts(part, &head).unwrap_or_default() {
-                find_files(child, depth + 1, files);
+            let children = child_parts(part, &head).unwrap_or_default();
+            for child in children {
+                if sub_type != "report" || !is_message(child) {
+                    find_files(child, depth + 1, files);
+                }
             }
         }
         "message"
@@ -111,6 +114,13 @@ fn text_parts(part: &[u8], depth: usize) -> Vec<TextPart> {
         ("message", Some("rfc822")) => attached_message(part, &head, depth),
         _ if depth > 0 && is_attachment(&head) => Vec::new(),
         ("multipart", Some("alternative")) => best_alternative(children(part, &head, depth)),
+        // What could not be delivered is where it was sent from.
+        ("multipart", Some("report")) => child_parts(part, &head)
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|child| !is_message(child))
+            .flat_map(|child| text_parts(child, depth + 1))
+            .collect(),
         ("multipart", _) => children(part, &head, depth).into_iter().flatten().collect(),
         ("text", None | Some("plain" | "html")) => decode_text(part).into_iter().collect(),
         _ => Vec::new(),
@@ -145,6 +155,13 @@ fn attached_message(part: &[u8], head: &Message<'_>, depth: usize) -> Vec<TextPa
     }];
     parts.extend(text_parts(message, depth + 1));
     parts
+}
+
+fn is_message(part: &[u8]) -> bool {
+    let head = MessageParser::default().parse_headers(part);
+    head.as_ref()
+        .and_then(|head| head.content_type())
+        .is_some_and(|content_type| content_type.ctype() == "message")
 }
 
 fn is_identity(encoding: &str) -> bool {

@@ -19,6 +19,7 @@
 //! - [`schema`]: what a database of an older version lacks
 //! - [`segments`]: what was said, as SQL stores it
 //! - [`sidecar`]: the only place that opens a socket or runs async code
+//! - [`subtransaction`]: a step that can be taken back alone
 //! - [`usage`]: what was asked of models, in numbers
 //! - [`vault`]: encryption of originals
 //! - [`pipeline`]: from a leased job to chunks and embeddings
@@ -50,6 +51,7 @@ mod schema;
 mod search;
 mod segments;
 mod sidecar;
+mod subtransaction;
 mod usage;
 mod vault;
 mod wait_events;

@@ -47,9 +47,10 @@ language sql stable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(array_agg(distinct name), '{}') from (
-        select r.name from salesai.rep r
+        -- One that was deleted before it came has no name but its id.
+        select r.name from salesai.rep r where r.name <> r.external_id
         union all
-        select c.name from salesai.contact c where c.account_id = $1
+        select c.name from salesai.contact c where c.account_id = $1 and c.name <> c.external_id
         union all
         select p.name from salesai.participant p where p.interaction_id = $2) known (name)
 $$;
@@ -61,7 +62,7 @@ language c immutable strict parallel safe as 'MODULE_PATHNAME', 'redact_text_wra
 comment on function salesai.redact_text(text, text[], text[]) is 'The text with personal data of these kinds replaced by [kind]';
 
 create function salesai.speakers(interaction_id bigint) returns table (participant_id bigint, label text)
-language sql stable
+language sql stable rows 5
 set search_path = pg_catalog, pg_temp
 as $$
     select named.id,
@@ -69,14 +70,17 @@ as $$
         case when named.label ~ '^\[\w+\]$' then rtrim(named.label, ']') || ' ' || row_number() over (order by named.id) || ']'
              else named.label end
     from (
-        select p.id, salesai.redact_text(
-            case when p.name like '%@%' then coalesce(r.name, c.name, p.name) else p.name end,
-            coalesce(i.redacted_kinds, '{}'),
-            case when 'name' = any (i.redacted_kinds) then salesai.known_names(i.account_id, i.id) else '{}' end) as label
+        select p.id, case
+            when 'name' = any (i.redacted_kinds)
+                then salesai.redact_text(who.name, i.redacted_kinds, salesai.known_names(i.account_id, i.id) || array_remove(array[r.name, c.name], null))
+            -- The rules take some megabytes, and a name of letters alone has nothing for them.
+            when who.name ~ '[@0-9]' then salesai.redact_text(who.name, coalesce(i.redacted_kinds, '{}'), '{}')
+            else who.name end as label
         from salesai.interaction i
         join salesai.participant p on p.interaction_id = i.id
         left join salesai.rep r on r.id = p.rep_id
         left join salesai.contact c on c.id = p.contact_id
+        cross join lateral (select case when p.name like '%@%' then coalesce(r.name, c.name, p.name) else p.name end as name) who
         where i.id = $1) named
 $$;
 comment on function salesai.speakers(bigint) is

@@ -6,7 +6,7 @@ language sql immutable strict parallel safe
 as $$
     -- What programs put behind a name, then "Lund, Ana".
     select pg_catalog.regexp_replace(pg_catalog.regexp_replace(pg_catalog.lower(pg_catalog.btrim(pg_catalog.regexp_replace(
-        name, '\s*[\[(].*[\])]\s*$|\s+[|\u2013\u2014-]\s.*$', ''))), '\s+', ' ', 'g'), '^([^,]+), ([^,]+)$', '\2 \1')
+        name, '\s*[\[(].*[\])]\s*$|\s+[|\u2013\u2014-]\s[^0-9].*$', ''))), '\s+', ' ', 'g'), '^([^,]+), ([^,]+)$', '\2 \1')
 $$;
 comment on function salesai.normalise_name(text) is
     'A speaker name for matching: in lower case, the first name first, without what stands in brackets or behind a dash or bar';
@@ -30,13 +30,13 @@ as $$
           from jsonb_array_elements(people) p) person
     left join lateral (
         select r.id from salesai.rep r
-        where r.deleted_at is null and (lower(r.email) = lower(person.email) or lower(r.name) = salesai.normalise_name(person.name))
+        where r.deleted_at is null and (lower(r.email) = lower(person.email) or lower(r.name) in (salesai.normalise_name(person.name), lower(btrim(person.name))))
         order by (lower(r.email) = lower(person.email)) desc nulls last, r.id limit 1) rep on true
     left join lateral (
         select c.id from salesai.contact c, salesai.interaction i
         where rep.id is null and c.deleted_at is null and i.id = $1
           and (lower(c.email) = lower(person.email)
-               or c.name_key = salesai.normalise_name(person.name)
+               or c.name_key in (salesai.normalise_name(person.name), lower(btrim(person.name)))
                   and (i.account_id is null or c.account_id = i.account_id))
         order by (lower(c.email) = lower(person.email)) desc nulls last, c.id limit 1) contact on true
     where person.name is not null

@@ -39,19 +39,25 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     external_id constant text := record ->> 'external_id';
-    changed_at constant timestamptz := record ->> 'updated_at';
+    changed_at timestamptz := record ->> 'updated_at';
     is_deleted constant boolean := coalesce((record ->> 'deleted')::boolean, false);
     -- One that was deleted is a version without a text, which keeps older copies out.
     body constant text := case when is_deleted then '' else coalesce(nullif(record ->> 'body', ''), record ->> 'subject', '') end;
     known salesai.interaction;
+    place salesai.interaction;
+    has_moved boolean := false;
     people jsonb;
 begin
     if coalesce(external_id, '') = '' or body !~ '\S' and not is_deleted then
         raise exception 'an activity needs "external_id" and "subject" or "body"' using errcode = '22023';
     end if;
+    -- Before there is a row to lock, two writers take turns as well.
+    perform pg_advisory_xact_lock(hashtextextended(source || '/' || external_id, 0));
     select i.* into known from salesai.interaction i
-    where i.source = $1 and i.external_id = record ->> 'external_id' and i.kind = 'crm_activity'
-    for update;
+    where i.source = $1 and i.external_id = record ->> 'external_id' and i.kind = 'crm_activity';
+    if is_deleted then
+        changed_at := coalesce(changed_at, greatest(now(), (known.properties ->> 'updated_at')::timestamptz));
+    end if;
     if changed_at < (known.properties ->> 'updated_at')::timestamptz then
         return query values (known.id, 'stale');
         return;
@@ -66,21 +72,41 @@ begin
     id := salesai.store_interaction(
         jsonb_build_object(
             'kind', 'crm_activity', 'source', source, 'external_id', external_id,
-            'account', salesai.external_reference('account', $1, record ->> 'account')::text,
-            'opportunity', salesai.external_reference('opportunity', $1, record ->> 'opportunity')::text,
             'occurred_at', coalesce((record ->> 'occurred_at')::timestamptz, changed_at, now()), 'subject', record ->> 'subject',
             'properties', jsonb_strip_nulls(jsonb_build_object('type', record -> 'type', 'updated_at', changed_at, 'deleted', is_deleted)),
-            'participants', people, 'media_type', case when body ~ '<[a-zA-Z/][^<>]*>' then 'text/html' else 'text/plain' end,
+            'participants', people, 'media_type', case when body ~* '</?(a|b|br|body|div|em|h[1-6]|html|i|li|ol|p|span|strong|table|td|tr|u|ul)(\s[^<>]*)?/?>' then 'text/html' else 'text/plain' end,
             'lane', 'background'),
         convert_to(body, 'UTF8'));
-    -- The same text at a later time.
-    update salesai.interaction i set properties = i.properties || jsonb_build_object('updated_at', changed_at)
-    where i.id = ingest_crm_activity.id and changed_at > (i.properties ->> 'updated_at')::timestamptz;
+    select i.* into place from salesai.interaction i where i.id = ingest_crm_activity.id;
+    if changed_at is distinct from (place.properties ->> 'updated_at')::timestamptz then
+        update salesai.interaction i set properties = i.properties || jsonb_build_object('updated_at', coalesce(changed_at, now()))
+        where i.id = place.id;
+    end if;
+    -- Whose it is decides who sees it; the references of one that is gone may be gone too.
+    if not is_deleted then
+        place.opportunity_id := salesai.external_reference('opportunity', $1, record ->> 'opportunity');
+        place.account_id := coalesce(salesai.external_reference('account', $1, record ->> 'account'),
+            (select o.account_id from salesai.opportunity o where o.id = place.opportunity_id));
+        if place.account_id is not null then
+            select a.owner_rep_id, a.team_id into place.owner_rep_id, place.team_id
+            from salesai.account a where a.id = place.account_id;
+        end if;
+        update salesai.interaction i
+        set account_id = place.account_id, opportunity_id = place.opportunity_id, owner_rep_id = place.owner_rep_id, team_id = place.team_id
+        where i.id = place.id and (i.account_id, i.opportunity_id, i.owner_rep_id, i.team_id)
+            is distinct from (place.account_id, place.opportunity_id, place.owner_rep_id, place.team_id);
+        if found then
+            update salesai.chunk c
+            set account_id = place.account_id, opportunity_id = place.opportunity_id, owner_rep_id = place.owner_rep_id, team_id = place.team_id
+            where c.interaction_id = place.id;
+            has_moved := known.id is not null;
+        end if;
+    end if;
     outcome := case
         when is_deleted and known.id is not null and not coalesce((known.properties ->> 'deleted')::boolean, false) then 'deleted'
         when is_deleted then 'unchanged'
         when known.id is null then 'inserted'
-        when known.version = (select i.version from salesai.interaction i where i.id = known.id) then 'unchanged'
+        when known.version = place.version and not has_moved then 'unchanged'
         else 'updated'
     end;
     return next;

@@ -45,7 +45,10 @@ begin
           from speaker w
           join salesai.participant p on p.interaction_id = item.id and salesai.normalise_name(p.name) = salesai.normalise_name(w.name)
           group by w.name) n
-    where cardinality(n.same) = 1;
+    where cardinality(n.same) = 1
+      -- "John (Acme)" and "John (Halden)" are two.
+      and (select count(*) from speaker o
+           where salesai.normalise_name(o.name) = salesai.normalise_name(n.name) and lower(o.name) <> salesai.normalise_name(o.name)) <= 1;
     perform salesai.store_participants(item.id, (
         select coalesce(jsonb_agg(distinct jsonb_build_object('name', s ->> 'speaker')), '[]')
         from jsonb_array_elements(segments) s where s ->> 'speaker' is not null and not known_as ? (s ->> 'speaker')));

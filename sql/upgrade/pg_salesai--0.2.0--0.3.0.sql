@@ -640,9 +640,10 @@ language sql stable parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(array_agg(distinct name), '{}') from (
-        select r.name from salesai.rep r
+        -- One that was deleted before it came has no name but its id.
+        select r.name from salesai.rep r where r.name <> r.external_id
         union all
-        select c.name from salesai.contact c where c.account_id = $1
+        select c.name from salesai.contact c where c.account_id = $1 and c.name <> c.external_id
         union all
         select p.name from salesai.participant p where p.interaction_id = $2) known (name)
 $$;
@@ -654,7 +655,7 @@ language c immutable strict parallel safe as 'MODULE_PATHNAME', 'redact_text_wra
 comment on function salesai.redact_text(text, text[], text[]) is 'The text with personal data of these kinds replaced by [kind]';
 
 create function salesai.speakers(interaction_id bigint) returns table (participant_id bigint, label text)
-language sql stable
+language sql stable rows 5
 set search_path = pg_catalog, pg_temp
 as $$
     select named.id,
@@ -662,14 +663,17 @@ as $$
         case when named.label ~ '^\[\w+\]$' then rtrim(named.label, ']') || ' ' || row_number() over (order by named.id) || ']'
              else named.label end
     from (
-        select p.id, salesai.redact_text(
-            case when p.name like '%@%' then coalesce(r.name, c.name, p.name) else p.name end,
-            coalesce(i.redacted_kinds, '{}'),
-            case when 'name' = any (i.redacted_kinds) then salesai.known_names(i.account_id, i.id) else '{}' end) as label
+        select p.id, case
+            when 'name' = any (i.redacted_kinds)
+                then salesai.redact_text(who.name, i.redacted_kinds, salesai.known_names(i.account_id, i.id) || array_remove(array[r.name, c.name], null))
+            -- The rules take some megabytes, and a name of letters alone has nothing for them.
+            when who.name ~ '[@0-9]' then salesai.redact_text(who.name, coalesce(i.redacted_kinds, '{}'), '{}')
+            else who.name end as label
         from salesai.interaction i
         join salesai.participant p on p.interaction_id = i.id
         left join salesai.rep r on r.id = p.rep_id
         left join salesai.contact c on c.id = p.contact_id
+        cross join lateral (select case when p.name like '%@%' then coalesce(r.name, c.name, p.name) else p.name end as name) who
         where i.id = $1) named
 $$;
 comment on function salesai.speakers(bigint) is
@@ -786,13 +790,13 @@ as $$
           from jsonb_array_elements(people) p) person
     left join lateral (
         select r.id from salesai.rep r
-        where r.deleted_at is null and (lower(r.email) = lower(person.email) or lower(r.name) = salesai.normalise_name(person.name))
+        where r.deleted_at is null and (lower(r.email) = lower(person.email) or lower(r.name) in (salesai.normalise_name(person.name), lower(btrim(person.name))))
         order by (lower(r.email) = lower(person.email)) desc nulls last, r.id limit 1) rep on true
     left join lateral (
         select c.id from salesai.contact c, salesai.interaction i
         where rep.id is null and c.deleted_at is null and i.id = $1
           and (lower(c.email) = lower(person.email)
-               or c.name_key = salesai.normalise_name(person.name)
+               or c.name_key in (salesai.normalise_name(person.name), lower(btrim(person.name)))
                   and (i.account_id is null or c.account_id = i.account_id))
         order by (lower(c.email) = lower(person.email)) desc nulls last, c.id limit 1) contact on true
     where person.name is not null
@@ -811,7 +815,7 @@ language sql immutable strict parallel safe
 as $$
     -- What programs put behind a name, then "Lund, Ana".
     select pg_catalog.regexp_replace(pg_catalog.regexp_replace(pg_catalog.lower(pg_catalog.btrim(pg_catalog.regexp_replace(
-        name, '\s*[\[(].*[\])]\s*$|\s+[|\u2013\u2014-]\s.*$', ''))), '\s+', ' ', 'g'), '^([^,]+), ([^,]+)$', '\2 \1')
+        name, '\s*[\[(].*[\])]\s*$|\s+[|\u2013\u2014-]\s[^0-9].*$', ''))), '\s+', ' ', 'g'), '^([^,]+), ([^,]+)$', '\2 \1')
 $$;
 comment on function salesai.normalise_name(text) is
     'A speaker name for matching: in lower case, the first name first, without what stands in brackets or behind a dash or bar';
@@ -1372,19 +1376,25 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     external_id constant text := record ->> 'external_id';
-    changed_at constant timestamptz := record ->> 'updated_at';
+    changed_at timestamptz := record ->> 'updated_at';
     is_deleted constant boolean := coalesce((record ->> 'deleted')::boolean, false);
     -- One that was deleted is a version without a text, which keeps older copies out.
     body constant text := case when is_deleted then '' else coalesce(nullif(record ->> 'body', ''), record ->> 'subject', '') end;
     known salesai.interaction;
+    place salesai.interaction;
+    has_moved boolean := false;
     people jsonb;
 begin
     if coalesce(external_id, '') = '' or body !~ '\S' and not is_deleted then
         raise exception 'an activity needs "external_id" and "subject" or "body"' using errcode = '22023';
     end if;
+    -- Before there is a row to lock, two writers take turns as well.
+    perform pg_advisory_xact_lock(hashtextextended(source || '/' || external_id, 0));
     select i.* into known from salesai.interaction i
-    where i.source = $1 and i.external_id = record ->> 'external_id' and i.kind = 'crm_activity'
-    for update;
+    where i.source = $1 and i.external_id = record ->> 'external_id' and i.kind = 'crm_activity';
+    if is_deleted then
+        changed_at := coalesce(changed_at, greatest(now(), (known.properties ->> 'updated_at')::timestamptz));
+    end if;
     if changed_at < (known.properties ->> 'updated_at')::timestamptz then
         return query values (known.id, 'stale');
         return;
@@ -1399,21 +1409,41 @@ begin
     id := salesai.store_interaction(
         jsonb_build_object(
             'kind', 'crm_activity', 'source', source, 'external_id', external_id,
-            'account', salesai.external_reference('account', $1, record ->> 'account')::text,
-            'opportunity', salesai.external_reference('opportunity', $1, record ->> 'opportunity')::text,
             'occurred_at', coalesce((record ->> 'occurred_at')::timestamptz, changed_at, now()), 'subject', record ->> 'subject',
             'properties', jsonb_strip_nulls(jsonb_build_object('type', record -> 'type', 'updated_at', changed_at, 'deleted', is_deleted)),
-            'participants', people, 'media_type', case when body ~ '<[a-zA-Z/][^<>]*>' then 'text/html' else 'text/plain' end,
+            'participants', people, 'media_type', case when body ~* '</?(a|b|br|body|div|em|h[1-6]|html|i|li|ol|p|span|strong|table|td|tr|u|ul)(\s[^<>]*)?/?>' then 'text/html' else 'text/plain' end,
             'lane', 'background'),
         convert_to(body, 'UTF8'));
-    -- The same text at a later time.
-    update salesai.interaction i set properties = i.properties || jsonb_build_object('updated_at', changed_at)
-    where i.id = ingest_crm_activity.id and changed_at > (i.properties ->> 'updated_at')::timestamptz;
+    select i.* into place from salesai.interaction i where i.id = ingest_crm_activity.id;
+    if changed_at is distinct from (place.properties ->> 'updated_at')::timestamptz then
+        update salesai.interaction i set properties = i.properties || jsonb_build_object('updated_at', coalesce(changed_at, now()))
+        where i.id = place.id;
+    end if;
+    -- Whose it is decides who sees it; the references of one that is gone may be gone too.
+    if not is_deleted then
+        place.opportunity_id := salesai.external_reference('opportunity', $1, record ->> 'opportunity');
+        place.account_id := coalesce(salesai.external_reference('account', $1, record ->> 'account'),
+            (select o.account_id from salesai.opportunity o where o.id = place.opportunity_id));
+        if place.account_id is not null then
+            select a.owner_rep_id, a.team_id into place.owner_rep_id, place.team_id
+            from salesai.account a where a.id = place.account_id;
+        end if;
+        update salesai.interaction i
+        set account_id = place.account_id, opportunity_id = place.opportunity_id, owner_rep_id = place.owner_rep_id, team_id = place.team_id
+        where i.id = place.id and (i.account_id, i.opportunity_id, i.owner_rep_id, i.team_id)
+            is distinct from (place.account_id, place.opportunity_id, place.owner_rep_id, place.team_id);
+        if found then
+            update salesai.chunk c
+            set account_id = place.account_id, opportunity_id = place.opportunity_id, owner_rep_id = place.owner_rep_id, team_id = place.team_id
+            where c.interaction_id = place.id;
+            has_moved := known.id is not null;
+        end if;
+    end if;
     outcome := case
         when is_deleted and known.id is not null and not coalesce((known.properties ->> 'deleted')::boolean, false) then 'deleted'
         when is_deleted then 'unchanged'
         when known.id is null then 'inserted'
-        when known.version = (select i.version from salesai.interaction i where i.id = known.id) then 'unchanged'
+        when known.version = place.version and not has_moved then 'unchanged'
         else 'updated'
     end;
     return next;
@@ -2209,7 +2239,10 @@ begin
           from speaker w
           join salesai.participant p on p.interaction_id = item.id and salesai.normalise_name(p.name) = salesai.normalise_name(w.name)
           group by w.name) n
-    where cardinality(n.same) = 1;
+    where cardinality(n.same) = 1
+      -- "John (Acme)" and "John (Halden)" are two.
+      and (select count(*) from speaker o
+           where salesai.normalise_name(o.name) = salesai.normalise_name(n.name) and lower(o.name) <> salesai.normalise_name(o.name)) <= 1;
     perform salesai.store_participants(item.id, (
         select coalesce(jsonb_agg(distinct jsonb_build_object('name', s ->> 'speaker')), '[]')
         from jsonb_array_elements(segments) s where s ->> 'speaker' is not null and not known_as ? (s ->> 'speaker')));

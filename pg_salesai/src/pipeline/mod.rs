@@ -20,14 +20,15 @@ mod trouble;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
-use pgrx::PgSqlErrorCode;
-use pgrx::Spi;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, PgTryBuilder, Spi};
 use proto::model::Priority;
 
 use crate::config;
 use crate::error::Error;
 use crate::search::{coding, merging};
 use crate::sidecar::Deadline;
+use crate::subtransaction::Subtransaction;
 pub use batch::run_batch;
 pub use column_queue::has_due_columns;
 pub use columns::{Filled, fill_next};
@@ -71,7 +72,23 @@ impl From<DatabaseError> for Error {
     }
 }
 
-/// All work in the transaction of the statement that asks; an error ends that statement.
+impl From<&CaughtError> for DatabaseError {
+    fn from(error: &CaughtError) -> Self {
+        match error {
+            CaughtError::PostgresError(report)
+            | CaughtError::ErrorReport(report)
+            | CaughtError::RustPanic {
+                ereport: report, ..
+            } => Self {
+                code: report.sql_error_code(),
+                message: report.message().to_owned(),
+            },
+        }
+    }
+}
+
+/// All work in the transaction of the statement that asks, each step in a subtransaction: a record that PostgreSQL
+/// refuses is noted and keeps no other. Who cancels the statement ends it.
 #[derive(Clone)]
 pub struct CallersTransaction;
 
@@ -80,7 +97,26 @@ impl Transactions for CallersTransaction {
         &self,
         body: impl FnOnce() -> R + UnwindSafe + RefUnwindSafe,
     ) -> Result<R, DatabaseError> {
-        Ok(body())
+        let step = Subtransaction::begin();
+        let result = PgTryBuilder::new(|| Ok(body())).catch_others(Err).execute();
+        match result {
+            Ok(value) => {
+                step.keep();
+                Ok(value)
+            }
+            Err(error) => {
+                drop(step);
+                match DatabaseError::from(&error) {
+                    DatabaseError {
+                        code:
+                            PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+                            | PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN,
+                        ..
+                    } => error.rethrow(),
+                    error => Err(error),
+                }
+            }
+        }
     }
 
     fn build_index(&self, set_id: i64, _: &[String]) -> Result<(), DatabaseError> {

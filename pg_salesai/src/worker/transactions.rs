@@ -2,7 +2,6 @@
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use pgrx::{PgTryBuilder, Spi};
 
@@ -166,7 +165,7 @@ impl Transactions for OwnTransactions {
             }
             Ok(body())
         })
-        .catch_others(|error| Err(describe(&error)))
+        .catch_others(|error| Err(DatabaseError::from(&error)))
         .execute();
         end(result.is_ok());
         result
@@ -179,7 +178,7 @@ impl Transactions for OwnTransactions {
                 top_level::run(step);
                 Ok(())
             })
-            .catch_others(|error| Err(describe(&error)))
+            .catch_others(|error| Err(DatabaseError::from(&error)))
             .execute();
             if result.is_err() {
                 end(false);
@@ -233,18 +232,5 @@ fn end(commit: bool) {
         }
         pg_sys::pgstat_report_stat(true);
         pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
-    }
-}
-
-fn describe(error: &CaughtError) -> DatabaseError {
-    match error {
-        CaughtError::PostgresError(report)
-        | CaughtError::ErrorReport(report)
-        | CaughtError::RustPanic {
-            ereport: report, ..
-        } => DatabaseError {
-            code: report.sql_error_code(),
-            message: report.message().to_owned(),
-        },
     }
 }
