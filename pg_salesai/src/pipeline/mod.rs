@@ -98,7 +98,9 @@ impl Transactions for CallersTransaction {
         body: impl FnOnce() -> R + UnwindSafe + RefUnwindSafe,
     ) -> Result<R, DatabaseError> {
         let step = Subtransaction::begin();
-        let result = PgTryBuilder::new(|| Ok(body())).catch_others(Err).execute();
+        let result = PgTryBuilder::new(|| Ok(body()))
+            .catch_others(|error| Err(Box::new(error)))
+            .execute();
         match result {
             Ok(value) => {
                 step.keep();
@@ -106,7 +108,7 @@ impl Transactions for CallersTransaction {
             }
             Err(error) => {
                 drop(step);
-                match DatabaseError::from(&error) {
+                match DatabaseError::from(&*error) {
                     DatabaseError {
                         code:
                             PgSqlErrorCode::ERRCODE_QUERY_CANCELED
