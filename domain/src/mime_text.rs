@@ -43,17 +43,14 @@ fn find_files(part: &[u8], depth: usize, files: &mut Vec<AttachedFile>) {
     };
     match main_type {
         "multipart" if depth < DEPTH_MAX => {
-            let children = child_parts(part, &head).unwrap_or_default();
-            for child in children {
-                if sub_type != "report" || !is_message(child) {
-                    find_files(child, depth + 1, files);
-                }
+            for child in child_parts(part, &head).unwrap_or_default() {
+                find_files(child, depth + 1, files);
             }
         }
-        "message"
-            if depth < DEPTH_MAX && head.content_transfer_encoding().is_none_or(is_identity) =>
-        {
-            find_files(body(part, &head).trim_ascii_start(), depth + 1, files);
+        "message" if depth < DEPTH_MAX => {
+            if let Some(message) = message_within(part, &head) {
+                find_files(message, depth + 1, files);
+            }
         }
         "multipart" | "message" => {}
         _ if depth > 0 && is_attachment(&head) && files.len() < ATTACHMENTS_MAX => {
@@ -114,13 +111,6 @@ fn text_parts(part: &[u8], depth: usize) -> Vec<TextPart> {
         ("message", Some("rfc822")) => attached_message(part, &head, depth),
         _ if depth > 0 && is_attachment(&head) => Vec::new(),
         ("multipart", Some("alternative")) => best_alternative(children(part, &head, depth)),
-        // What could not be delivered is where it was sent from.
-        ("multipart", Some("report")) => child_parts(part, &head)
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|child| !is_message(child))
-            .flat_map(|child| text_parts(child, depth + 1))
-            .collect(),
         ("multipart", _) => children(part, &head, depth).into_iter().flatten().collect(),
         ("text", None | Some("plain" | "html")) => decode_text(part).into_iter().collect(),
         _ => Vec::new(),
@@ -129,12 +119,10 @@ fn text_parts(part: &[u8], depth: usize) -> Vec<TextPart> {
 
 /// A whole message that came along (RFC 2046, 5.2.1), as programs write one that is forwarded in the text.
 fn attached_message(part: &[u8], head: &Message<'_>, depth: usize) -> Vec<TextPart> {
-    let message = body(part, head).trim_ascii_start();
-    // It may not be encoded; what is, is not followed.
-    let Some(attached) = MessageParser::default()
-        .parse_headers(message)
-        .filter(|_| head.content_transfer_encoding().is_none_or(is_identity))
-    else {
+    let Some(message) = message_within(part, head) else {
+        return Vec::new();
+    };
+    let Some(attached) = MessageParser::default().parse_headers(message) else {
         return Vec::new();
     };
     let lines = ["From", "Date", "Subject"].into_iter().filter_map(|name| {
@@ -164,10 +152,17 @@ fn is_message(part: &[u8]) -> bool {
         .is_some_and(|content_type| content_type.ctype() == "message")
 }
 
-fn is_identity(encoding: &str) -> bool {
-    ["7bit", "8bit", "binary"]
-        .iter()
-        .any(|name| encoding.eq_ignore_ascii_case(name))
+/// The message that a part of type message has; it may not be encoded, and what is, is not followed.
+fn message_within<'a>(part: &'a [u8], head: &Message<'_>) -> Option<&'a [u8]> {
+    let is_identity = |encoding: &str| {
+        ["7bit", "8bit", "binary"]
+            .iter()
+            .any(|name| encoding.eq_ignore_ascii_case(name))
+    };
+    let encoding = head.content_transfer_encoding();
+    encoding
+        .is_none_or(is_identity)
+        .then(|| body(part, head).trim_ascii_start())
 }
 
 /// The texts of each part between the borders; the bare body where no border is found.
@@ -186,8 +181,18 @@ fn child_parts<'a>(part: &'a [u8], head: &Message<'_>) -> Option<Vec<&'a [u8]>> 
     let boundary = head
         .content_type()
         .and_then(|content_type| content_type.attribute("boundary"));
-    let parts = split_parts(body(part, head), boundary?.trim().as_bytes());
-    (!parts.is_empty()).then_some(parts)
+    let mut parts = split_parts(body(part, head), boundary?.trim().as_bytes());
+    if parts.is_empty() {
+        return None;
+    }
+    let sub_type = head
+        .content_type()
+        .and_then(|content_type| content_type.subtype());
+    if sub_type == Some("report") {
+        // What could not be delivered is where it was sent from.
+        parts.retain(|child| !is_message(child));
+    }
+    Some(parts)
 }
 
 /// What follows the headers.

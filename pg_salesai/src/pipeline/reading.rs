@@ -60,6 +60,15 @@ impl PayloadText {
     }
 }
 
+impl From<Vec<Segment>> for PayloadText {
+    fn from(segments: Vec<Segment>) -> Self {
+        Self {
+            segments,
+            ..Self::default()
+        }
+    }
+}
+
 pub fn read(payload: Payload, deadline: Deadline) -> Result<Reading, Error> {
     if payload.kind == "document" {
         return read_document(payload, deadline);
@@ -76,25 +85,19 @@ pub fn read(payload: Payload, deadline: Deadline) -> Result<Reading, Error> {
 fn read_text(payload: &Payload) -> Result<PayloadText, String> {
     match payload.kind.as_str() {
         "email" => parse_email(&payload.content)
-            .map(|email| PayloadText {
-                segments: email.segments,
-                ..PayloadText::default()
-            })
+            .map(|email| email.segments.into())
             .map_err(|error| error.to_string()),
-        "crm_activity" if payload.media_type == "text/html" => {
-            split_html(&String::from_utf8_lossy(&payload.content))
-                .map(|segments| PayloadText {
-                    segments,
-                    ..PayloadText::default()
-                })
+        "note" | "crm_activity" => {
+            // It arrived as SQL text.
+            let text = String::from_utf8_lossy(&payload.content);
+            let segments = match payload.media_type.as_str() {
+                "text/html" => split_html(&text),
+                _ => split_paragraphs(&text),
+            };
+            segments
+                .map(PayloadText::from)
                 .map_err(|error| error.to_string())
         }
-        "note" | "crm_activity" => split_paragraphs(&String::from_utf8_lossy(&payload.content))
-            .map(|segments| PayloadText {
-                segments,
-                ..PayloadText::default()
-            })
-            .map_err(|error| error.to_string()),
         _ => read_transcript(payload),
     }
 }
