@@ -29,7 +29,22 @@ fn an_edit_embeds_two_chunks() {
             format!("{speaker}: This is remark number {number}, about step {} of the plan for plant {}.", number * 7 % 90, number % 13)
         })
         .collect();
-    edit(&mut session, "made-up", &sentences, 333);
+    edit_line(&mut session, "made-up", sentences, 333);
+    // One turn of 15,000 characters, changed near its beginning, where longer words move all the rest.
+    let talk: Vec<String> = (0..200)
+        .map(|number| {
+            format!(
+                "This is remark number {number}, about step {} of the whole plan for it.",
+                number * 7 % 90
+            )
+        })
+        .collect();
+    let talk = format!("Ana: {}", talk.join(" "));
+    let changed = talk.replace(
+        "number 3, about",
+        "number 3, which is about a purple giraffe and about",
+    );
+    edit(&mut session, "talk", &talk, &changed);
     let Some(dir) = shared_data("an_edit_embeds_two_chunks", "qmsum") else {
         return;
     };
@@ -42,22 +57,22 @@ fn an_edit_embeds_two_chunks() {
             .iter()
             .position(is_short)
             .expect("a short turn");
-    edit(&mut session, "meeting", &turns, edited);
+    edit_line(&mut session, "meeting", turns, edited);
 }
 
-fn edit(session: &mut Session, key: &str, lines: &[String], edited: usize) {
+fn edit_line(session: &mut Session, key: &str, mut lines: Vec<String>, edited: usize) {
+    let before = lines.join("\n");
+    let speaker = lines[edited].split(':').next().expect("a speaker");
+    lines[edited] = format!("{speaker}: A purple giraffe was never mentioned before.");
+    edit(session, key, &before, &lines.join("\n"));
+}
+
+fn edit(session: &mut Session, key: &str, before: &str, after: &str) {
     let ingest = "select salesai.ingest_call('test', $1, $2, 'plain')";
-    let id: i64 = session.one(ingest, &[&key, &lines.join("\n")]);
+    let id: i64 = session.one(ingest, &[&key, &before]);
     drain(session);
     let before: Vec<i64> = chunks(session, id);
-    let mut lines = lines.to_vec();
-    let speaker = lines[edited]
-        .split(':')
-        .next()
-        .expect("a speaker")
-        .to_owned();
-    lines[edited] = format!("{speaker}: A purple giraffe was never mentioned before.");
-    assert_eq!(session.one::<i64>(ingest, &[&key, &lines.join("\n")]), id);
+    assert_eq!(session.one::<i64>(ingest, &[&key, &after]), id);
     drain(session);
     assert_settled(session);
     let after: Vec<i64> = chunks(session, id);
@@ -205,6 +220,59 @@ fn a_set_is_built_by_hand() {
         &[],
     );
     assert_eq!(found, "A late note.");
+}
+
+/// Goal: while a set of a model is built that takes less, chunks fit that one too, with what it adds; the counts are those
+/// of the tokenizer, and passages and questions are embedded as what they are.
+#[test]
+fn chunks_fit_every_model() {
+    let sidecar = Sidecar::start_with_model(SMALL, small_bert::write_narrow(64));
+    let settings = Settings {
+        worker: false,
+        ..Settings::new(sidecar.socket())
+    };
+    let cluster = Cluster::start(&settings);
+    let mut session = cluster.connect();
+    let turns: Vec<String> = (0..60)
+        .map(|number| {
+            let speaker = if number % 3 == 0 { "Anastasia Kowalczyk" } else { "Ben" };
+            format!("{speaker}: This is remark number {number}. We should talk about the plan for plant {number} soon.")
+        })
+        .collect();
+    let chunk = |session: &mut Session, key: &str| -> (i32, i32, bool) {
+        let ingest =
+            "select salesai.ingest_call('test', $1, $2, 'plain', subject => 'Weekly call')";
+        let id: i64 = session.one(ingest, &[&key, &turns.join("\n")]);
+        while session.one::<i32>("select salesai.process()", &[]) > 0 {}
+        let row = session.row(
+            "select max(token_count), max(salesai.token_count(heading || e'\n' || content)),
+                bool_and(token_count = salesai.token_count(content))
+             from salesai.chunk where interaction_id = $1",
+            &[&id],
+        );
+        (row.get(0), row.get(1), row.get(2))
+    };
+    let (content_tokens, _, is_exact) = chunk(&mut session, "before");
+    assert!((100..=180).contains(&content_tokens) && is_exact);
+    let set: i64 = session.one("select salesai.reembed(model => $1)", &[&SMALL]);
+    // CLS, SEP and "passage:".
+    let (_, tokens, is_exact) = chunk(&mut session, "meanwhile");
+    assert!((40..=64 - 4).contains(&tokens) && is_exact, "{tokens}");
+    wait_for_state(&mut session, set, "active");
+    let similarity: f64 = session.one(
+        &format!(
+            "select 1 - (e.embedding <=> v::vector) from salesai.embedding_{set} e join salesai.chunk c on c.id = e.chunk_id,
+                salesai.model_embedding_values('{SMALL}', array[c.heading || e'\n' || c.content]) v
+             order by c.id desc limit 1"
+        ),
+        &[],
+    );
+    assert!(similarity > 0.8 && similarity < 0.9999, "{similarity}");
+    let found: String = session.one(
+        "select content from salesai.search('plan for plant 7', k => 1, mode => 'dense')",
+        &[],
+    );
+    assert!(found.contains("plant"), "{found}");
 }
 
 /// Goal: a chunk that the new model refuses keeps the set waiting, visibly, until somebody accepts the gap.

@@ -32,6 +32,7 @@ mod metrics;
 mod no_snapshot;
 mod operators;
 mod packing;
+mod poison;
 mod progress;
 mod prompt_templates;
 mod queue;

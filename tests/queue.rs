@@ -411,7 +411,7 @@ fn a_blocked_pipeline_waits() {
     assert_settled(&mut session);
 }
 
-/// Goal: with its workers running, the extension and the database can be dropped.
+/// Goal: with its workers running, the extension and the database can be dropped; made again, the extension works.
 #[test]
 fn workers_block_no_drop() {
     let cluster = cluster(true);
@@ -421,6 +421,10 @@ fn workers_block_no_drop() {
         session.one::<bool>("select exists (select from salesai.embedding_set)", &[])
     });
     session.run("set lock_timeout = '20s'; drop extension pg_salesai cascade");
+    session.run("create extension pg_salesai");
+    ingest(&mut session, "test", 1, "interactive");
+    drain(&mut session);
+    assert_settled(&mut session);
     drop(session);
     let mut other = cluster.connect_to("postgres", "postgres");
     other.run("drop database salesai");

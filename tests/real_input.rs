@@ -47,6 +47,30 @@ fn zoom_calls() {
         check_places(&mut session, call, &text);
     }
     println!("measured: {} Zoom calls parsed as expected", files.len());
+    check_chunk_ends(&mut session);
+}
+
+/// No chunk ends within a sentence, unless all of it is one that is too long.
+fn check_chunk_ends(session: &mut Session) {
+    let split = "from salesai.chunk c
+        join salesai.segment l on l.interaction_id = c.interaction_id and l.version = c.version and l.position = c.last_position
+        join salesai.segment n on n.interaction_id = c.interaction_id and n.version = c.version and n.position = c.last_position + 1
+        where n.turn = l.turn and c.content !~ '[.?!…][)\"]*$'";
+    let sentences: Vec<String> = session.column(
+        &format!("select right(c.content, 120) {split} and c.token_count <= 180"),
+        &[],
+    );
+    let counts = session.row(
+        &format!("select (select count(*) from salesai.chunk), (select count(*) {split} and c.token_count > 180)"),
+        &[],
+    );
+    let (chunks, long): (i64, i64) = (counts.get(0), counts.get(1));
+    println!("measured: {long} of {chunks} chunks end in a sentence that is too long for one");
+    assert!(
+        sentences.is_empty(),
+        "{} of {chunks}: {sentences:#?}",
+        sentences.len()
+    );
 }
 
 /// Goal: search finds the passage of a real meeting that answers a question about it.

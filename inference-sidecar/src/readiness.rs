@@ -57,7 +57,9 @@ pub async fn check(socket: &Path) -> Result<(), String> {
     match status.await {
         Ok(status) if status.state() == ServerState::Ready => Ok(()),
         Ok(status) => Err(format!("not ready: {}", status.state().as_str_name())),
-        Err(ClientError::Unavailable { detail }) => Err(format!("not reachable: {detail}")),
+        Err(ClientError::Unavailable { detail } | ClientError::Disconnected { detail }) => {
+            Err(format!("not reachable: {detail}"))
+        }
         Err(error) => Err(format!("not ready: {error}")),
     }
 }

@@ -53,11 +53,13 @@ seed() { # target, folder of ../shared/data, names of files
 seed transcripts zoom_vtt '*.vtt'
 seed mail mime_mail '*'
 seed mail documents '*.msg'
+seed mail enron_mbox '*.mbox'
 for ending in html rtf csv md txt; do seed markup documents "*.$ending"; done
 for ending in docx pptx xlsx xls odt epub; do seed office documents "*.$ending"; done
 seed pdf documents '*.pdf'
 seed rules zoom_vtt '*.vtt'
 seed rules mime_mail '*.txt'
+for folder in crm_maven crm_hubspot_export crm_salesforce_export; do seed rules "$folder" '*.csv'; done
 
 # fuzz <target>: in slices, each of which the log counts, so that a run which was stopped goes on where it was.
 fuzz() {

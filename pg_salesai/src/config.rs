@@ -173,7 +173,7 @@ fn register_worker() {
     GucRegistry::define_int_guc(
         c"salesai.job_timeout_ms",
         c"Longest model call of a job.",
-        c"Milliseconds, 100 to 86400000. After it the job goes back to the queue without losing an attempt.",
+        c"Milliseconds, 100 to 86400000. After it the job goes back to the queue, to be worked on alone; after ten times it fails.",
         &JOB_TIMEOUT_MS,
         100,
         DAY_MS,

@@ -274,7 +274,7 @@ fn email_report(error: &EmailError, message: String) -> Report {
 
 fn sidecar_report(error: ClientError, message: String) -> Report {
     match error {
-        ClientError::Unavailable { detail } => report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, message)
+        ClientError::Unavailable { detail } | ClientError::Disconnected { detail } => report(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, message)
             .set_detail(format!(
                 "Socket \"{}\": {detail}",
                 config::sidecar_socket().display()

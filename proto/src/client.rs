@@ -26,6 +26,9 @@ pub enum ClientError {
     /// Nobody answers on the socket, or the server is starting or stopping.
     #[error("could not reach the inference sidecar")]
     Unavailable { detail: String },
+    /// The connection broke in the middle of a call, as it does when the server dies of it.
+    #[error("the connection to the inference sidecar broke")]
+    Disconnected { detail: String },
     /// The deadline passed.
     #[error("the inference sidecar did not answer in time")]
     DeadlineExceeded,
@@ -307,9 +310,9 @@ impl From<Status> for ClientError {
                 true => ClientError::ContextExceeded(detail),
                 false => ClientError::InvalidRequest(detail),
             },
-            // A connection that breaks in the middle of a call arrives as UNKNOWN with a transport error.
+            // It arrives as UNKNOWN with a transport error.
             Code::Unknown if std::error::Error::source(&status).is_some() => {
-                ClientError::Unavailable {
+                ClientError::Disconnected {
                     detail: root_cause(&status),
                 }
             }

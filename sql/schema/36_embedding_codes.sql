@@ -68,6 +68,7 @@ declare
     vectors constant text := 'embedding_' || set_id;
     codes constant text := vectors || '_codes';
 begin
+    execute format('drop table if exists salesai.%I', codes);
     execute format('create table salesai.%I (codes bytea storage plain not null) using heap', codes);
     -- Nothing asks the planner for a row of it, and a sample of wide rows takes much memory.
     execute format('alter table salesai.%I alter column codes set statistics 0', codes);

@@ -35,7 +35,7 @@ create index job_embedding_set_index on salesai.job (embedding_set_id) where emb
 comment on table salesai.job is
     'Work that waits for a model. index: an interaction''s chunks and embeddings; embed: a range of chunks for an embedding set that is built; build_index: that set''s index. A finished job is deleted; a failed one stays and can be retried';
 comment on column salesai.job.source is 'The interaction''s source; sources take turns. Empty for work on embedding sets';
-comment on column salesai.job.losses is 'How often its holder died or lost its lease; a job that kills its holders fails in the end';
+comment on column salesai.job.losses is 'How often its holder died or lost its lease, or the sidecar died or was too slow; since then it is worked on alone, and fails in the end';
 comment on column salesai.job.lane is 'interactive: what arrives one by one; background: bulk loads and embedding sets, when no interactive job is due; maintenance: builds of indexes, which have a worker of their own';
 
 create table salesai.job_error (

@@ -38,6 +38,8 @@ begin
             current_setting('salesai.hnsw_ef_construction')::integer)
     returning * into made;
     table_name := 'embedding_' || made.id;
+    -- Left by an extension that was dropped, whose member it was not.
+    execute format('drop table if exists salesai.%I', table_name);
     execute format(
         'create table salesai.%I (
              chunk_id bigint primary key references salesai.chunk on delete cascade,

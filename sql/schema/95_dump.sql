@@ -10,6 +10,10 @@ begin
         select c.oid::regclass as name, c.relkind = 'r' and c.relname ~ '^(lexical|posting|result)_' as is_derived
         from pg_catalog.pg_class c
         where c.relnamespace = 'salesai'::regnamespace and c.relkind in ('r', 'S')
+          -- Vectors of an extension that was dropped may still be there.
+          and exists (
+              select from pg_catalog.pg_depend d
+              where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
         order by c.oid
     loop
         perform pg_catalog.pg_extension_config_dump(

@@ -287,7 +287,7 @@ create index job_embedding_set_index on salesai.job (embedding_set_id) where emb
 comment on table salesai.job is
     'Work that waits for a model. index: an interaction''s chunks and embeddings; embed: a range of chunks for an embedding set that is built; build_index: that set''s index. A finished job is deleted; a failed one stays and can be retried';
 comment on column salesai.job.source is 'The interaction''s source; sources take turns. Empty for work on embedding sets';
-comment on column salesai.job.losses is 'How often its holder died or lost its lease; a job that kills its holders fails in the end';
+comment on column salesai.job.losses is 'How often its holder died or lost its lease, or the sidecar died or was too slow; since then it is worked on alone, and fails in the end';
 comment on column salesai.job.lane is 'interactive: what arrives one by one; background: bulk loads and embedding sets, when no interactive job is due; maintenance: builds of indexes, which have a worker of their own';
 
 alter table salesai.job_error alter column interaction_id drop not null, add column job_id bigint;
@@ -450,6 +450,7 @@ declare
     vectors constant text := 'embedding_' || set_id;
     codes constant text := vectors || '_codes';
 begin
+    execute format('drop table if exists salesai.%I', codes);
     execute format('create table salesai.%I (codes bytea storage plain not null) using heap', codes);
     -- Nothing asks the planner for a row of it, and a sample of wide rows takes much memory.
     execute format('alter table salesai.%I alter column codes set statistics 0', codes);
@@ -1491,6 +1492,8 @@ begin
             current_setting('salesai.hnsw_ef_construction')::integer)
     returning * into made;
     table_name := 'embedding_' || made.id;
+    -- Left by an extension that was dropped, whose member it was not.
+    execute format('drop table if exists salesai.%I', table_name);
     execute format(
         'create table salesai.%I (
              chunk_id bigint primary key references salesai.chunk on delete cascade,
@@ -1981,21 +1984,18 @@ comment on function salesai.has_due_jobs(text[]) is 'Whether salesai.claim_jobs 
 
 create function salesai.claim_jobs(
     jobs_max integer, lease_ms integer, lanes text[] default '{interactive,background,maintenance}')
-returns table (job_id bigint, interaction_id bigint, version integer, lease_token uuid, kind text, embedding_set_id bigint)
+returns table (job_id bigint, interaction_id bigint, version integer, lease_token uuid, kind text, embedding_set_id bigint, losses integer)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    losses_max constant integer := 10;
-    lost record;
+    lost salesai.job;
 begin
-    -- Whoever holds it dies: it fails, so that others get their turn.
     for lost in
-        select * from salesai.job j where j.state = 'running' and j.lane = any (lanes) and j.losses >= losses_max
+        select * from salesai.job j where j.state = 'running' and j.lane = any (lanes) and j.losses > 0
     loop
         if salesai.is_lost(lost.lease_expires_at, lost.holder_pid, lost.holder_started_at) then
-            perform salesai.fail_job(lost.id, lost.lease_token, 'record_permanent', 'run',
-                format('its worker died or was too slow %s times', losses_max));
+            perform salesai.fail_lost_job(lost);
         end if;
     end loop;
     return query select * from salesai.claim_among(jobs_max, lease_ms, lanes, 4 * jobs_max);
@@ -2019,7 +2019,7 @@ $$;
 comment on function salesai.is_lost(timestamptz, integer, timestamptz) is 'Whether a running job with this lease has no holder any more';
 
 create function salesai.claim_among(jobs_max integer, lease_ms integer, lanes text[], window_max integer)
-returns table (job_id bigint, interaction_id bigint, version integer, lease_token uuid, kind text, embedding_set_id bigint)
+returns table (job_id bigint, interaction_id bigint, version integer, lease_token uuid, kind text, embedding_set_id bigint, losses integer)
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -2047,7 +2047,7 @@ as $$
         holder_started_at = (select b.backend_start from salesai.live_backends() b where b.pid = pg_backend_pid())
     from (select l.id from lost l union all select d.id from due d limit jobs_max) claimed
     where j.id = claimed.id
-    returning j.id, j.interaction_id, j.version, j.lease_token, j.kind, j.embedding_set_id
+    returning j.id, j.interaction_id, j.version, j.lease_token, j.kind, j.embedding_set_id, j.losses
 $$;
 comment on function salesai.claim_among(integer, integer, text[], integer) is 'Leases jobs that lost their holder, then some of the next window_max';
 
@@ -2089,6 +2089,54 @@ as $$
     for update
 $$;
 comment on function salesai.lock_interaction(bigint) is 'Locks the interaction of a job';
+
+-- Overload, a sidecar that is down: not the record's fault, so no attempt is consumed.
+create or replace function salesai.release_job(job_id bigint, lease_token uuid, retry_ms integer) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    update salesai.job j
+    set state = 'pending', lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null,
+        -- Not before the time that was asked for, and not all together.
+        not_before = clock_timestamp() + make_interval(secs => (1 + random() / 2) * retry_ms / 1000.0)
+    where j.id = $1 and j.lease_token = $2
+$$;
+comment on function salesai.release_job(bigint, uuid, integer) is 'Gives a leased job back without consuming an attempt';
+
+-- Whoever works on it dies or takes too long: in the end it fails, so that others get their turn.
+create function salesai.fail_lost_job(lost salesai.job) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    losses_max constant integer := 10;
+begin
+    if lost.losses < losses_max then
+        return false;
+    end if;
+    perform salesai.fail_job(lost.id, lost.lease_token, 'record_permanent', 'run',
+        format('its worker or the inference sidecar died or was too slow %s times', losses_max));
+    return true;
+end
+$$;
+comment on function salesai.fail_lost_job(salesai.job) is 'Fails a job whose worker or sidecar was lost ten times; whether it did';
+
+-- It waits twice as long each time, while others go on; from now on it is worked on alone.
+create function salesai.lose_job(job_id bigint, lease_token uuid, retry_ms integer) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    lost salesai.job;
+begin
+    perform salesai.lock_interaction(job_id);
+    update salesai.job j set losses = j.losses + 1 where j.id = $1 and j.lease_token = $2 returning * into lost;
+    if found and not salesai.fail_lost_job(lost) then
+        perform salesai.release_job(job_id, lease_token, retry_ms * (2 ^ least(lost.losses - 1, 4))::integer);
+    end if;
+end
+$$;
+comment on function salesai.lose_job(bigint, uuid, integer) is 'Gives a leased job back that the sidecar died of, or was too slow for, as far as anybody knows';
 
 create or replace function salesai.fail_job(job_id bigint, lease_token uuid, class text, step text, message text) returns void
 language plpgsql

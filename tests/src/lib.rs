@@ -4,6 +4,7 @@
 //! - [`process`]: the directory of this run, its processes, and who clears them away
 //! - [`cluster`]: a PostgreSQL cluster with the extension
 //! - [`sidecar`]: an inference sidecar
+//! - [`faulty_socket`]: a socket before a sidecar that some texts kill
 //! - [`pgbouncer`]: PgBouncer before a cluster
 //! - [`session`]: a connection that panics with the statement
 //! - [`world`]: both together, and the one that read-only tests share
@@ -17,6 +18,7 @@ pub mod adapter;
 pub mod cluster;
 pub mod config;
 pub mod deal_room;
+pub mod faulty_socket;
 pub mod measure;
 pub mod meetings;
 pub mod pgbouncer;

@@ -32,6 +32,20 @@ pub fn write() -> PathBuf {
     dir
 }
 
+/// Writes one that takes so many tokens at most, and wants to know a question from a passage.
+pub fn write_narrow(tokens_max: u32) -> PathBuf {
+    let dir = write();
+    write_json(
+        &dir.join("sentence_bert_config.json"),
+        &json!({"max_seq_length": tokens_max, "do_lower_case": false}),
+    );
+    write_json(
+        &dir.join("config_sentence_transformers.json"),
+        &json!({"prompts": {"query": "query: ", "document": "passage: "}}),
+    );
+    dir
+}
+
 /// Writes the cross-encoder into a new directory.
 pub fn write_cross_encoder() -> PathBuf {
     let in_model = tensors().into_iter();

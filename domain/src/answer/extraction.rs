@@ -14,17 +14,19 @@ const SCORE_SHARE_MIN: f32 = 0.6;
 
 const CONFIDENCE_MAX: f32 = 0.9;
 
-/// Evidence without a word of the question has to do with it from this similarity on.
-const RELATED_SIMILARITY_MIN: f32 = 0.35;
+/// Evidence without a word of the question has to do with it from this similarity on, which a title of the same account
+/// nearly makes.
+const RELATED_SIMILARITY_MIN: f32 = 0.5;
 /// A sentence of such evidence may answer from this one on.
-const SIMILARITY_MIN: f32 = 0.25;
+const SIMILARITY_MIN: f32 = 0.45;
 
-/// The evidence's sentences, as [`extract_answer`] wants their similarities.
+/// The evidence's sentences, as [`extract_answer`] wants their similarities: with its title in front, because a sentence
+/// alone seldom says whom it is about.
 pub fn evidence_sentences(evidence: &[Evidence]) -> Vec<String> {
     index_sentences(evidence)
         .iter()
         .flat_map(|group| &group.sentences)
-        .map(|sentence| sentence.text().to_owned())
+        .map(|sentence| format!("{}\n{}", sentence.evidence.title, sentence.text()))
         .collect()
 }
 

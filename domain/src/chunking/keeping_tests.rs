@@ -1,4 +1,4 @@
-use super::{ChunkBudget, PreviousChunk, Unit, chunk_text, kept_ranges, pack};
+use super::{ChunkBudget, PreviousChunk, Unit, chunk_text, chunk_tokens, kept_ranges, pack};
 
 const BUDGET: ChunkBudget = ChunkBudget {
     max_tokens: 180,
@@ -20,11 +20,14 @@ fn call(sentences: usize) -> Vec<(u32, String)> {
 fn units(sentences: &[(u32, String)]) -> Vec<Unit<'_>> {
     sentences
         .iter()
-        .map(|(turn, content)| Unit {
+        .enumerate()
+        .map(|(number, (turn, content))| Unit {
             turn: *turn,
+            starts_line: number == 0 || sentences[number - 1].0 != *turn,
             speaker: Some(if turn.is_multiple_of(2) { "Ana" } else { "Ben" }),
             content,
             token_count: content.split(' ').count() as u32,
+            label_tokens: 2,
         })
         .collect()
 }
@@ -45,26 +48,31 @@ fn chunks(units: &[Unit], previous: &[(usize, String)]) -> Vec<(usize, String)> 
 /// Goal: the speaker is named where a turn begins, units without a speaker are lines of their own.
 #[test]
 fn text_of_a_chunk() {
-    let unit = |turn, speaker, content| Unit {
+    let unit = |turn, starts_line, speaker, content| Unit {
         turn,
+        starts_line,
         speaker,
         content,
         token_count: 1,
+        label_tokens: 2,
     };
     let ana = Some("Ana");
     let units = [
-        unit(0, ana, "One."),
-        unit(0, ana, "Two."),
-        unit(1, Some("Ben"), "Three."),
-        unit(2, None, "Four."),
-        unit(2, None, "Five."),
+        unit(0, true, ana, "One."),
+        unit(0, false, ana, "Two."),
+        unit(1, true, Some("Ben"), "Three."),
+        unit(2, true, None, "Four."),
+        unit(2, true, None, "Five."),
+        unit(2, false, None, "Six."),
     ];
     assert_eq!(
         chunk_text(&units),
-        "Ana: One. Two.\nBen: Three.\nFour.\nFive."
+        "Ana: One. Two.\nBen: Three.\nFour.\nFive. Six."
     );
     assert_eq!(chunk_text(&units[1..2]), "Ana: Two.");
     assert_eq!(chunk_text(&[]), "");
+    let tokens = [&units[..], &units[1..2], &[]].map(chunk_tokens);
+    assert_eq!(tokens, [6 + 4 * 2, 1 + 2, 0]);
 }
 
 /// Goal: unchanged text keeps all its chunks; a changed, added or removed sentence makes at most two new ones,

@@ -1,6 +1,7 @@
 //! Index units: which consecutive segments go together, and the text that search and models read of them.
 //!
 //! - [`pack`]: ranges that fit a model's token budget;
+//! - [`split_sentences`]: what a range may not cut: sentences, wherever their segments end;
 //! - [`kept_ranges`]: ranges that an edit left as they were, so that they need not be embedded again;
 //! - [`section_titles`]: where in a document a segment stands;
 //! - [`render`]: the text that is embedded.
@@ -8,31 +9,38 @@
 mod keeping;
 mod packing;
 mod sections;
+mod stretches;
 mod template;
 
 pub use keeping::{PreviousChunk, kept_ranges};
 pub use packing::{ChunkBudget, pack};
 pub use sections::section_titles;
+pub use stretches::{SplitSentence, split_sentences};
 pub use template::{ChunkFields, render};
 
-/// What is packed: a segment, or a piece of one that is too long for the model.
+/// What is packed: a sentence, or a piece of one that is too long for the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unit<'a> {
     /// The turn or section that it belongs to; chunks end where it changes, if they are full enough.
     pub turn: u32,
+    /// Whether it begins a line; others follow the one before after a space.
+    pub starts_line: bool,
     /// Who says it.
     pub speaker: Option<&'a str>,
     pub content: &'a str,
-    /// Tokens of [`Unit::line`] under the embedding model's tokenizer, without special tokens.
+    /// Tokens of the content under the embedding model's tokenizer, without special tokens.
     pub token_count: u32,
+    /// Tokens of its [`speaker_label`]; 0 without a speaker.
+    pub label_tokens: u32,
+}
+
+/// What stands in front of what somebody says.
+pub fn speaker_label(speaker: &str) -> String {
+    format!("{speaker}: ")
 }
 
 impl<'a> Unit<'a> {
-    /// The unit with its speaker in front, as it stands where a turn begins.
-    pub fn line(&self) -> String {
-        self.labelled().concat()
-    }
-
+    /// The unit with its speaker in front, as it stands where a line begins.
     fn labelled(&self) -> [&'a str; 3] {
         match self.speaker {
             Some(speaker) => [speaker, ": ", self.content],
@@ -41,25 +49,30 @@ impl<'a> Unit<'a> {
     }
 }
 
-/// The text of consecutive units: one line each, and the speaker named where a turn begins.
+/// The text of consecutive units: a line for each that starts one, with its speaker in front.
 pub fn chunk_text(units: &[Unit]) -> String {
     (0..units.len())
         .flat_map(|position| text_parts(units, position))
         .collect()
 }
 
+/// Tokens of [`chunk_text`].
+pub fn chunk_tokens(units: &[Unit]) -> u32 {
+    let labels = units.iter().enumerate();
+    let labels = labels.filter(|(position, unit)| *position == 0 || unit.starts_line);
+    let label_tokens: u32 = labels.map(|(_, unit)| unit.label_tokens).sum();
+    label_tokens + units.iter().map(|unit| unit.token_count).sum::<u32>()
+}
+
 /// What the unit at `position` adds to the text of a chunk that begins with the first of `units`.
 fn text_parts<'a>(units: &[Unit<'a>], position: usize) -> [&'a str; 4] {
     let unit = units[position];
-    let goes_on = |before: &Unit| before.turn == unit.turn && unit.speaker.is_some();
-    match position.checked_sub(1).map(|before| &units[before]) {
-        Some(before) if goes_on(before) => [" ", "", "", unit.content],
-        before => {
-            let [speaker, colon, content] = unit.labelled();
-            let line_feed = if before.is_some() { "\n" } else { "" };
-            [line_feed, speaker, colon, content]
-        }
+    if position > 0 && !unit.starts_line {
+        return [" ", "", "", unit.content];
     }
+    let [speaker, colon, content] = unit.labelled();
+    let line_feed = if position > 0 { "\n" } else { "" };
+    [line_feed, speaker, colon, content]
 }
 
 #[cfg(test)]

@@ -61,13 +61,18 @@ struct Packing<'a> {
 }
 
 impl Packing<'_> {
-    /// Cost of one unit; at least 1, so that a chunk has a bounded number of them.
-    fn cost(&self, index: usize) -> u64 {
-        u64::from(self.units[index].token_count).max(1)
+    /// Cost of one unit in a chunk that begins at `start`; at least 1, so that a chunk has a bounded number of them.
+    fn cost(&self, index: usize, start: usize) -> u64 {
+        let unit = &self.units[index];
+        let is_labelled = index == start || unit.starts_line;
+        let label_tokens = if is_labelled { unit.label_tokens } else { 0 };
+        u64::from(unit.token_count).max(1) + u64::from(label_tokens)
     }
 
+    /// Cost of a chunk.
     fn total(&self, range: Range<usize>) -> u64 {
-        range.map(|index| self.cost(index)).sum()
+        let start = range.start;
+        range.map(|index| self.cost(index, start)).sum()
     }
 
     fn max_cost(&self) -> u64 {
@@ -92,13 +97,11 @@ impl Packing<'_> {
         let Some(previous) = previous else {
             return covered;
         };
-        let room = self.max_cost().saturating_sub(self.cost(covered));
+        let room = self.max_cost().saturating_sub(self.cost(covered, covered));
         let overlap_max = self.overlap_max().min(room);
         let mut start = covered;
-        let mut sum = 0;
-        while start > previous.start + 1 && sum + self.cost(start - 1) <= overlap_max {
+        while start > previous.start + 1 && self.total(start - 1..covered) <= overlap_max {
             start -= 1;
-            sum += self.cost(start);
         }
         start
     }
@@ -111,12 +114,13 @@ impl Packing<'_> {
             return start..self.end(start, covered, next.start);
         }
         let (mut end, mut overlap) = (next.start, 0);
-        while end + 1 < next.end
-            && overlap + self.cost(end) <= self.overlap_max()
-            && cost + self.cost(end) <= self.repacked_max_cost()
-        {
-            overlap += self.cost(end);
-            cost += self.cost(end);
+        while end + 1 < next.end {
+            let more = self.cost(end, start);
+            if overlap + more > self.overlap_max() || cost + more > self.repacked_max_cost() {
+                break;
+            }
+            overlap += more;
+            cost += more;
             end += 1;
         }
         start..end
@@ -132,9 +136,9 @@ impl Packing<'_> {
     /// The end of the fullest chunk from `start`; always after `start`.
     fn full_end(&self, start: usize, limit: usize) -> usize {
         let mut end = start + 1;
-        let mut sum = self.cost(start);
-        while end < limit && sum + self.cost(end) <= self.max_cost() {
-            sum += self.cost(end);
+        let mut sum = self.cost(start, start);
+        while end < limit && sum + self.cost(end, start) <= self.max_cost() {
+            sum += self.cost(end, start);
             end += 1;
         }
         end
@@ -158,7 +162,7 @@ impl Packing<'_> {
                 return Some(end);
             }
             end -= 1;
-            sum -= self.cost(end);
+            sum -= self.cost(end, start);
         }
         None
     }

@@ -2,13 +2,26 @@ use super::{ChunkBudget, pack};
 use crate::chunking::Unit;
 
 fn units(turns_and_tokens: &[(u32, u32)]) -> Vec<Unit<'static>> {
+    labelled_units(turns_and_tokens, 0)
+}
+
+/// The speaker takes so many tokens where a turn begins.
+fn labelled_units(turns_and_tokens: &[(u32, u32)], label_tokens: u32) -> Vec<Unit<'static>> {
+    let turn_before = |index: usize| {
+        index
+            .checked_sub(1)
+            .map(|before| turns_and_tokens[before].0)
+    };
     turns_and_tokens
         .iter()
-        .map(|&(turn, token_count)| Unit {
+        .enumerate()
+        .map(|(index, &(turn, token_count))| Unit {
             turn,
+            starts_line: turn_before(index) != Some(turn),
             speaker: None,
             content: "",
             token_count,
+            label_tokens,
         })
         .collect()
 }
@@ -55,6 +68,24 @@ fn packing_rules() {
         &[(0, 1), (1, 2), (2, 3)],
     );
     check(&[(0, 1), (0, 1)], budget(0, 0), &[(0, 1), (1, 2)]);
+}
+
+/// Goal: a speaker costs once in each chunk and turn, not in each sentence.
+#[test]
+fn labels_count_where_they_stand() {
+    let found = |turns_and_tokens, label_tokens| {
+        pack(
+            &labelled_units(turns_and_tokens, label_tokens),
+            budget(10, 3),
+            &[],
+        )
+    };
+    // 4 + 3 times 2; a fourth sentence begins a chunk, whose speaker leaves no room for an overlap of 2.
+    assert_eq!(found(&[(0, 2); 4], 4), [0..3, 3..4]);
+    // Without a speaker it has an overlap.
+    assert_eq!(found(&[(0, 2); 6], 0), [0..5, 4..6]);
+    // Two speakers.
+    assert_eq!(found(&[(0, 2), (1, 2), (1, 2)], 3), [0..2, 2..3]);
 }
 
 /// Goal: kept chunks stay; what lies between is packed, with a little more room, and leaves no crumbs.
@@ -114,8 +145,8 @@ fn packing_properties() {
                 (turn, random(30))
             })
             .collect();
-        let budget = budget(random(80), random(80));
-        let chunks = check_properties(&self::units(&units), budget, &[]);
+        let (budget, label) = (budget(random(80), random(80)), random(6));
+        let chunks = check_properties(&labelled_units(&units, label), budget, &[]);
         // Some of them are kept; the rest changed its size.
         let mut changed = units.clone();
         let mut kept = Vec::new();
@@ -129,7 +160,7 @@ fn packing_properties() {
                 unit.1 = random(30);
             }
         }
-        check_properties(&self::units(&changed), budget, &kept);
+        check_properties(&labelled_units(&changed, label), budget, &kept);
     }
 }
 
@@ -140,9 +171,15 @@ fn check_properties(
 ) -> Vec<std::ops::Range<usize>> {
     let chunks = pack(units, budget, kept);
     let cost = |range: std::ops::Range<usize>| -> u32 {
-        units[range]
+        units[range.clone()]
             .iter()
-            .map(|unit| unit.token_count.max(1))
+            .zip(range.clone())
+            .map(
+                |(unit, index)| match index == range.start || unit.starts_line {
+                    true => unit.token_count.max(1) + unit.label_tokens,
+                    false => unit.token_count.max(1),
+                },
+            )
             .sum()
     };
     let max = match kept {

@@ -19,11 +19,13 @@ struct Handles {
     requests: RequestMetrics,
     texts: Counter,
     tokens: Counter,
+    truncated: Counter,
 }
 
 pub(super) struct EmbeddingFamilies {
     texts: Counters,
     tokens: Counters,
+    truncated: Counters,
 }
 
 impl EmbeddingMetrics {
@@ -36,6 +38,11 @@ impl EmbeddingMetrics {
     pub fn embedded(&self, texts: usize, tokens: usize) {
         self.handles.texts.inc_by(texts as u64);
         self.handles.tokens.inc_by(tokens as u64);
+    }
+
+    /// The tail of `texts` did not count, because they were longer than the model takes.
+    pub fn truncated(&self, texts: usize) {
+        self.handles.truncated.inc_by(texts as u64);
     }
 }
 
@@ -52,6 +59,11 @@ impl EmbeddingFamilies {
                 "embedding_tokens",
                 "Tokens of these texts as the model saw them, special tokens included",
             ),
+            truncated: families::counters(
+                registry,
+                "embedding_truncated_texts",
+                "Texts whose tail did not count, because they were longer than the model takes",
+            ),
         }
     }
 
@@ -61,6 +73,7 @@ impl EmbeddingFamilies {
             requests: requests.handles(model),
             texts: self.texts.get_or_create_owned(&labels),
             tokens: self.tokens.get_or_create_owned(&labels),
+            truncated: self.truncated.get_or_create_owned(&labels),
         };
         EmbeddingMetrics {
             handles: Arc::new(handles),

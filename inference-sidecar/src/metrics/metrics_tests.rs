@@ -112,6 +112,7 @@ fn everything_else() {
     let metrics = Metrics::new();
     metrics.embedding("mini").embedded(5, 60);
     metrics.embedding("mini").embedded(1, 6);
+    metrics.embedding("mini").truncated(3);
     metrics.adapters().set(2, 4096);
     metrics.adapters().loaded();
     metrics.adapters().evicted();
@@ -126,6 +127,10 @@ fn everything_else() {
     for (series, expected) in [
         (r#"salesai_embedding_texts_total{model="mini"}"#, "6"),
         (r#"salesai_embedding_tokens_total{model="mini"}"#, "66"),
+        (
+            r#"salesai_embedding_truncated_texts_total{model="mini"}"#,
+            "3",
+        ),
         (r#"salesai_requests_running{model="mini"}"#, "0"),
         ("salesai_adapters_loaded", "2"),
         ("salesai_adapter_bytes", "4096"),

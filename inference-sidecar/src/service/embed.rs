@@ -38,6 +38,9 @@ impl Service {
             .filter_map(PreparedText::take_tokens)
             .collect();
         let outcome = self.run_sequences(&entry.queue, call, sequences).await?;
+        let truncated = prepared.iter().filter(|text| text.is_truncated()).count();
+        let metrics = self.shared.metrics.embedding(&entry.card.name);
+        metrics.truncated(truncated);
         Ok(response(entry, prepared, outcome))
     }
 
@@ -76,6 +79,16 @@ impl Service {
 }
 
 impl PreparedText {
+    fn is_truncated(&self) -> bool {
+        matches!(
+            self,
+            PreparedText::Tokens {
+                truncated: true,
+                ..
+            }
+        )
+    }
+
     fn take_tokens(&mut self) -> Option<Vec<u32>> {
         match self {
             PreparedText::Blank => None,

@@ -38,6 +38,7 @@ impl Service {
             .map(|(index, entry)| wire::Model {
                 kind: wire::ModelKind::Embedding.into(),
                 dimensions: entry.dimensions as u32,
+                passage_added_tokens: entry.tokenizer.passage_added_tokens() as u32,
                 is_default: index == 0,
                 ..card(&entry.card)
             });

@@ -141,6 +141,12 @@ impl TextTokenizer {
         self.special_token_count() + self.suffix.len()
     }
 
+    /// Tokens that a passage gets: special ones and those of its prompt.
+    pub fn passage_added_tokens(&self) -> usize {
+        let prompt = self.encode(self.prompts.before(TextPurpose::Passage));
+        self.special_token_count() + prompt.map_or(0, |tokens| tokens.len())
+    }
+
     /// Special tokens that a text gets.
     pub fn special_token_count(&self) -> usize {
         self.prefix.len() + self.suffix.len()

@@ -1,12 +1,12 @@
 //! How near each sentence of the evidence is to the question.
 
 use domain::answer::{self, Evidence};
-use proto::model::{ModelChoice, Priority};
+use proto::model::{ModelChoice, Priority, TextPurpose};
 use proto::wire::ModelKind;
 
 use crate::adapters::registry;
 use crate::error::Error;
-use crate::pipeline::embedding::{self, RememberedVector, Text};
+use crate::pipeline::embedding::{self, Embedded, RememberedVector, Text};
 use crate::result_cache::{self, Key, ResultCache};
 use crate::sidecar::{Deadline, Served};
 use crate::usage::{self, Measure};
@@ -29,22 +29,34 @@ pub fn similarities(
     {
         return Ok(cosines);
     }
-    let texts = texts.into_iter().map(Text::from).collect();
-    let embedded = embedding::embed(&ModelChoice::Default, texts, Priority::Interactive, || {
-        deadline
-    })?;
-    let model_sha256 = embedded.model_sha256.clone();
-    let vectors = embedded.into_vectors()?;
-    let Some((question, sentences)) = vectors.split_first() else {
+    let sentences = texts.split_off(1);
+    let asked = embed(texts, TextPurpose::Query, deadline)?;
+    let found = embed(sentences, TextPurpose::Passage, deadline)?;
+    let model_sha256 = asked.model_sha256.clone();
+    let is_same = model_sha256 == found.model_sha256 || found.vectors.is_empty();
+    let (asked, sentences) = (asked.into_vectors()?, found.into_vectors()?);
+    let Some(question) = asked.first() else {
         return Ok(Vec::new());
     };
     let cosine = |sentence: &Vec<f32>| question.iter().zip(sentence).map(|(a, b)| a * b).sum();
     let cosines: Vec<f32> = sentences.iter().map(cosine).collect();
     // A sidecar that was started anew in between may have others.
-    if let Some(remembered) = remembered.filter(|found| found.model_sha256 == model_sha256) {
+    if let Some(remembered) = remembered.filter(|kept| is_same && kept.model_sha256 == model_sha256)
+    {
         remembered.keep(question, &cosines)?;
     }
     Ok(cosines)
+}
+
+fn embed(texts: Vec<String>, purpose: TextPurpose, deadline: Deadline) -> Result<Embedded, Error> {
+    let (model, texts) = (ModelChoice::Default, texts.into_iter().map(Text::from));
+    embedding::embed(
+        &model,
+        texts.collect(),
+        purpose,
+        Priority::Interactive,
+        || deadline,
+    )
 }
 
 /// Cosines of the same texts, and the vector of the first.
@@ -68,7 +80,7 @@ impl Remembered {
         let parts = [served.sha256.as_bytes(), &salt].into_iter();
         let parts = parts.chain(texts.iter().map(String::as_bytes));
         Ok(Some(Self {
-            cosines: result_cache::key("cosines 1", parts),
+            cosines: result_cache::key("cosines 2", parts),
             question: RememberedVector::of(&served.sha256, question)?,
             cache,
             model_sha256: served.sha256,

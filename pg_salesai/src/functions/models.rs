@@ -5,7 +5,7 @@ use pgrx::iter::{SetOfIterator, TableIterator};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use proto::limits;
-use proto::model::{ChunkingRequest, ModelChoice, Priority, TextBatch};
+use proto::model::{ChunkingRequest, ModelChoice, Priority, TextBatch, TextPurpose};
 use proto::wire::{Adapter, GetStatusResponse, Model, ModelKind, ServerState};
 use serde_json::{Value, json};
 
@@ -20,7 +20,13 @@ fn embedding_values(
     texts: Option<Vec<Option<String>>>,
     timeout_ms: Option<i32>,
 ) -> Result<SetOfIterator<'static, Vec<f32>>, ErrorReport> {
-    let vectors = embedded(ModelChoice::Default, texts, timeout_ms)?.into_vectors()?;
+    let embedded = embedded(
+        ModelChoice::Default,
+        texts,
+        TextPurpose::Unspecified,
+        timeout_ms,
+    )?;
+    let vectors = embedded.into_vectors()?;
     Ok(SetOfIterator::new(vectors))
 }
 
@@ -37,7 +43,7 @@ fn model_embedding_values(
         return Ok(SetOfIterator::new(vec![vector]));
     }
     let model = ModelChoice::from(model.unwrap_or_default());
-    let embedded = embedded(model, texts, timeout_ms)?;
+    let embedded = embedded(model, texts, TextPurpose::Query, timeout_ms)?;
     if let Some(wanted) = model_sha256.filter(|wanted| *wanted != embedded.model_sha256) {
         return Err(Error::OtherWeights {
             model: embedded.model,
@@ -103,12 +109,13 @@ fn sidecar_state() -> Result<JsonB, ErrorReport> {
 fn embedded(
     model: ModelChoice,
     texts: Option<Vec<Option<String>>>,
+    purpose: TextPurpose,
     timeout_ms: Option<i32>,
 ) -> Result<Embedded, Error> {
     let texts = not_null(texts.unwrap_or_default())?;
     let texts = texts.into_iter().map(Text::from).collect();
     let deadline = Deadline::from_argument(timeout_ms)?;
-    embedding::embed(&model, texts, Priority::Interactive, || deadline)
+    embedding::embed(&model, texts, purpose, Priority::Interactive, || deadline)
 }
 
 pub(super) fn not_null(texts: Vec<Option<String>>) -> Result<Vec<String>, Error> {

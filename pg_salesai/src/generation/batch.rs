@@ -181,6 +181,7 @@ fn fails_all(error: &ClientError) -> bool {
         | ClientError::InvalidRequest(_)
         | ClientError::Failed { .. } => false,
         ClientError::Unavailable { .. }
+        | ClientError::Disconnected { .. }
         | ClientError::Overloaded { .. }
         | ClientError::NotFound(_)
         | ClientError::AdapterMissing { .. }

@@ -4,7 +4,7 @@ use domain::cascade::{Budget, Decision, Head, Judged, Plan, Reached, Target, shu
 use domain::operators::Operator;
 use pgrx::check_for_interrupts;
 use proto::client::ClientError;
-use proto::model::{ModelChoice, Priority};
+use proto::model::{ModelChoice, Priority, TextPurpose};
 use serde_json::Value;
 
 use super::application::{Application, Distinct, Outcome, settle};
@@ -246,10 +246,9 @@ impl Oracle<'_> {
             .map(Text::from)
             .collect();
         let deadline = self.asking.deadline;
+        let (model, purpose) = (ModelChoice::Default, TextPurpose::Passage);
         let embedded =
-            embedding::embed(&ModelChoice::Default, texts, Priority::Interactive, || {
-                deadline
-            })?;
+            embedding::embed(&model, texts, purpose, Priority::Interactive, || deadline)?;
         Ok(embedded.vectors.into_iter().map(Result::ok).collect())
     }
 }

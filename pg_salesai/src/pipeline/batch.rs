@@ -112,7 +112,9 @@ impl<T: Transactions, D: Fn() -> Deadline> Run<'_, T, D> {
         let mut chars = 0;
         for &job in jobs {
             match (self.batch.pause, &targets) {
-                (None, Ok(_)) => match self.load(job) {
+                (None, Ok(targets)) => match self.load(job) {
+                    // It may have been what others were lost with.
+                    Ok(material) if job.losses > 0 => self.index_group(&[(job, material)], targets),
                     Ok(material) => {
                         chars += material.chars();
                         group.push((job, material));

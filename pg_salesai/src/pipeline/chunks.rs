@@ -1,20 +1,19 @@
 //! The chunks of interactions: token counts of the embedding model, and pure rules.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use domain::Part;
 use domain::chunking::{
-    ChunkBudget, ChunkFields, PreviousChunk, Unit, chunk_text, kept_ranges, pack, render,
-    section_titles,
+    ChunkBudget, ChunkFields, PreviousChunk, Unit, chunk_text, chunk_tokens, kept_ranges, pack,
+    render,
 };
-use domain::cleaning::clean;
 use proto::limits::{self, BatchSize};
 use proto::model::{ChunkingRequest, ModelChoice, TextBatch};
 use proto::wire::{ChunkRequest, ModelKind};
 
+use super::indexing::TargetSet;
 use super::job_queue::{IndexedChunk, JobSegment};
+use super::pieces::{Piece, pieces};
 use crate::error::Error;
 use crate::sidecar::{self, Deadline};
 
@@ -26,8 +25,6 @@ const REPACKED_TOKENS_MAX: u32 = 210;
 const OVERLAP_TOKENS: u32 = 40;
 /// A longer heading would leave no room for what was said.
 const HEADING_CHARS_MAX: usize = 200;
-/// CLS and SEP, or their like.
-const SPECIAL_TOKENS: u32 = 2;
 
 /// What a job works on.
 pub struct Material {
@@ -51,22 +48,31 @@ pub struct Chunk {
 /// How the embedding model counts.
 pub struct Tokenizer {
     model: ModelChoice,
-    /// Most tokens of a text, special ones included.
+    /// Most tokens of a text, before the model adds its own.
     tokens_max: u32,
     template: String,
 }
 
 impl Tokenizer {
-    /// Asks the sidecar for the model's limit.
-    pub fn new(model: ModelChoice, template: &str, deadline: Deadline) -> Result<Self, Error> {
-        let found = sidecar::find_model(ModelKind::Embedding, model.name(), deadline)?;
-        let tokens_max = found
-            .map(|model| model.tokens_max)
-            .ok_or(Error::NoModel { kind: "embedding" })?;
+    /// Asks the sidecar for the limits of the active model and of those that will get the same chunks.
+    pub fn new(
+        active: &TargetSet,
+        others: &[TargetSet],
+        deadline: Deadline,
+    ) -> Result<Self, Error> {
+        let models = sidecar::models(deadline)?;
+        let tokens_max = |target: &TargetSet| {
+            let choice = target.model_choice();
+            let model = sidecar::meant_model(&models, ModelKind::Embedding, choice.name())?;
+            Some(model.tokens_max.saturating_sub(model.passage_added_tokens))
+        };
+        let active_max = tokens_max(active).ok_or(Error::NoModel { kind: "embedding" })?;
+        // Those that are gone are the concern of their own jobs.
+        let others_max = others.iter().filter_map(tokens_max).min();
         Ok(Self {
-            model,
-            tokens_max,
-            template: template.to_owned(),
+            model: active.model_choice(),
+            tokens_max: active_max.min(others_max.unwrap_or(active_max)),
+            template: active.template.clone(),
         })
     }
 
@@ -76,32 +82,25 @@ impl Tokenizer {
         materials: &[&Material],
         deadline: &impl Fn() -> Deadline,
     ) -> Result<Vec<Vec<Chunk>>, Error> {
-        let mut pieces: Vec<Vec<Piece>> = materials.iter().map(|m| pieces(m)).collect();
+        let mut all_pieces: Vec<Vec<Piece>> = materials
+            .iter()
+            .map(|material| pieces(&material.segments))
+            .collect();
         let prefixes: Vec<Vec<String>> = materials
             .iter()
-            .zip(&pieces)
+            .zip(&all_pieces)
             .map(|(material, pieces)| self.prefixes(material, pieces))
             .collect();
         // One request for all: a mail alone would not be worth one.
-        let texts: Vec<String> = prefixes
-            .iter()
-            .flatten()
-            .cloned()
-            .chain(pieces.iter().flatten().map(|piece| piece.unit(0).line()))
-            .collect();
-        let counts = self.count(&texts, deadline)?;
-        let (prefix_counts, mut unit_counts) = counts.split_at(prefixes.iter().map(Vec::len).sum());
-        let mut prefix_counts = prefix_counts.iter();
+        let mut counts = TokenCounts::default();
+        let texts = prefixes.iter().flatten().cloned();
+        let texts = texts.chain(all_pieces.iter().flatten().flat_map(Piece::texts));
+        self.count(&mut counts, texts, deadline)?;
         let mut all = Vec::with_capacity(materials.len());
-        for ((material, pieces), prefixes) in materials.iter().zip(&mut pieces).zip(&prefixes) {
-            let prefix_tokens = prefix_counts.by_ref().take(prefixes.len()).max();
-            let room = self.room(prefix_tokens.copied().unwrap_or(0));
-            let (own_counts, rest) = unit_counts.split_at(pieces.len());
-            unit_counts = rest;
-            for (piece, &count) in pieces.iter_mut().zip(own_counts) {
-                piece.token_count = count;
-            }
-            self.split_oversized(pieces, room, deadline)?;
+        for ((material, pieces), prefixes) in materials.iter().zip(&mut all_pieces).zip(&prefixes) {
+            let prefix_tokens = prefixes.iter().map(|prefix| counts.of(prefix)).max();
+            let room = self.room(prefix_tokens.unwrap_or(0));
+            self.split_oversized(pieces, room, &mut counts, deadline)?;
             all.push(pack_pieces(material, pieces, room));
         }
         Ok(all)
@@ -124,12 +123,20 @@ impl Tokenizer {
     /// Tokens that are left for a chunk's content.
     fn room(&self, prefix_tokens: u32) -> u32 {
         self.tokens_max
-            .saturating_sub(SPECIAL_TOKENS + prefix_tokens)
+            .saturating_sub(prefix_tokens)
             .max(limits::CHUNK_TOKENS_MIN)
     }
 
-    fn count(&self, texts: &[String], deadline: &impl Fn() -> Deadline) -> Result<Vec<u32>, Error> {
-        let mut counts = Vec::with_capacity(texts.len());
+    /// Counts those of `texts` that are not counted yet.
+    fn count(
+        &self,
+        counts: &mut TokenCounts,
+        texts: impl Iterator<Item = String>,
+        deadline: &impl Fn() -> Deadline,
+    ) -> Result<(), Error> {
+        let mut texts: Vec<String> = texts.filter(|text| !counts.0.contains_key(text)).collect();
+        texts.sort_unstable();
+        texts.dedup();
         let sizes = texts.iter().map(|text| BatchSize {
             texts: 1,
             bytes: text.len(),
@@ -141,38 +148,50 @@ impl Tokenizer {
             tokens: 0,
         };
         for range in limits::batches(sizes, most) {
-            let texts = TextBatch::new(texts[range].to_vec(), limits::COUNT_TEXTS_MAX)?;
+            let batch = TextBatch::new(texts[range.clone()].to_vec(), limits::COUNT_TEXTS_MAX)?;
             let deadline = deadline();
-            counts.extend(sidecar::call(deadline, async |client| {
+            let found = sidecar::call(deadline, async |client| {
                 client
-                    .count_tokens(self.model.clone(), texts, deadline.remaining())
+                    .count_tokens(self.model.clone(), batch, deadline.remaining())
                     .await
-            })?);
+            })?;
+            counts.0.extend(texts[range].iter().cloned().zip(found));
         }
-        Ok(counts)
+        Ok(())
     }
 
-    /// Cuts what the model would not take whole, at sentences where it can: 600 characters of Japanese, say.
+    /// Cuts what the model would not take whole: where its segments end, and where that is not enough at sentences,
+    /// words and characters.
     fn split_oversized(
         &self,
         pieces: &mut Vec<Piece>,
         room: u32,
+        counts: &mut TokenCounts,
         deadline: &impl Fn() -> Deadline,
     ) -> Result<(), Error> {
-        if pieces.iter().all(|piece| piece.token_count <= room) {
+        let is_oversized = |piece: &Piece| piece.label_tokens + piece.token_count > room;
+        counts.tell(pieces);
+        if !pieces.iter().any(is_oversized) {
             return Ok(());
         }
+        let cut = |piece: Piece| match is_oversized(&piece) {
+            true => piece.by_segment().collect(),
+            false => vec![piece],
+        };
+        *pieces = std::mem::take(pieces).into_iter().flat_map(cut).collect();
+        self.count(counts, pieces.iter().flat_map(Piece::texts), deadline)?;
+        counts.tell(pieces);
         for piece in std::mem::take(pieces) {
-            if piece.token_count <= room {
+            if !is_oversized(&piece) {
                 pieces.push(piece);
                 continue;
             }
             // The speaker is said in front of each part.
-            let label_tokens = piece.speaker.as_ref().map_or(0, |_| room / 4);
+            let tokens_max = room.saturating_sub(piece.label_tokens);
             let request = ChunkingRequest::try_from(ChunkRequest {
                 model: String::from(self.model.clone()),
                 text: piece.content.clone(),
-                tokens_max: (room - label_tokens).max(limits::CHUNK_TOKENS_MIN),
+                tokens_max: tokens_max.max(limits::CHUNK_TOKENS_MIN),
                 overlap_tokens: 0,
             })?;
             let deadline = deadline();
@@ -180,16 +199,31 @@ impl Tokenizer {
                 client.chunk(request, deadline.remaining()).await
             })?;
             let characters: Vec<char> = piece.content.chars().collect();
-            pieces.extend(parts.iter().map(|part| {
+            pieces.extend(piece.parts(parts.iter().map(|part| {
                 let range = part.start_char as usize..part.end_char as usize;
-                Piece {
-                    content: characters.get(range).unwrap_or_default().iter().collect(),
-                    token_count: part.token_count,
-                    ..piece.clone()
-                }
-            }));
+                let content = characters.get(range).unwrap_or_default().iter().collect();
+                (content, part.token_count)
+            })));
         }
         Ok(())
+    }
+}
+
+/// Tokens of texts under the embedding model's tokenizer, without special tokens.
+#[derive(Default)]
+struct TokenCounts(HashMap<String, u32>);
+
+impl TokenCounts {
+    /// 0 for one that was not counted.
+    fn of(&self, text: &str) -> u32 {
+        self.0.get(text).copied().unwrap_or(0)
+    }
+
+    fn tell(&self, pieces: &mut [Piece]) {
+        for piece in pieces {
+            piece.token_count = self.of(&piece.content);
+            piece.label_tokens = piece.label().map_or(0, |label| self.of(&label));
+        }
     }
 }
 
@@ -223,93 +257,13 @@ impl Material {
     }
 }
 
-/// A segment, or a part of one.
-#[derive(Clone)]
-struct Piece {
-    /// Its segment, by number from 0.
-    segment: usize,
-    turn: u32,
-    speaker: Option<String>,
-    section: String,
-    content: String,
-    token_count: u32,
-}
-
-impl Piece {
-    fn unit(&self, turn: u32) -> Unit<'_> {
-        Unit {
-            turn,
-            speaker: self.speaker.as_deref(),
-            content: &self.content,
-            token_count: self.token_count,
-        }
-    }
-}
-
-/// What of a material is indexed, cleaned where it was spoken. A turn goes on across an acknowledgement of somebody else, and the section
-/// of a document counts as a turn.
-fn pieces(material: &Material) -> Vec<Piece> {
-    let segments = &material.segments;
-    let sections = match segments.first() {
-        Some(first) if first.kind == "document" => {
-            section_titles(segments.iter().map(|segment| segment.content.as_str()))
-        }
-        _ => vec![String::new(); segments.len()],
-    };
-    // A mail that only quotes is about what it quotes.
-    let has_body = segments.iter().any(is_body);
-    let mut pieces: Vec<Piece> = Vec::with_capacity(segments.len());
-    for (index, (segment, section)) in segments.iter().zip(sections).enumerate() {
-        let last = pieces.last();
-        if has_body && !is_body(segment) || is_interjection(segment, last) {
-            continue;
-        }
-        // What somebody wrote is as it was meant.
-        let content = match is_spoken(segment) {
-            true => clean(&segment.content, segment.language.as_deref()),
-            false => Cow::Borrowed(segment.content.as_str()),
-        };
-        if content.is_empty() {
-            continue;
-        }
-        let goes_on = |last: &Piece| last.speaker == segment.speaker && last.section == section;
-        let turn = last.map_or(0, |last| last.turn + u32::from(!goes_on(last)));
-        pieces.push(Piece {
-            segment: index,
-            turn,
-            speaker: segment.speaker.clone(),
-            section,
-            content: content.into_owned(),
-            token_count: 0,
-        });
-    }
-    pieces
-}
-
-fn is_spoken(segment: &JobSegment) -> bool {
-    matches!(segment.kind.as_str(), "call" | "meeting")
-}
-
-fn is_body(segment: &JobSegment) -> bool {
-    // Empty in a schema of before 0.3.0.
-    segment.part.is_empty() || segment.part == Part::Body.name()
-}
-
-/// "Mm-hm." of somebody who listens; "Yes." is an answer after a question.
-fn is_interjection(segment: &JobSegment, last: Option<&Piece>) -> bool {
-    segment.is_backchannel
-        && last.is_some_and(|last| {
-            last.speaker != segment.speaker && !last.content.trim_end().ends_with('?')
-        })
-}
-
 fn pack_pieces(material: &Material, pieces: &[Piece], room: u32) -> Vec<Chunk> {
     let budget = ChunkBudget {
         max_tokens: room.min(CHUNK_TOKENS_MAX),
         repacked_max_tokens: room.min(REPACKED_TOKENS_MAX),
         overlap_tokens: OVERLAP_TOKENS,
     };
-    let units: Vec<Unit> = pieces.iter().map(|piece| piece.unit(piece.turn)).collect();
+    let units: Vec<Unit> = pieces.iter().map(Piece::unit).collect();
     let kept = kept_ranges(&units, &previous_chunks(material, pieces));
     let mut chunks: Vec<Chunk> = pack(&units, budget, &kept)
         .into_iter()
@@ -331,7 +285,7 @@ fn pack_pieces(material: &Material, pieces: &[Piece], room: u32) -> Vec<Chunk> {
 
 fn previous_chunks<'a>(material: &'a Material, pieces: &[Piece]) -> Vec<PreviousChunk<'a>> {
     let start_of = |position: i32| {
-        pieces.partition_point(|piece| material.segments[piece.segment].position < position)
+        pieces.partition_point(|piece| material.segments[piece.first_segment].position < position)
     };
     material
         .previous
@@ -351,18 +305,15 @@ fn build_chunk(
 ) -> Option<Chunk> {
     let (first, last) = (pieces.get(range.start)?, pieces.get(range.end - 1)?);
     let (first_segment, last_segment) = (
-        &material.segments[first.segment],
-        &material.segments[last.segment],
+        &material.segments[first.first_segment],
+        &material.segments[last.last_segment],
     );
     Some(Chunk {
         first_position: first_segment.position,
         last_position: last_segment.position,
         start_char: first_segment.start_char,
         end_char: last_segment.end_char,
-        token_count: units[range.clone()]
-            .iter()
-            .map(|unit| unit.token_count)
-            .sum(),
+        token_count: chunk_tokens(&units[range.clone()]),
         heading: material.heading(&first.section),
         content: chunk_text(&units[range]),
         is_kept: false,

@@ -79,6 +79,7 @@ impl Text {
 pub fn embed(
     model: &ModelChoice,
     texts: Vec<Text>,
+    purpose: TextPurpose,
     priority: Priority,
     deadline: impl Fn() -> Deadline,
 ) -> Result<Embedded, Error> {
@@ -97,7 +98,7 @@ pub fn embed(
             model: model.clone(),
             texts,
             priority,
-            purpose: TextPurpose::Unspecified,
+            purpose,
             caller: caller.clone(),
         };
         let deadline = deadline();
@@ -120,14 +121,14 @@ pub fn embed(
     Ok(embedded)
 }
 
-/// The vector of a text that somebody with the same rights has embedded before.
+/// The vector of a question that somebody with the same rights has embedded before.
 pub struct RememberedVector(Key);
 
 impl RememberedVector {
-    pub fn of(model_sha256: &str, text: &str) -> Result<Self, Error> {
+    pub fn of(model_sha256: &str, question: &str) -> Result<Self, Error> {
         let salt = registry::context(None, None)?.cache_salt;
-        let parts = [model_sha256.as_bytes(), &salt, text.as_bytes()];
-        Ok(Self(result_cache::key("vector 1", parts)))
+        let parts = [model_sha256.as_bytes(), &salt, question.as_bytes()];
+        Ok(Self(result_cache::key("question 1", parts)))
     }
 
     /// None where it is not there, or nothing may be used again.
@@ -147,9 +148,9 @@ impl RememberedVector {
     }
 }
 
-/// Embeds a text, unless its vector is remembered, and has it remembered.
+/// Embeds a question, unless its vector is remembered, and has it remembered.
 pub fn remember(
-    text: &str,
+    question: &str,
     model: &str,
     model_sha256: &str,
     deadline: impl Fn() -> Deadline,
@@ -157,13 +158,19 @@ pub fn remember(
     let Some(cache) = ResultCache::open()? else {
         return Ok(());
     };
-    let remembered = RememberedVector::of(model_sha256, text)?;
+    let remembered = RememberedVector::of(model_sha256, question)?;
     if remembered.read()?.is_some() {
         return Ok(());
     }
     let model = ModelChoice::from(model.to_owned());
-    let texts = vec![Text::from(text.to_owned())];
-    let embedded = embed(&model, texts, Priority::Interactive, deadline)?;
+    let texts = vec![Text::from(question.to_owned())];
+    let embedded = embed(
+        &model,
+        texts,
+        TextPurpose::Query,
+        Priority::Interactive,
+        deadline,
+    )?;
     let is_same = embedded.model_sha256 == model_sha256;
     match embedded.into_vectors()?.first() {
         Some(vector) if is_same => cache.write(vec![remembered.with(vector)]),

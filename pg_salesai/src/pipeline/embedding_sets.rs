@@ -1,7 +1,7 @@
 //! Jobs of an embedding set that is being built: its vectors, range by range, and then its index.
 
 use domain::chunking::{ChunkFields, render};
-use proto::model::{ModelChoice, Priority};
+use proto::model::{ModelChoice, Priority, TextPurpose};
 
 use super::Transactions;
 use super::embedding::{self, Text};
@@ -39,7 +39,7 @@ pub fn embed_range(
         })
         .collect();
     let model = ModelChoice::from(target.model);
-    let embedded = match embedding::embed(&model, texts, priority, deadline) {
+    let embedded = match embedding::embed(&model, texts, TextPurpose::Passage, priority, deadline) {
         Ok(embedded) => embedded,
         Err(error) => return Outcome::of_call("embed", &error),
     };

@@ -1,7 +1,7 @@
 //! Chunks and embeddings of a few interactions at once: model calls and pure rules, no database.
 
 use domain::chunking::render;
-use proto::model::{ModelChoice, Priority};
+use proto::model::{ModelChoice, Priority, TextPurpose};
 use serde_json::{Value, json};
 
 use super::chunks::{Chunk, Material, Tokenizer};
@@ -103,7 +103,7 @@ pub fn index(
     let Some((active, others)) = targets.split_first() else {
         return Ok(Vec::new());
     };
-    let tokenizer = Tokenizer::new(active.model_choice(), &active.template, deadline())?;
+    let tokenizer = Tokenizer::new(active, others, deadline())?;
     let chunks = tokenizer.chunks(materials, deadline)?;
     let embedded = active.embed(materials, &chunks, priority, deadline)?;
     let mut indexes = distribute(active, chunks, embedded);
@@ -124,7 +124,7 @@ pub fn index(
 }
 
 impl TargetSet {
-    fn model_choice(&self) -> ModelChoice {
+    pub fn model_choice(&self) -> ModelChoice {
         ModelChoice::from(self.model.clone())
     }
 
@@ -146,7 +146,13 @@ impl TargetSet {
                 token_count: Some(chunk.token_count),
             }));
         }
-        embedding::embed(&self.model_choice(), texts, priority, deadline)
+        embedding::embed(
+            &self.model_choice(),
+            texts,
+            TextPurpose::Passage,
+            priority,
+            deadline,
+        )
     }
 
     fn vectors(&self, embedded: &Embedded, vectors: Vec<Vec<f32>>) -> SetVectors {

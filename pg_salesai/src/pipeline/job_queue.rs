@@ -26,6 +26,9 @@ pub struct Job {
     pub kind: JobKind,
     #[serde(default)]
     pub embedding_set_id: Option<i64>,
+    /// How often whoever worked on it was lost.
+    #[serde(default)]
+    pub losses: i32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -356,6 +359,17 @@ pub fn renew_leases(lease_ms: i32) -> Result<(), Error> {
 pub fn release(job: &Job, retry_ms: i32) -> Result<(), Error> {
     Ok(Spi::run_with_args(
         "select salesai.release_job($1, $2, $3)",
+        &[job.id.into(), job.lease_token.into(), retry_ms.into()],
+    )?)
+}
+
+/// Gives it back as one that the sidecar may have died of.
+pub fn lose(job: &Job, retry_ms: i32) -> Result<(), Error> {
+    if !is_schema_current()? {
+        return release(job, retry_ms);
+    }
+    Ok(Spi::run_with_args(
+        "select salesai.lose_job($1, $2, $3)",
         &[job.id.into(), job.lease_token.into(), retry_ms.into()],
     )?)
 }

@@ -12,6 +12,7 @@ mod indexing;
 mod job_queue;
 mod on_behalf;
 mod outcome;
+mod pieces;
 mod reading;
 mod request_queue;
 mod requests;

@@ -7,8 +7,9 @@ use proto::client::ClientError;
 
 use super::indexing::{Index, SetVectors};
 use super::job_queue::{self, Job, RangeChunk};
-use super::{DatabaseError, Transactions};
+use super::{DatabaseError, Transactions, embedding};
 use crate::error::Error;
+use crate::sidecar::Deadline;
 
 /// How long a job waits after the sidecar could not take it, where the sidecar does not say.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -32,6 +33,8 @@ pub enum Outcome {
     NotFilled,
     /// Overload, or a sidecar that is away: no attempt is consumed. How long to wait.
     Postponed(Duration),
+    /// The sidecar died or took too long while it worked on this, which may be this one's fault.
+    Lost,
     Failed(Failure),
 }
 
@@ -81,6 +84,13 @@ impl Outcome {
                 let pause = Duration::from_millis(*ms);
                 return Self::Postponed(pause.clamp(RETRY_PAUSE_MIN, RETRY_PAUSE_MAX));
             }
+            Error::Sidecar(ClientError::Disconnected { .. }) => return Self::Lost,
+            // One that stands still does not even answer this.
+            Error::Sidecar(ClientError::DeadlineExceeded)
+                if embedding::check_ready(Deadline::after(embedding::STATE_TIMEOUT)).is_ok() =>
+            {
+                return Self::Lost;
+            }
             Error::Sidecar(
                 ClientError::Unavailable { .. }
                 | ClientError::DeadlineExceeded
@@ -129,6 +139,7 @@ pub fn settle(transactions: &impl Transactions, job: &Job, outcome: &Outcome) ->
         Outcome::IndexBuilt => job_queue::finish_index_build(job),
         Outcome::NotFilled => job_queue::release(job, FILLING_PAUSE_MS).map(|()| false),
         Outcome::Postponed(pause) => job_queue::release(job, milliseconds(*pause)).map(|()| false),
+        Outcome::Lost => job_queue::lose(job, milliseconds(RETRY_PAUSE)).map(|()| false),
         Outcome::Failed(failure) => fail(job, failure).map(|()| false),
     });
     match written {

@@ -7,6 +7,6 @@ mod stream;
 mod transfer;
 
 pub use call::{Deadline, call, pause};
-pub use served::{Served, find_model};
+pub use served::{Served, find_model, meant_model, models};
 pub use stream::OpenStream;
 pub use transfer::send_adapter;

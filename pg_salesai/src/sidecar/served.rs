@@ -29,7 +29,7 @@ impl Served {
             let models = client.models(deadline.remaining()).await?;
             Ok((models, client.status(deadline.remaining()).await?))
         })?;
-        let model = models.iter().find(|model| is_meant(model, kind, name));
+        let model = meant_model(&models, kind, name);
         let local = model.filter(|model| !model.is_remote && !model.sha256.is_empty());
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now_s = now.map_or(0, |now| now.as_secs());
@@ -51,10 +51,23 @@ pub fn find_model(
     name: Option<&str>,
     deadline: Deadline,
 ) -> Result<Option<Model>, Error> {
-    let models = call(deadline, async |client| {
+    Ok(meant_model(&models(deadline)?, kind, name).cloned())
+}
+
+/// All models that the sidecar or a server behind it runs.
+pub fn models(deadline: Deadline) -> Result<Vec<Model>, Error> {
+    call(deadline, async |client| {
         client.models(deadline.remaining()).await
-    })?;
-    Ok(models.into_iter().find(|model| is_meant(model, kind, name)))
+    })
+}
+
+/// The model of this name, or the default one of its kind.
+pub fn meant_model<'a>(
+    models: &'a [Model],
+    kind: ModelKind,
+    name: Option<&str>,
+) -> Option<&'a Model> {
+    models.iter().find(|model| is_meant(model, kind, name))
 }
 
 fn is_meant(model: &Model, kind: ModelKind, name: Option<&str>) -> bool {
