@@ -354,6 +354,65 @@ fn participants_have_sides() {
     );
 }
 
+/// Goal: a CRM that comes after the calls says who took part; who is known already stays who he is.
+#[test]
+fn a_late_crm_is_matched() {
+    let mut session = cluster().connect();
+    let transcript =
+        "Ana Lund: Hello.\nBob Dahl | Halden: Hi.\nCleo: Hey.\nDana: Good morning.\nEve: Yes.";
+    let id: i64 = session.one(
+        "select salesai.ingest_call('test', 'early', $1, participants => $2::text::jsonb)",
+        &[
+            &transcript,
+            &r#"[{"name": "Ana Lund", "email": "Ana@tessellate.example"}, {"name": "Cleo", "email": "cleo@halden.example"},
+                {"name": "Dana", "email": "dana@tessellate.example"}]"#,
+        ],
+    );
+    drain(&mut session);
+    let people = "select concat_ws(' ', name, side, (rep_id is not null)::text, (contact_id is not null)::text)
+         from salesai.participant where interaction_id = $1 order by name";
+    let load = |session: &mut Session, kind: &str, records: &str| {
+        session.rows(
+            "select * from salesai.ingest_crm('crm', $1, $2::text::jsonb)",
+            &[&kind, &records],
+        );
+    };
+    load(
+        &mut session,
+        "rep",
+        r#"[{"external_id": "1", "name": "A. Lund", "email": "ana@tessellate.example"}]"#,
+    );
+    load(
+        &mut session,
+        "account",
+        r#"[{"external_id": "1", "name": "Halden"}]"#,
+    );
+    load(
+        &mut session,
+        "contact",
+        r#"[{"external_id": "1", "account": "1", "name": "Bob Dahl"}, {"external_id": "2", "account": "1", "name": "C", "email": "CLEO@halden.example"},
+            {"external_id": "3", "account": "1", "name": "Ana Lund"}, {"external_id": "4", "account": "1", "name": "New"}]"#,
+    );
+    assert_eq!(
+        session.column::<String>(people, &[&id]),
+        [
+            "Ana Lund internal true false",
+            "Bob Dahl | Halden external false true",
+            "Cleo external false true",
+            "Dana internal false false",
+            "Eve unknown false false",
+        ]
+    );
+    // A contact who gets a name.
+    load(
+        &mut session,
+        "contact",
+        r#"[{"external_id": "4", "account": "1", "name": "Eve"}]"#,
+    );
+    let eve: String = session.one(&format!("select p from ({people} offset 4) f (p)"), &[&id]);
+    assert_eq!(eve, "Eve external false true");
+}
+
 /// Goal: a speaker who is written a little differently is the participant that was named, unless it may be two.
 #[test]
 fn speakers_are_participants() {
@@ -376,6 +435,44 @@ fn speakers_are_participants() {
         speakers,
         ["Ana Lund", "Bob Dahl", "Ana Lund", "Sam", "sam [Halden]"]
     );
+}
+
+/// Goal: hours of talk without a full stop are chunked where captions end, in seconds; the rows of a table stay lines.
+#[test]
+fn talk_without_stops_and_tables() {
+    let mut session = cluster().connect();
+    let captions: String = (0..20_000)
+        .map(|number| format!("Ana: and then number {number} went on\n"))
+        .collect();
+    let id: i64 = session.one(
+        "select salesai.ingest_call('test', 'endless', $1, 'plain')",
+        &[&captions],
+    );
+    drain(&mut session);
+    let sizes = session.row(
+        "select avg(last_position - first_position)::integer, max(token_count) from salesai.chunk where interaction_id = $1",
+        &[&id],
+    );
+    let (captions, tokens): (i32, i32) = (sizes.get(0), sizes.get(1));
+    assert!(captions > 5 && tokens <= 180, "{captions} {tokens}");
+    let table = "# Plan\n\n| Task | State |\n|---|---|\n| Sign. | Done. Really. |\n| Pay. | Late. |\n\n- Call Bob. Now.\n- Write.\n";
+    let id: i64 = session.one(
+        "select salesai.ingest_document('test', 'table', $1, 'plan.md')",
+        &[&table.as_bytes()],
+    );
+    drain(&mut session);
+    let content: String = session.one(
+        "select content from salesai.chunk where interaction_id = $1",
+        &[&id],
+    );
+    for line in [
+        "| Sign. | Done. Really. |",
+        "| Pay. | Late. |",
+        "- Call Bob. Now.",
+        "- Write.",
+    ] {
+        assert!(content.lines().any(|found| found == line), "{content}");
+    }
 }
 
 /// Goal: each CRM record has its outcome, and a bad one blocks no other.

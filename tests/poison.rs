@@ -38,7 +38,7 @@ fn poisoned_texts_are_found() {
     session.run("update salesai.job set losses = 9, not_before = now()");
     session.run("select salesai.resume()");
     wait_until("they fail", DRAIN_LIMIT, || errors(&mut session).len() == 2);
-    let died = "its worker or the inference sidecar died or was too slow 10 times";
+    let died = "its worker or the inference sidecar died or was too slow ten times";
     assert_eq!(
         errors(&mut session),
         [(3, died), (7, died)].map(|(key, why)| format!("{key} record_permanent run failed {why}"))
@@ -58,6 +58,8 @@ fn process_finds_poisoned_texts() {
     settings.worker = false;
     let cluster = Cluster::start(&settings);
     let mut session = cluster.connect();
+    session.run("alter system set salesai.job_timeout_ms = 2000");
+    session.run("select pg_reload_conf()");
     ingest_poison(&mut session);
     wait_until("the others are indexed", DRAIN_LIMIT, || {
         session.run("select salesai.process(timeout_ms => 2000)");

@@ -145,6 +145,46 @@ fn a_job_that_kills_its_holders_fails() {
     check_counts(&mut session);
 }
 
+/// Goal: each source says how long its oldest job waits, how fast it goes, and how long the rest will take.
+#[test]
+fn lag_and_time_left() {
+    let cluster = cluster(false);
+    let mut session = cluster.connect();
+    ingest(&mut session, "slow", 6, "background");
+    let status = "select lag_s::float8, finished_per_s::float8, eta_s::float8, pending
+        from salesai.source_status where source = $1";
+    let of = |session: &mut Session, source: &str| {
+        let row = session.row(status, &[&source]);
+        let (lag, rate, eta): (f64, f64, Option<f64>) = (row.get(0), row.get(1), row.get(2));
+        (lag, rate, eta, row.get::<_, i64>(3))
+    };
+    session.run("select pg_sleep(1.2)");
+    ingest(&mut session, "quick", 4, "interactive");
+    let (lag, rate, eta, _) = of(&mut session, "slow");
+    assert!(lag > 1.2 && rate == 0.0 && eta.is_none());
+    assert!(of(&mut session, "quick").0 < lag);
+    assert_eq!(
+        session.one::<i32>("select salesai.process(max_jobs => 7)", &[]),
+        7
+    );
+    session.run("select pg_sleep(1)");
+    let (_, rate, eta, pending) = of(&mut session, "slow");
+    // Three were finished a second ago or two.
+    assert_eq!(pending, 3);
+    assert!((0.2..=3.0).contains(&rate), "{rate}");
+    let eta = eta.expect("a time");
+    assert!((eta * rate - 3.0).abs() < 0.5, "{eta} {rate}");
+    assert_eq!(of(&mut session, "quick").3, 0);
+    let (whole, lag): (f64, f64) = {
+        let row = session.row(
+            "select eta_s::float8, lag_s::float8 from salesai.queue_status",
+            &[],
+        );
+        (row.get(0), row.get(1))
+    };
+    assert!(whole > 0.0 && lag > 2.0);
+}
+
 /// Goal: with a full queue ingestion says so and stores nothing; when there is room it goes on.
 #[test]
 fn a_full_queue_refuses() {

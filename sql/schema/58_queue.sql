@@ -139,10 +139,12 @@ declare
     lost salesai.job;
 begin
     for lost in
-        select * from salesai.job j where j.state = 'running' and j.lane = any (lanes) and j.losses > 0
+        select * from salesai.job j
+        where j.state = 'running' and j.lane = any (lanes) and salesai.is_lost_too_often(j.losses + 1)
+        order by j.interaction_id
     loop
         if salesai.is_lost(lost.lease_expires_at, lost.holder_pid, lost.holder_started_at) then
-            perform salesai.fail_lost_job(lost);
+            perform salesai.fail_lost_job(lost.id, lost.lease_token);
         end if;
     end loop;
     return query select * from salesai.claim_among(jobs_max, lease_ms, lanes, 4 * jobs_max);
@@ -174,7 +176,9 @@ as $$
         select j.id
         from salesai.job j
         where j.state = 'running' and j.lane = any (lanes) and salesai.is_lost(j.lease_expires_at, j.holder_pid, j.holder_started_at)
-        limit jobs_max
+        -- One of them may be what its holder died of: the others are not there when it happens again.
+        order by j.losses, j.id
+        limit 1
         for update skip locked),
     due as materialized (
         select j.id
@@ -250,36 +254,35 @@ as $$
 $$;
 comment on function salesai.release_job(bigint, uuid, integer) is 'Gives a leased job back without consuming an attempt';
 
--- Whoever works on it dies or takes too long: in the end it fails, so that others get their turn.
-create function salesai.fail_lost_job(lost salesai.job) returns boolean
-language plpgsql
+create function salesai.is_lost_too_often(losses integer) returns boolean
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$ select losses >= 10 $$;
+comment on function salesai.is_lost_too_often(integer) is 'Whether a job fails because its worker or the sidecar was lost with it so often';
+
+create function salesai.fail_lost_job(job_id bigint, lease_token uuid) returns void
+language sql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    losses_max constant integer := 10;
-begin
-    if lost.losses < losses_max then
-        return false;
-    end if;
-    perform salesai.fail_job(lost.id, lost.lease_token, 'record_permanent', 'run',
-        format('its worker or the inference sidecar died or was too slow %s times', losses_max));
-    return true;
-end
+    select salesai.fail_job(job_id, lease_token, 'record_permanent', 'run',
+        'its worker or the inference sidecar died or was too slow ten times')
 $$;
-comment on function salesai.fail_lost_job(salesai.job) is 'Fails a job whose worker or sidecar was lost ten times; whether it did';
+comment on function salesai.fail_lost_job(bigint, uuid) is 'Fails a job whose worker or sidecar was lost too often, so that others get their turn';
 
--- It waits twice as long each time, while others go on; from now on it is worked on alone.
+-- It waits twice as long each time, a quarter of an hour in all, while others go on; from now on it is worked on alone.
 create function salesai.lose_job(job_id bigint, lease_token uuid, retry_ms integer) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    lost salesai.job;
+    losses integer;
 begin
     perform salesai.lock_interaction(job_id);
-    update salesai.job j set losses = j.losses + 1 where j.id = $1 and j.lease_token = $2 returning * into lost;
-    if found and not salesai.fail_lost_job(lost) then
-        perform salesai.release_job(job_id, lease_token, retry_ms * (2 ^ least(lost.losses - 1, 4))::integer);
+    update salesai.job j set losses = j.losses + 1 where j.id = $1 and j.lease_token = $2 returning j.losses into losses;
+    if salesai.is_lost_too_often(losses) then
+        perform salesai.fail_lost_job(job_id, lease_token);
+    elsif losses is not null then
+        perform salesai.release_job(job_id, lease_token, retry_ms * (2 ^ (losses - 1))::integer);
     end if;
 end
 $$;

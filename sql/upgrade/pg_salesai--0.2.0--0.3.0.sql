@@ -1336,6 +1336,68 @@ $$;
 comment on function salesai.ingest_crm(text, text, jsonb, text) is
     'Upserts CRM records (kind: team, rep, account, contact, product, opportunity, activity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; opportunity: account, owner, stage, amount, currency, close_date, stage_history; activity (a task, event, logged call or e-mail, note; it becomes an interaction of kind crm_activity): type, subject, body (text or HTML) instead of name, occurred_at, account, opportunity, owner, contact. shape: plain, or salesforce or hubspot for the fields of those';
 
+-- A CRM that is loaded after the calls: who took part is matched then, by salesai.store_participants' rules.
+create index participant_email_index on salesai.participant (lower(email)) where rep_id is null and contact_id is null;
+create index participant_name_index on salesai.participant (salesai.normalise_name(name)) where rep_id is null and contact_id is null;
+
+-- Owner rights: who keeps the CRM need not see each interaction. Rows that somebody else writes now are matched by them,
+-- and waiting for them while they wait for us would end in a deadlock.
+create function salesai.match_participants() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    is_rep constant boolean := tg_table_name = 'rep';
+    new_email constant text := lower(new.email);
+    new_name constant text := lower(new.name);
+begin
+    if new.deleted_at is not null or tg_op = 'UPDATE' and old.deleted_at is null
+        and (old.email, old.name) is not distinct from (new.email, new.name) then
+        return null;
+    end if;
+    if is_rep then
+        update salesai.participant p set rep_id = new.id, side = 'internal'
+        where p.id in (
+            select m.id from salesai.participant m
+            where m.rep_id is null and m.contact_id is null
+              and (lower(m.email) = new_email or salesai.normalise_name(m.name) = new_name)
+            for update skip locked);
+        perform salesai.match_colleagues(new.id, split_part(new_email, '@', 2));
+    else
+        update salesai.participant p
+        set contact_id = new.id, side = case when p.side = 'unknown' then 'external' else p.side end
+        where p.id in (
+            select m.id from salesai.participant m
+            join salesai.interaction i on i.id = m.interaction_id
+            where m.rep_id is null and m.contact_id is null
+              and (lower(m.email) = new_email
+                   or salesai.normalise_name(m.name) = new_name and (i.account_id is null or i.account_id = new.account_id))
+            for update of m skip locked);
+    end if;
+    return null;
+end
+$$;
+comment on function salesai.match_participants() is 'Matches participants who are nobody yet to a new rep or contact';
+
+create function salesai.match_colleagues(rep_id bigint, domain text) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    update salesai.participant p set side = 'internal'
+    where domain <> ''
+      and not exists (select from salesai.rep r where r.id <> $1 and split_part(lower(r.email), '@', 2) = domain)
+      and p.id in (
+          select m.id from salesai.participant m
+          where m.rep_id is null and m.contact_id is null and m.side <> 'internal' and split_part(lower(m.email), '@', 2) = domain
+          for update skip locked)
+$$;
+comment on function salesai.match_colleagues(bigint, text) is 'Whoever writes from the domain of the first rep who has it is internal';
+
+create trigger match_participants after insert or update of name, email, deleted_at on salesai.rep
+    for each row execute function salesai.match_participants();
+create trigger match_participants after insert or update of name, email, deleted_at on salesai.contact
+    for each row execute function salesai.match_participants();
+
 -- What a CRM logs of the work of its users (tasks, events, calls, e-mails, notes), as interactions.
 
 create function salesai.crm_activity(shape text, record jsonb) returns jsonb
@@ -1992,10 +2054,12 @@ declare
     lost salesai.job;
 begin
     for lost in
-        select * from salesai.job j where j.state = 'running' and j.lane = any (lanes) and j.losses > 0
+        select * from salesai.job j
+        where j.state = 'running' and j.lane = any (lanes) and salesai.is_lost_too_often(j.losses + 1)
+        order by j.interaction_id
     loop
         if salesai.is_lost(lost.lease_expires_at, lost.holder_pid, lost.holder_started_at) then
-            perform salesai.fail_lost_job(lost);
+            perform salesai.fail_lost_job(lost.id, lost.lease_token);
         end if;
     end loop;
     return query select * from salesai.claim_among(jobs_max, lease_ms, lanes, 4 * jobs_max);
@@ -2027,7 +2091,9 @@ as $$
         select j.id
         from salesai.job j
         where j.state = 'running' and j.lane = any (lanes) and salesai.is_lost(j.lease_expires_at, j.holder_pid, j.holder_started_at)
-        limit jobs_max
+        -- One of them may be what its holder died of: the others are not there when it happens again.
+        order by j.losses, j.id
+        limit 1
         for update skip locked),
     due as materialized (
         select j.id
@@ -2103,36 +2169,35 @@ as $$
 $$;
 comment on function salesai.release_job(bigint, uuid, integer) is 'Gives a leased job back without consuming an attempt';
 
--- Whoever works on it dies or takes too long: in the end it fails, so that others get their turn.
-create function salesai.fail_lost_job(lost salesai.job) returns boolean
-language plpgsql
+create function salesai.is_lost_too_often(losses integer) returns boolean
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$ select losses >= 10 $$;
+comment on function salesai.is_lost_too_often(integer) is 'Whether a job fails because its worker or the sidecar was lost with it so often';
+
+create function salesai.fail_lost_job(job_id bigint, lease_token uuid) returns void
+language sql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    losses_max constant integer := 10;
-begin
-    if lost.losses < losses_max then
-        return false;
-    end if;
-    perform salesai.fail_job(lost.id, lost.lease_token, 'record_permanent', 'run',
-        format('its worker or the inference sidecar died or was too slow %s times', losses_max));
-    return true;
-end
+    select salesai.fail_job(job_id, lease_token, 'record_permanent', 'run',
+        'its worker or the inference sidecar died or was too slow ten times')
 $$;
-comment on function salesai.fail_lost_job(salesai.job) is 'Fails a job whose worker or sidecar was lost ten times; whether it did';
+comment on function salesai.fail_lost_job(bigint, uuid) is 'Fails a job whose worker or sidecar was lost too often, so that others get their turn';
 
--- It waits twice as long each time, while others go on; from now on it is worked on alone.
+-- It waits twice as long each time, a quarter of an hour in all, while others go on; from now on it is worked on alone.
 create function salesai.lose_job(job_id bigint, lease_token uuid, retry_ms integer) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    lost salesai.job;
+    losses integer;
 begin
     perform salesai.lock_interaction(job_id);
-    update salesai.job j set losses = j.losses + 1 where j.id = $1 and j.lease_token = $2 returning * into lost;
-    if found and not salesai.fail_lost_job(lost) then
-        perform salesai.release_job(job_id, lease_token, retry_ms * (2 ^ least(lost.losses - 1, 4))::integer);
+    update salesai.job j set losses = j.losses + 1 where j.id = $1 and j.lease_token = $2 returning j.losses into losses;
+    if salesai.is_lost_too_often(losses) then
+        perform salesai.fail_lost_job(job_id, lease_token);
+    elsif losses is not null then
+        perform salesai.release_job(job_id, lease_token, retry_ms * (2 ^ (losses - 1))::integer);
     end if;
 end
 $$;
@@ -5487,7 +5552,9 @@ with counted as (
     from salesai.job_count c
     group by c.source),
 finished as (
-    select i.source, count(*) / 300.0 as per_second from salesai.interaction i
+    -- Since the first of them: what began a minute ago is not slower than it is.
+    select i.source, count(*) / greatest(extract(epoch from clock_timestamp() - min(i.processed_at)), 1) as per_second
+    from salesai.interaction i
     where i.processed_at > now() - interval '5 minutes' group by i.source)
 select c.source, c.pending, c.running, c.failed, c.oldest_created_at,
     coalesce(extract(epoch from clock_timestamp() - c.oldest_created_at), 0)::numeric(12, 3) as lag_s,
@@ -5497,7 +5564,7 @@ select c.source, c.pending, c.running, c.failed, c.oldest_created_at,
 from counted c
 left join finished f on f.source = c.source;
 comment on view salesai.source_status is
-    'The queue by source; the empty one is work on embedding sets. lag_s: age of the oldest job that is not done; finished_per_s: interactions that the caller may see, over the last 5 minutes; eta_s: NULL when nothing was finished in them';
+    'The queue by source; the empty one is work on embedding sets. lag_s: age of the oldest job that is not done; finished_per_s: interactions that the caller may see, since the first that was finished in the last 5 minutes; eta_s: NULL when nothing was finished in them';
 
 create or replace view salesai.queue_status with (security_invoker) as
 select coalesce(sum(s.pending), 0)::bigint as pending, coalesce(sum(s.running), 0)::bigint as running,

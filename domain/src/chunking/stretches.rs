@@ -13,6 +13,13 @@ pub struct SplitSentence {
 }
 
 impl SplitSentence {
+    /// One stretch as it is.
+    pub fn whole(stretch: &str) -> Self {
+        Self {
+            fragments: vec![(0, 0..stretch.len())],
+        }
+    }
+
     /// Its text, one space between the fragments.
     pub fn text(&self, stretches: &[&str]) -> String {
         let fragments: Vec<&str> = self

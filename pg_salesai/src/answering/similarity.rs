@@ -33,16 +33,17 @@ pub fn similarities(
     let asked = embed(texts, TextPurpose::Query, deadline)?;
     let found = embed(sentences, TextPurpose::Passage, deadline)?;
     let model_sha256 = asked.model_sha256.clone();
-    let is_same = model_sha256 == found.model_sha256 || found.vectors.is_empty();
+    // A sidecar that was started anew in between may have others: words decide alone then.
+    if model_sha256 != found.model_sha256 {
+        return Ok(Vec::new());
+    }
     let (asked, sentences) = (asked.into_vectors()?, found.into_vectors()?);
     let Some(question) = asked.first() else {
         return Ok(Vec::new());
     };
     let cosine = |sentence: &Vec<f32>| question.iter().zip(sentence).map(|(a, b)| a * b).sum();
     let cosines: Vec<f32> = sentences.iter().map(cosine).collect();
-    // A sidecar that was started anew in between may have others.
-    if let Some(remembered) = remembered.filter(|kept| is_same && kept.model_sha256 == model_sha256)
-    {
+    if let Some(remembered) = remembered.filter(|kept| kept.model_sha256 == model_sha256) {
         remembered.keep(question, &cosines)?;
     }
     Ok(cosines)

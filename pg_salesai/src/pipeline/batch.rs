@@ -21,6 +21,8 @@ use crate::sidecar::Deadline;
 /// Characters that are worked on together, about 16,000 tokens: enough to fill the model's batches, which are cut by
 /// tokens once those are counted, few enough that the first of them are stored soon. One interaction may have more.
 const GROUP_CHARS: usize = 64 << 10;
+/// A deadline has a little less left when it is asked.
+const PATIENCE_SLACK: Duration = Duration::from_millis(50);
 
 /// How a batch ended.
 pub struct Batch {
@@ -57,18 +59,22 @@ pub fn run_batch<T: Transactions, D: Fn() -> Deadline>(
         }
         deadline()
     };
+    let patience = deadline().remaining() + PATIENCE_SLACK;
     let mut run = Run {
         transactions,
         priority,
         deadline: &deadline,
+        patience,
         batch: Batch {
             claimed: jobs.len(),
             finished: 0,
             pause: None,
         },
     };
-    let (index_jobs, mut set_jobs): (Vec<&Job>, Vec<&Job>) =
+    let (mut index_jobs, mut set_jobs): (Vec<&Job>, Vec<&Job>) =
         jobs.iter().partition(|job| job.kind == JobKind::Index);
+    // What the sidecar may have died of comes last.
+    index_jobs.sort_by_key(|job| job.losses);
     // An index waits for its vectors.
     set_jobs.sort_by_key(|job| job.kind == JobKind::BuildIndex);
     run.index_all(&index_jobs);
@@ -76,7 +82,7 @@ pub fn run_batch<T: Transactions, D: Fn() -> Deadline>(
         let outcome = match run.batch.pause {
             Some(pause) => Outcome::Postponed(pause),
             None if job.kind == JobKind::Embed => {
-                embedding_sets::embed_range(transactions, job, priority, &deadline)
+                embedding_sets::embed_range(transactions, job, priority, &deadline, patience)
             }
             None => embedding_sets::build_index(transactions, job),
         };
@@ -98,6 +104,8 @@ struct Run<'a, T, D> {
     transactions: &'a T,
     priority: Priority,
     deadline: &'a D,
+    /// How long a call may take.
+    patience: Duration,
     batch: Batch,
 }
 
@@ -113,8 +121,11 @@ impl<T: Transactions, D: Fn() -> Deadline> Run<'_, T, D> {
         for &job in jobs {
             match (self.batch.pause, &targets) {
                 (None, Ok(targets)) => match self.load(job) {
-                    // It may have been what others were lost with.
-                    Ok(material) if job.losses > 0 => self.index_group(&[(job, material)], targets),
+                    Ok(material) if job.losses > 0 => {
+                        self.index_group(&std::mem::take(&mut group), targets);
+                        self.index_group(&[(job, material)], targets);
+                        chars = 0;
+                    }
                     Ok(material) => {
                         chars += material.chars();
                         group.push((job, material));
@@ -158,7 +169,7 @@ impl<T: Transactions, D: Fn() -> Deadline> Run<'_, T, D> {
                 self.transactions.index_stored();
             }
             Err(error) => {
-                let outcome = Outcome::of_call("embed", &error);
+                let outcome = Outcome::of_call("embed", &error, self.patience);
                 if group.len() > 1 && outcome.may_be_one_texts_fault() {
                     let (first, second) = group.split_at(group.len() / 2);
                     self.index_group(first, targets);
@@ -203,7 +214,7 @@ impl<T: Transactions, D: Fn() -> Deadline> Run<'_, T, D> {
                     error.to_string(),
                 ));
             }
-            Err(error) => return Err(Outcome::of_call("read", &error)),
+            Err(error) => return Err(Outcome::of_call("read", &error, self.patience)),
         };
         // A lost lease shows again when the job is finished.
         let stored = self

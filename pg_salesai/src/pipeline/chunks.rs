@@ -169,16 +169,27 @@ impl Tokenizer {
         counts: &mut TokenCounts,
         deadline: &impl Fn() -> Deadline,
     ) -> Result<(), Error> {
-        let is_oversized = |piece: &Piece| piece.label_tokens + piece.token_count > room;
+        let exceeds = |piece: &Piece, most: u32| piece.label_tokens + piece.token_count > most;
+        let is_oversized = |piece: &Piece| exceeds(piece, room);
         counts.tell(pieces);
-        if !pieces.iter().any(is_oversized) {
+        // Talk without full stops fits a chunk in parts, whatever the model takes.
+        let is_long = |piece: &Piece| {
+            exceeds(piece, room.min(REPACKED_TOKENS_MAX)) && piece.is_in_many_segments()
+        };
+        if !pieces
+            .iter()
+            .any(|piece| is_long(piece) || is_oversized(piece))
+        {
             return Ok(());
         }
-        let cut = |piece: Piece| match is_oversized(&piece) {
-            true => piece.by_segment().collect(),
-            false => vec![piece],
-        };
-        *pieces = std::mem::take(pieces).into_iter().flat_map(cut).collect();
+        let mut cut = Vec::with_capacity(pieces.len());
+        for piece in std::mem::take(pieces) {
+            match is_long(&piece) {
+                true => cut.extend(piece.by_segment()),
+                false => cut.push(piece),
+            }
+        }
+        *pieces = cut;
         self.count(counts, pieces.iter().flat_map(Piece::texts), deadline)?;
         counts.tell(pieces);
         for piece in std::mem::take(pieces) {

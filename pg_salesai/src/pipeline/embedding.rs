@@ -198,6 +198,14 @@ pub fn floats(bytes: &[u8]) -> Vec<f32> {
 /// Longest wait for an answer about the sidecar's state.
 pub const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Whether the sidecar embeds a short text soon.
+pub fn is_at_work() -> bool {
+    let texts = vec![Text::from("Is anybody there?".to_owned())];
+    let deadline = Deadline::after(STATE_TIMEOUT);
+    let (model, purpose) = (ModelChoice::Default, TextPurpose::Unspecified);
+    embed(&model, texts, purpose, Priority::Background, || deadline).is_ok()
+}
+
 /// Fails with the reason when the sidecar cannot take work now.
 pub fn check_ready(deadline: Deadline) -> Result<(), Error> {
     let status = sidecar::call(deadline, async |client| {

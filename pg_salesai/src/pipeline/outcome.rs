@@ -8,8 +8,8 @@ use proto::client::ClientError;
 use super::indexing::{Index, SetVectors};
 use super::job_queue::{self, Job, RangeChunk};
 use super::{DatabaseError, Transactions, embedding};
+use crate::config;
 use crate::error::Error;
-use crate::sidecar::Deadline;
 
 /// How long a job waits after the sidecar could not take it, where the sidecar does not say.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -75,8 +75,8 @@ impl Outcome {
         })
     }
 
-    /// What a failed call to the sidecar means for a job.
-    pub fn of_call(step: &'static str, error: &Error) -> Self {
+    /// What a failed call to the sidecar means for a job that gave it so much time.
+    pub fn of_call(step: &'static str, error: &Error, patience: Duration) -> Self {
         let class = match error {
             Error::Sidecar(ClientError::Overloaded {
                 retry_after_ms: Some(ms),
@@ -85,9 +85,9 @@ impl Outcome {
                 return Self::Postponed(pause.clamp(RETRY_PAUSE_MIN, RETRY_PAUSE_MAX));
             }
             Error::Sidecar(ClientError::Disconnected { .. }) => return Self::Lost,
-            // One that stands still does not even answer this.
+            // One that stands still, or is busy with others, does not answer anything else either.
             Error::Sidecar(ClientError::DeadlineExceeded)
-                if embedding::check_ready(Deadline::after(embedding::STATE_TIMEOUT)).is_ok() =>
+                if patience >= config::job_timeout() && embedding::is_at_work() =>
             {
                 return Self::Lost;
             }

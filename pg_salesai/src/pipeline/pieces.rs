@@ -14,7 +14,6 @@ const SENTENCE_BYTES_MAX: usize = 4 << 10;
 const CUT_PARAGRAPH_CHARS: i32 = 600;
 
 /// A sentence, or a part of one.
-#[derive(Clone)]
 pub struct Piece {
     /// The segments that it begins and ends in, by number from 0.
     pub first_segment: usize,
@@ -24,7 +23,7 @@ pub struct Piece {
     pub speaker: Option<String>,
     pub section: String,
     pub content: String,
-    /// What each segment has of it, for one that is too long.
+    /// What each segment has of it, for one that is too long; empty where that is known not to help.
     fragments: Vec<(usize, String)>,
     pub token_count: u32,
     pub label_tokens: u32,
@@ -52,35 +51,41 @@ impl Piece {
         self.label().into_iter().chain([self.content.clone()])
     }
 
-    /// What each segment has of it.
-    pub fn by_segment(&self) -> impl Iterator<Item = Self> {
-        self.fragments
-            .iter()
-            .enumerate()
-            .map(|(number, (segment, content))| Self {
-                first_segment: *segment,
-                last_segment: *segment,
-                content: content.clone(),
-                fragments: vec![(*segment, content.clone())],
-                ..self.part(number)
-            })
+    /// Whether it can be cut where a segment ends.
+    pub fn is_in_many_segments(&self) -> bool {
+        self.fragments.len() > 1
     }
 
-    /// Its parts, in place of itself.
+    /// What each segment has of it.
+    pub fn by_segment(mut self) -> impl Iterator<Item = Self> {
+        std::mem::take(&mut self.fragments)
+            .into_iter()
+            .enumerate()
+            .map(move |(number, (segment, content))| self.part(number, segment, content))
+    }
+
+    /// Its parts by tokens, in place of itself.
     pub fn parts(&self, parts: impl Iterator<Item = (String, u32)>) -> impl Iterator<Item = Self> {
         parts
             .enumerate()
             .map(|(number, (content, token_count))| Self {
-                content,
                 token_count,
-                ..self.part(number)
+                ..self.part(number, self.first_segment, content)
             })
     }
 
-    fn part(&self, number: usize) -> Self {
+    fn part(&self, number: usize, segment: usize, content: String) -> Self {
         Self {
+            first_segment: segment,
+            last_segment: segment,
+            turn: self.turn,
             starts_line: self.starts_line && number == 0,
-            ..self.clone()
+            speaker: self.speaker.clone(),
+            section: self.section.clone(),
+            content,
+            fragments: Vec::new(),
+            token_count: 0,
+            label_tokens: self.label_tokens,
         }
     }
 }
@@ -94,7 +99,11 @@ pub fn pieces(segments: &[JobSegment]) -> Vec<Piece> {
     let mut last_turn = None;
     for run in stretches.chunk_by(goes_on) {
         let contents: Vec<&str> = run.iter().map(|stretch| &*stretch.content).collect();
-        for (number, sentence) in split_sentences(&contents).iter().enumerate() {
+        let sentences = match run {
+            [row] if row.is_table_row() => vec![SplitSentence::whole(&row.content)],
+            _ => split_sentences(&contents),
+        };
+        for (number, sentence) in sentences.iter().enumerate() {
             let turn = run[0].turn;
             let is_new = last_turn != Some(turn) || number == 0 && run[0].speaker.is_none();
             last_turn = Some(turn);
@@ -137,7 +146,7 @@ fn piece(
     })
 }
 
-/// What is indexed of a segment.
+/// What is indexed of a segment, or of a line of one.
 struct Stretch<'a> {
     segment: usize,
     turn: u32,
@@ -172,28 +181,45 @@ fn stretches(segments: &[JobSegment]) -> Vec<Stretch<'_>> {
         let speaker = segment.speaker.as_deref();
         let is_same_turn = |last: &Stretch| last.speaker == speaker && last.section == section;
         let turn = last.map_or(0, |last| last.turn + u32::from(!is_same_turn(last)));
-        stretches.push(Stretch {
+        stretches.extend(lines(content).map(|content| Stretch {
             segment: index,
             turn,
             speaker,
-            section,
+            section: section.clone(),
             content,
-        });
+        }));
     }
     stretches
 }
 
+/// Items of a list and rows of a table are lines of a block; elsewhere a segment has no line feeds.
+fn lines(content: Cow<'_, str>) -> impl Iterator<Item = Cow<'_, str>> {
+    let lines: Vec<Cow<str>> = match content {
+        Cow::Borrowed(content) => content.lines().map(Cow::Borrowed).collect(),
+        cleaned => vec![cleaned],
+    };
+    lines.into_iter().filter(|line| !line.trim().is_empty())
+}
+
 impl Stretch<'_> {
+    fn starts_with_mark(&self) -> bool {
+        self.content.starts_with(['|', '-', '*', '#'])
+    }
+
+    fn is_table_row(&self) -> bool {
+        self.content.starts_with('|')
+    }
+
     /// Whether a sentence of the one before may go on here.
     fn continues(&self, before: &Self, segments: &[JobSegment]) -> bool {
         let (last, segment) = (&segments[before.segment], &segments[self.segment]);
-        if before.turn != self.turn {
+        if before.turn != self.turn || before.segment == self.segment || before.is_table_row() {
             false
         } else if is_spoken(segment) {
             // Without speakers it may be another one who goes on.
             self.speaker.is_some() || self.content.starts_with(char::is_lowercase)
         } else {
-            is_cut_paragraph(last, segment)
+            is_cut_paragraph(last, segment) && !self.starts_with_mark()
         }
     }
 }
@@ -205,12 +231,10 @@ fn is_cut_paragraph(first: &JobSegment, second: &JobSegment) -> bool {
         first.end_char - first.start_char,
         second.end_char - second.start_char,
     );
-    let is_line_of_its_own = second.content.starts_with(['|', '-', '*', '#']);
     is_same_stretch
         || second.start_char - first.end_char <= 1
             && first_chars >= CUT_PARAGRAPH_CHARS / 2
             && first_chars + 1 + second_chars > CUT_PARAGRAPH_CHARS
-            && !is_line_of_its_own
 }
 
 fn is_spoken(segment: &JobSegment) -> bool {
