@@ -22,7 +22,7 @@ const CHUNK_TOKENS_MAX: u32 = 180;
 /// Tokens of a chunk that was packed again after an edit.
 const REPACKED_TOKENS_MAX: u32 = 210;
 /// Tokens that a chunk repeats of the one before, so that a question and its answer meet in one.
-const OVERLAP_TOKENS: u32 = 40;
+const OVERLAP_TOKENS: u32 = 20;
 /// A longer heading would leave no room for what was said.
 const HEADING_CHARS_MAX: usize = 200;
 
