@@ -194,6 +194,69 @@ fn earnings_calls() {
     assert_eq!(calls, 8);
 }
 
+/// Goal: what a speech recogniser made of the same calls, words with times and no full stop, as the captions of ten words
+/// that a meeting program would write: every word at its time.
+#[test]
+fn recognised_earnings_calls() {
+    let Some(dir) = shared("earnings21/asr_rev_kaldi_timed") else {
+        return;
+    };
+    let (mut calls, mut words) = (0, 0);
+    for path in files(&dir, "nlp") {
+        let text = fs::read_to_string(&path).unwrap();
+        let tokens: Vec<Vec<&str>> = text
+            .lines()
+            .skip(1)
+            .map(|line| line.split('|').collect())
+            .collect();
+        let seconds = |field: &str| field.parse::<f64>().unwrap();
+        let time = |seconds: f64| {
+            let (minutes, seconds) = (seconds as u32 / 60, seconds % 60.0);
+            format!("{:02}:{:02}:{seconds:06.3}", minutes / 60, minutes % 60)
+        };
+        let mut captions = String::from("WEBVTT\n");
+        for caption in tokens.chunks(10) {
+            let (start, end) = (
+                seconds(caption[0][2]),
+                seconds(caption[caption.len() - 1][3]),
+            );
+            let said: Vec<&str> = caption.iter().map(|token| token[0]).collect();
+            let (start, end) = (time(start), time(end));
+            captions.push_str(&format!(
+                "\n{start} --> {end}\nHost: {}\n",
+                said.join(" ").replace('<', "&lt;")
+            ));
+        }
+        let parsed = parse_transcript(&captions, FormatChoice::Auto).unwrap();
+        assert_eq!(
+            (parsed.speakers().len(), parsed.turn_count()),
+            (1, 1),
+            "{path:?}"
+        );
+        let said: Vec<&str> = (parsed.segments.iter())
+            .flat_map(|segment| segment.content.split_whitespace())
+            .collect();
+        let spoken: Vec<&str> = tokens
+            .iter()
+            .flat_map(|token| token[0].split_whitespace())
+            .collect();
+        assert!(said == spoken, "{path:?}");
+        for (segment, caption) in parsed.segments.iter().zip(tokens.chunks(10)) {
+            let start_ms = (seconds(caption[0][2]) * 1000.0).round() as i64;
+            assert!(
+                segment
+                    .start_ms
+                    .is_some_and(|ms| ms.abs_diff(start_ms) <= 1),
+                "{path:?}"
+            );
+        }
+        calls += 1;
+        words += said.len();
+    }
+    println!("measured: {calls} recognised earnings calls with {words} words");
+    assert_eq!(calls, 8);
+}
+
 /// Goal: every message that unstructured tests its own reader with is read as it should be, or refused with the right
 /// reason.
 #[test]
