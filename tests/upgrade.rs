@@ -11,7 +11,7 @@ use tests::session::Session;
 use tests::sidecar::Sidecar;
 use tests::world;
 
-const QUESTION: &str = "What discount did we offer Halden Freight?";
+const QUESTION: &str = "When does the audit committee sit?";
 
 /// All that the extension consists of, one line each: members, then what each of them is.
 const DESCRIPTION: &str = "

@@ -6113,7 +6113,8 @@ end
 $do$;
 
 -- Triggers need no right of who fires them, and nobody else's tables may have this one: it runs with the owner's rights.
-revoke execute on function salesai.count_jobs(), salesai.note_new_chunks(), salesai.note_changed_embeddings(), salesai.forget_results()
+revoke execute on function salesai.count_jobs(), salesai.note_new_chunks(), salesai.note_changed_embeddings(), salesai.forget_results(),
+    salesai.match_participants()
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 revoke execute on function salesai.create_embedding_codes(bigint), salesai.empty_lexical_index()
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
