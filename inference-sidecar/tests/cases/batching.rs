@@ -265,7 +265,7 @@ async fn a_killed_server_leaves_no_stream_hanging() {
                 Err(error) => break error,
             }
         };
-        let is_clear = matches!(error, ClientError::Unavailable { .. });
+        let is_clear = matches!(error, ClientError::Disconnected { .. });
         assert!(is_clear, "{error:?}");
     }
     let named = format!("smol={}", model.display());
