@@ -1336,62 +1336,46 @@ $$;
 comment on function salesai.ingest_crm(text, text, jsonb, text) is
     'Upserts CRM records (kind: team, rep, account, contact, product, opportunity, activity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; opportunity: account, owner, stage, amount, currency, close_date, stage_history; activity (a task, event, logged call or e-mail, note; it becomes an interaction of kind crm_activity): type, subject, body (text or HTML) instead of name, occurred_at, account, opportunity, owner, contact. shape: plain, or salesforce or hubspot for the fields of those';
 
--- A CRM that is loaded after the calls: who took part is matched then, by salesai.store_participants' rules.
+-- A CRM that is loaded after the calls: salesai.store_participants looks again at whoever may be meant.
 create index participant_email_index on salesai.participant (lower(email)) where rep_id is null and contact_id is null;
 create index participant_name_index on salesai.participant (salesai.normalise_name(name)) where rep_id is null and contact_id is null;
+create index participant_domain_index on salesai.participant (split_part(lower(email), '@', 2)) where rep_id is null and contact_id is null;
 
--- Owner rights: who keeps the CRM need not see each interaction. Rows that somebody else writes now are matched by them,
--- and waiting for them while they wait for us would end in a deadlock.
+-- Owner rights: who keeps the CRM need not see each interaction.
 create function salesai.match_participants() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     is_rep constant boolean := tg_table_name = 'rep';
-    new_email constant text := lower(new.email);
-    new_name constant text := lower(new.name);
+    -- Whoever writes from the domain of the first rep who has it is a colleague.
+    new_domain constant text := case
+        when is_rep and not exists (
+            select from salesai.rep r where r.id <> new.id and split_part(lower(r.email), '@', 2) = split_part(lower(new.email), '@', 2))
+        then nullif(split_part(lower(new.email), '@', 2), '') end;
+    person record;
 begin
     if new.deleted_at is not null or tg_op = 'UPDATE' and old.deleted_at is null
         and (old.email, old.name) is not distinct from (new.email, new.name) then
         return null;
     end if;
-    if is_rep then
-        update salesai.participant p set rep_id = new.id, side = 'internal'
-        where p.id in (
-            select m.id from salesai.participant m
-            where m.rep_id is null and m.contact_id is null
-              and (lower(m.email) = new_email or salesai.normalise_name(m.name) = new_name)
-            for update skip locked);
-        perform salesai.match_colleagues(new.id, split_part(new_email, '@', 2));
-    else
-        update salesai.participant p
-        set contact_id = new.id, side = case when p.side = 'unknown' then 'external' else p.side end
-        where p.id in (
-            select m.id from salesai.participant m
-            join salesai.interaction i on i.id = m.interaction_id
-            where m.rep_id is null and m.contact_id is null
-              and (lower(m.email) = new_email
-                   or salesai.normalise_name(m.name) = new_name and (i.account_id is null or i.account_id = new.account_id))
-            for update of m skip locked);
-    end if;
+    for person in
+        select p.interaction_id, p.name, p.email, p.side
+        from salesai.participant p
+        where p.rep_id is null and p.contact_id is null
+          and (lower(p.email) = lower(new.email) or salesai.normalise_name(p.name) = lower(new.name)
+               or split_part(lower(p.email), '@', 2) = new_domain)
+        -- Somebody who writes one now matches it, and waiting for them while they wait for us would end in a deadlock.
+        for update skip locked
+    loop
+        -- A rep is internal, whatever his domain said before.
+        perform salesai.store_participants(person.interaction_id, jsonb_build_array(jsonb_build_object(
+            'name', person.name, 'email', person.email, 'side', case when not is_rep then person.side end)));
+    end loop;
     return null;
 end
 $$;
 comment on function salesai.match_participants() is 'Matches participants who are nobody yet to a new rep or contact';
-
-create function salesai.match_colleagues(rep_id bigint, domain text) returns void
-language sql
-set search_path = pg_catalog, pg_temp
-as $$
-    update salesai.participant p set side = 'internal'
-    where domain <> ''
-      and not exists (select from salesai.rep r where r.id <> $1 and split_part(lower(r.email), '@', 2) = domain)
-      and p.id in (
-          select m.id from salesai.participant m
-          where m.rep_id is null and m.contact_id is null and m.side <> 'internal' and split_part(lower(m.email), '@', 2) = domain
-          for update skip locked)
-$$;
-comment on function salesai.match_colleagues(bigint, text) is 'Whoever writes from the domain of the first rep who has it is internal';
 
 create trigger match_participants after insert or update of name, email, deleted_at on salesai.rep
     for each row execute function salesai.match_participants();
