@@ -8,6 +8,7 @@ use super::{
 };
 use crate::mail_parts::Sender;
 use crate::segment::Part;
+use crate::test_random::Random;
 
 fn check_error(raw: &[u8], expected: EmailError) {
     assert_eq!(parse_email(raw), Err(expected));
@@ -195,13 +196,8 @@ fn real_messages_do_not_panic() {
     }
     let files = message_files(folder);
     let mut read_count = 0;
-    let mut state = 1_u64;
-    let mut random = |limit: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % limit
-    };
+    let mut random = Random::new(1);
+    let mut random = |limit| random.below(limit);
     for file in &files {
         let raw = std::fs::read(file).unwrap();
         read_count += usize::from(parse_email(&raw).is_ok());

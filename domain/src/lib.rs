@@ -61,6 +61,8 @@ mod numbers;
 mod outlook_message;
 mod pieces;
 mod redacted;
+#[cfg(test)]
+mod test_random;
 mod words;
 
 pub use error::{EmailError, ParagraphError, TableError, TranscriptError, TranscriptProblem};

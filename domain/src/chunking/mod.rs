@@ -34,16 +34,26 @@ pub struct Unit<'a> {
     pub label_tokens: u32,
 }
 
+const LABEL_END: &str = ": ";
+
 /// What stands in front of what somebody says.
 pub fn speaker_label(speaker: &str) -> String {
-    format!("{speaker}: ")
+    [speaker, LABEL_END].concat()
 }
 
 impl<'a> Unit<'a> {
+    /// Tokens of the label that it has in a chunk, whose first unit begins a line anyway.
+    fn label_tokens_in_chunk(&self, is_first: bool) -> u32 {
+        match is_first || self.starts_line {
+            true => self.label_tokens,
+            false => 0,
+        }
+    }
+
     /// The unit with its speaker in front, as it stands where a line begins.
     fn labelled(&self) -> [&'a str; 3] {
         match self.speaker {
-            Some(speaker) => [speaker, ": ", self.content],
+            Some(speaker) => [speaker, LABEL_END, self.content],
             None => ["", "", self.content],
         }
     }
@@ -58,10 +68,10 @@ pub fn chunk_text(units: &[Unit]) -> String {
 
 /// Tokens of [`chunk_text`].
 pub fn chunk_tokens(units: &[Unit]) -> u32 {
-    let labels = units.iter().enumerate();
-    let labels = labels.filter(|(position, unit)| *position == 0 || unit.starts_line);
-    let label_tokens: u32 = labels.map(|(_, unit)| unit.label_tokens).sum();
-    label_tokens + units.iter().map(|unit| unit.token_count).sum::<u32>()
+    let tokens = |(position, unit): (usize, &Unit)| {
+        unit.token_count + unit.label_tokens_in_chunk(position == 0)
+    };
+    units.iter().enumerate().map(tokens).sum()
 }
 
 /// What the unit at `position` adds to the text of a chunk that begins with the first of `units`.

@@ -64,8 +64,7 @@ impl Packing<'_> {
     /// Cost of one unit in a chunk that begins at `start`; at least 1, so that a chunk has a bounded number of them.
     fn cost(&self, index: usize, start: usize) -> u64 {
         let unit = &self.units[index];
-        let is_labelled = index == start || unit.starts_line;
-        let label_tokens = if is_labelled { unit.label_tokens } else { 0 };
+        let label_tokens = unit.label_tokens_in_chunk(index == start);
         u64::from(unit.token_count).max(1) + u64::from(label_tokens)
     }
 

@@ -1,5 +1,6 @@
 use super::{ChunkBudget, pack};
 use crate::chunking::Unit;
+use crate::test_random::Random;
 
 fn units(turns_and_tokens: &[(u32, u32)]) -> Vec<Unit<'static>> {
     labelled_units(turns_and_tokens, 0)
@@ -130,13 +131,8 @@ fn kept_chunks_stay() {
 /// Goal: whatever the input, all units are covered in order, within budget, each chunk brings something new.
 #[test]
 fn packing_properties() {
-    let mut state = 1_u64;
-    let mut random = |limit: u64| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 33) % limit) as u32
-    };
+    let mut random = Random::new(1);
+    let mut random = |limit| random.below(limit) as u32;
     for _ in 0..2000 {
         let mut turn = 0;
         let units: Vec<(u32, u32)> = (0..random(60))

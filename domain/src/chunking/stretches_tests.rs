@@ -1,4 +1,5 @@
 use super::split_sentences;
+use crate::test_random::Random;
 
 fn texts(stretches: &[&str]) -> Vec<String> {
     split_sentences(stretches)
@@ -50,13 +51,8 @@ fn stretches_without_sentences() {
 /// Goal: whatever the stretches, their sentences are all that was said, in order, each fragment in one stretch.
 #[test]
 fn sentences_leave_nothing_out() {
-    let mut state = 7_u64;
-    let mut random = |limit: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % limit
-    };
+    let mut random = Random::new(7);
+    let mut random = |limit| random.below(limit);
     const WORDS: [&str; 8] = ["Mr.", "yes.", "No", "ż?", "3.5", " ", "end. Now", "…"];
     for _ in 0..2000 {
         let stretches: Vec<String> = (0..random(7))

@@ -21,8 +21,6 @@ use crate::sidecar::Deadline;
 /// Characters that are worked on together, about 16,000 tokens: enough to fill the model's batches, which are cut by
 /// tokens once those are counted, few enough that the first of them are stored soon. One interaction may have more.
 const GROUP_CHARS: usize = 64 << 10;
-/// A deadline has a little less left when it is asked.
-const PATIENCE_SLACK: Duration = Duration::from_millis(50);
 
 /// How a batch ended.
 pub struct Batch {
@@ -59,7 +57,7 @@ pub fn run_batch<T: Transactions, D: Fn() -> Deadline>(
         }
         deadline()
     };
-    let patience = deadline().remaining() + PATIENCE_SLACK;
+    let patience = deadline().timeout();
     let mut run = Run {
         transactions,
         priority,

@@ -2,16 +2,16 @@
 
 use std::borrow::Cow;
 
-use domain::Part;
 use domain::chunking::{SplitSentence, Unit, section_titles, speaker_label, split_sentences};
 use domain::cleaning::clean;
+use domain::{Part, SEGMENT_CHARS_MAX};
 
 use super::job_queue::JobSegment;
 
 /// What goes on for longer without a full stop is no sentence, in bytes.
 const SENTENCE_BYTES_MAX: usize = 4 << 10;
-/// A longer paragraph was cut into segments, none of which is much shorter than half of this, in characters.
-const CUT_PARAGRAPH_CHARS: i32 = 600;
+/// None of the segments that a longer paragraph was cut into is much shorter than half of this, in characters.
+const CUT_PARAGRAPH_CHARS: i32 = SEGMENT_CHARS_MAX as i32;
 
 /// A sentence, or a part of one.
 pub struct Piece {

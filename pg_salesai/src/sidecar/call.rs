@@ -19,12 +19,18 @@ use crate::wait_events::{WaitEvent, Waiting};
 
 /// When a call must have its answer.
 #[derive(Debug, Clone, Copy)]
-pub struct Deadline(Instant);
+pub struct Deadline {
+    end: Instant,
+    timeout: Duration,
+}
 
 impl Deadline {
     /// `timeout` from now.
     pub fn after(timeout: Duration) -> Self {
-        Self(Instant::now() + timeout)
+        Self {
+            end: Instant::now() + timeout,
+            timeout,
+        }
     }
 
     /// `timeout_ms` from now, or what `salesai.timeout_ms` says.
@@ -36,9 +42,14 @@ impl Deadline {
         }
     }
 
+    /// What it began with.
+    pub fn timeout(self) -> Duration {
+        self.timeout
+    }
+
     /// Time left; zero when it has passed.
     pub fn remaining(self) -> Duration {
-        self.0.saturating_duration_since(Instant::now())
+        self.end.saturating_duration_since(Instant::now())
     }
 
     /// An error once it has passed.

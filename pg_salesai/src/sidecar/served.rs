@@ -67,12 +67,8 @@ pub fn meant_model<'a>(
     kind: ModelKind,
     name: Option<&str>,
 ) -> Option<&'a Model> {
-    models.iter().find(|model| is_meant(model, kind, name))
-}
-
-fn is_meant(model: &Model, kind: ModelKind, name: Option<&str>) -> bool {
-    match name {
+    models.iter().find(|model| match name {
         Some(name) => model.name == name,
         None => model.kind() == kind && model.is_default,
-    }
+    })
 }
