@@ -12,6 +12,7 @@ mod column_tasks;
 mod column_workers;
 mod contradictions;
 mod crash;
+mod crm;
 mod doctor;
 mod document_ingestion;
 mod documents;

@@ -19,8 +19,6 @@ fn poisoned_texts_are_found() {
     let faulty = FaultySocket::before(Sidecar::shared().socket());
     let cluster = Cluster::start(&Settings::new(faulty.socket()));
     let mut session = cluster.connect();
-    session.run("alter system set salesai.job_timeout_ms = 2000");
-    session.run("select pg_reload_conf()");
     ingest_poison(&mut session);
     wait_until("the others are indexed", DRAIN_LIMIT, || {
         session.one::<i64>(READY, &[]) == NOTES as i64 - 2
@@ -58,8 +56,6 @@ fn process_finds_poisoned_texts() {
     settings.worker = false;
     let cluster = Cluster::start(&settings);
     let mut session = cluster.connect();
-    session.run("alter system set salesai.job_timeout_ms = 2000");
-    session.run("select pg_reload_conf()");
     ingest_poison(&mut session);
     wait_until("the others are indexed", DRAIN_LIMIT, || {
         session.run("select salesai.process(timeout_ms => 2000)");
@@ -68,8 +64,10 @@ fn process_finds_poisoned_texts() {
     assert_eq!(errors(&mut session), [""; 0]);
 }
 
-/// Notes 3 and 7 are poison; all are there before the first is worked on.
+/// Notes 3 and 7 are poison; all are there before the first is worked on, and no call lasts long.
 fn ingest_poison(session: &mut Session) {
+    session.run("alter system set salesai.job_timeout_ms = 2000");
+    session.run("select pg_reload_conf()");
     session.run("select salesai.pause()");
     for number in 0..NOTES {
         let word = match number {

@@ -1,0 +1,315 @@
+//! CRM records: what becomes of each, whom they match, what they log, and whose accounts are.
+
+use std::sync::OnceLock;
+
+use tests::cluster::{Cluster, Settings};
+use tests::session::Session;
+use tests::sidecar::Sidecar;
+use tests::world::{assert_settled, drain};
+
+/// Goal: each CRM record has its outcome, and a bad one blocks no other.
+#[test]
+fn crm_outcomes() {
+    let mut session = cluster().connect();
+    let first = r#"[{"external_id": "T1", "name": "North"}, {"external_id": "", "name": "No id"},
+        {"external_id": "T2"}, 7, {"external_id": "T3", "name": "South"}]"#;
+    let outcomes = crm(&mut session, "team", first);
+    assert_eq!(outcomes[0], "inserted");
+    assert_eq!(outcomes[4], "inserted");
+    for outcome in &outcomes[1..4] {
+        assert!(outcome.starts_with("rejected: "), "{outcome}");
+    }
+    let second =
+        r#"[{"external_id": "T1", "name": "North"}, {"external_id": "T3", "name": "Deep South"}]"#;
+    assert_eq!(crm(&mut session, "team", second), ["unchanged", "updated"]);
+    let dangling = r#"[{"external_id": "A1", "name": "Lost", "owner": "NOBODY"},
+        {"external_id": "A2", "name": "Found"},
+        {"external_id": "A3", "name": "Late", "updated_at": "not a time"}]"#;
+    let outcomes = crm(&mut session, "account", dangling);
+    assert!(outcomes[0].starts_with("rejected: "), "{outcomes:?}");
+    assert_eq!(outcomes[1], "inserted");
+    assert!(outcomes[2].starts_with("rejected: "), "{outcomes:?}");
+}
+
+/// Goal: a late copy of an older state changes nothing, deletes stay, and stages are noted as they change.
+#[test]
+fn late_crm_records() {
+    let mut session = cluster().connect();
+    let send = |session: &mut Session, kind: &str, fields: &str| -> String {
+        crm(
+            session,
+            kind,
+            &format!("[{{\"external_id\": \"LATE\", {fields}}}]"),
+        )
+        .remove(0)
+    };
+    let state = |session: &mut Session| -> String {
+        session.one("select concat_ws(' ', name, stage, deleted_at is not null) from salesai.opportunity where external_id = 'LATE'", &[])
+    };
+    assert_eq!(
+        send(&mut session, "account", r#""name": "Late Ltd""#),
+        "inserted"
+    );
+    let deal = |stage: &str, day: u32| {
+        format!(
+            r#""name": "Late deal", "account": "LATE", "stage": "{stage}", "updated_at": "2026-11-{day:02}""#
+        )
+    };
+    assert_eq!(
+        send(&mut session, "opportunity", &deal("Demo", 10)),
+        "inserted"
+    );
+    assert_eq!(
+        send(&mut session, "opportunity", &deal("Legal", 12)),
+        "updated"
+    );
+    assert_eq!(
+        send(&mut session, "opportunity", &deal("Demo", 11)),
+        "stale"
+    );
+    assert_eq!(
+        send(&mut session, "opportunity", &deal("Legal", 12)),
+        "unchanged"
+    );
+    assert_eq!(state(&mut session), "Late deal Legal f");
+    let stages: Vec<String> = session.column(
+        "select h.stage || ' ' || h.entered_at::date from salesai.opportunity_stage_history h
+         join salesai.opportunity o on o.id = h.opportunity_id where o.external_id = 'LATE' order by h.entered_at",
+        &[],
+    );
+    assert_eq!(stages, ["Demo 2026-11-10", "Legal 2026-11-12"]);
+    let deleted = |day: u32| format!(r#""deleted": true, "updated_at": "2026-11-{day:02}""#);
+    assert_eq!(send(&mut session, "opportunity", &deleted(11)), "stale");
+    assert_eq!(send(&mut session, "opportunity", &deleted(14)), "deleted");
+    assert_eq!(send(&mut session, "opportunity", &deleted(14)), "unchanged");
+    assert_eq!(send(&mut session, "opportunity", &deal("Won", 13)), "stale");
+    assert_eq!(state(&mut session), "Late deal Legal t");
+    session
+        .refusal(
+            "select * from salesai.search('x', opportunity => 'Late deal', mode => 'lexical')",
+            &[],
+        )
+        .assert_is("P0002", "a deleted deal");
+    assert_eq!(
+        send(&mut session, "opportunity", &deal("Won", 15)),
+        "updated"
+    );
+    assert_eq!(state(&mut session), "Late deal Won f");
+    let unknown = crm(
+        &mut session,
+        "contact",
+        r#"[{"external_id": "NEVER", "deleted": true}]"#,
+    );
+    assert_eq!(unknown, ["unchanged"]);
+    // A deletion that overtook its record, and a record that does not say of when it is.
+    let account = |name: &str, more: &str| {
+        format!(r#"[{{"external_id": "OVERTAKEN", "name": "{name}"{more}}}]"#)
+    };
+    let deleted = r#", "deleted": true, "updated_at": "2026-11-12""#;
+    for (record, outcome) in [
+        (account("Old", deleted), "unchanged"),
+        (account("Old", r#", "updated_at": "2026-11-11""#), "stale"),
+        (account("New", r#", "updated_at": "2026-11-13""#), "updated"),
+        (account("Newer", ""), "updated"),
+        (account("Old", r#", "updated_at": "2026-11-11""#), "stale"),
+    ] {
+        assert_eq!(crm(&mut session, "account", &record), [outcome], "{record}");
+    }
+    assert_eq!(
+        crm(
+            &mut session,
+            "opportunity",
+            r#"[{"external_id": "GONE", "deleted": true}]"#
+        ),
+        ["unchanged"]
+    );
+    let kept: String = session.one(
+        "select name || ' ' || (deleted_at is null) from salesai.account where external_id = 'OVERTAKEN'",
+        &[],
+    );
+    assert_eq!(kept, "Newer true");
+    session
+        .refusal(
+            "select * from salesai.ingest_crm('t', 'account', '[]', 'excel')",
+            &[],
+        )
+        .assert_is("22023", "an unknown shape");
+}
+
+/// Goal: a CRM that comes after the calls says who took part; who is known already stays who he is.
+#[test]
+fn a_late_crm_is_matched() {
+    let mut session = cluster().connect();
+    let transcript =
+        "Ana Lund: Hello.\nBob Dahl | Halden: Hi.\nCleo: Hey.\nDana: Good morning.\nEve: Yes.";
+    let id: i64 = session.one(
+        "select salesai.ingest_call('test', 'early', $1, participants => $2::text::jsonb)",
+        &[
+            &transcript,
+            &r#"[{"name": "Ana Lund", "email": "Ana@tessellate.example"}, {"name": "Cleo", "email": "cleo@halden.example"},
+                {"name": "Dana", "email": "dana@tessellate.example"}]"#,
+        ],
+    );
+    drain(&mut session);
+    let people = "select concat_ws(' ', name, side, (rep_id is not null)::text, (contact_id is not null)::text)
+         from salesai.participant where interaction_id = $1 order by name";
+    crm(
+        &mut session,
+        "rep",
+        r#"[{"external_id": "late-1", "name": "A. Lund", "email": "ana@tessellate.example"}]"#,
+    );
+    crm(
+        &mut session,
+        "account",
+        r#"[{"external_id": "late-1", "name": "Halden"}]"#,
+    );
+    crm(
+        &mut session,
+        "contact",
+        r#"[{"external_id": "late-1", "account": "late-1", "name": "Bob Dahl"}, {"external_id": "late-2", "account": "late-1", "name": "C", "email": "CLEO@halden.example"},
+            {"external_id": "late-3", "account": "late-1", "name": "Ana Lund"}, {"external_id": "late-4", "account": "late-1", "name": "New"}]"#,
+    );
+    assert_eq!(
+        session.column::<String>(people, &[&id]),
+        [
+            "Ana Lund internal true false",
+            "Bob Dahl | Halden external false true",
+            "Cleo external false true",
+            "Dana internal false false",
+            "Eve unknown false false",
+        ]
+    );
+    // A contact who gets a name.
+    crm(
+        &mut session,
+        "contact",
+        r#"[{"external_id": "late-4", "account": "late-1", "name": "Eve"}]"#,
+    );
+    let eve: String = session.one(&format!("select p from ({people} offset 4) f (p)"), &[&id]);
+    assert_eq!(eve, "Eve external false true");
+}
+
+/// Goal: what a CRM logs is found by search under its account; late copies, deletions and HTML are as they should be.
+#[test]
+fn crm_activities() {
+    let mut session = cluster().connect();
+    crm(
+        &mut session,
+        "account",
+        r#"[{"external_id": "ACT", "name": "Active Ltd"}]"#,
+    );
+    crm(
+        &mut session,
+        "rep",
+        r#"[{"external_id": "RACT", "name": "Rita Act", "email": "rita@t.example"}]"#,
+    );
+    let send = |session: &mut Session, fields: &str| -> String {
+        crm(
+            session,
+            "activity",
+            &format!(r#"[{{"external_id": "TASK", "account": "ACT", {fields}}}]"#),
+        )
+        .remove(0)
+    };
+    let task = |body: &str, day: u32| {
+        format!(
+            r#""type": "call", "owner": "RACT", "subject": "Weighbridge", "body": "{body}", "updated_at": "2026-11-{day:02}""#
+        )
+    };
+    for (fields, outcome) in [
+        (
+            task(
+                "<p>The <b>weighbridge</b> is late.</p><p>Call in May.</p>",
+                10,
+            ),
+            "inserted",
+        ),
+        (
+            task(
+                "<p>The <b>weighbridge</b> is late.</p><p>Call in May.</p>",
+                12,
+            ),
+            "unchanged",
+        ),
+        (task("Never mind.", 11), "stale"),
+        (
+            r#""type": "task", "updated_at": "2026-11-13""#.to_owned(),
+            "rejected: an activity needs \"external_id\" and \"subject\" or \"body\"",
+        ),
+    ] {
+        assert_eq!(send(&mut session, &fields), outcome, "{fields}");
+    }
+    drain(&mut session);
+    let found: Vec<String> = session.column(
+        "select concat_ws('|', h.content, i.subject, i.kind, i.properties ->> 'type', p.name, p.side)
+         from salesai.search('weighbridge', account => 'ACT', kinds => '{crm_activity}') h
+         join salesai.interaction i on i.id = h.interaction_id join salesai.participant p on p.interaction_id = i.id",
+        &[],
+    );
+    assert_eq!(
+        found,
+        ["The weighbridge is late.\nCall in May.|Weighbridge|crm_activity|call|Rita Act|internal"]
+    );
+    let gone = r#""deleted": true, "updated_at": "2026-11-14""#;
+    for (fields, outcome) in [
+        (gone.to_owned(), "deleted"),
+        (gone.to_owned(), "unchanged"),
+        (task("The weighbridge is here.", 13), "stale"),
+    ] {
+        assert_eq!(send(&mut session, &fields), outcome, "{fields}");
+    }
+    drain(&mut session);
+    let hits =
+        "select count(*) from salesai.search('weighbridge', account => 'ACT', mode => 'lexical')";
+    assert_eq!(session.one::<i64>(hits, &[]), 0);
+    assert_eq!(
+        send(&mut session, &task("The weighbridge is here.", 15)),
+        "updated"
+    );
+    drain(&mut session);
+    assert_eq!(session.one::<i64>(hits, &[]), 1);
+    assert_settled(&mut session);
+}
+
+/// Goal: a new owner of an account takes over its interactions and chunks.
+#[test]
+fn owner_change_is_carried() {
+    let mut session = cluster().connect();
+    crm(
+        &mut session,
+        "rep",
+        r#"[{"external_id": "R1", "name": "One"}, {"external_id": "R2", "name": "Two"}]"#,
+    );
+    crm(
+        &mut session,
+        "account",
+        r#"[{"external_id": "MOVE", "name": "Moving Ltd", "owner": "R1"}]"#,
+    );
+    let id: i64 = session.one(
+        "select salesai.ingest_note('test', 'moving', 'They move next week.', account => 'Moving Ltd')",
+        &[],
+    );
+    drain(&mut session);
+    let owners = "select array[
+        (select r.name from salesai.interaction i join salesai.rep r on r.id = i.owner_rep_id where i.id = $1),
+        (select min(r.name) from salesai.chunk c join salesai.rep r on r.id = c.owner_rep_id where c.interaction_id = $1)]";
+    assert_eq!(session.one::<Vec<String>>(owners, &[&id]), ["One", "One"]);
+    crm(
+        &mut session,
+        "account",
+        r#"[{"external_id": "MOVE", "name": "Moving Ltd", "owner": "R2"}]"#,
+    );
+    assert_eq!(session.one::<Vec<String>>(owners, &[&id]), ["Two", "Two"]);
+}
+
+fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| Cluster::start(&Settings::new(Sidecar::shared().socket())))
+}
+
+fn crm(session: &mut Session, kind: &str, records: &str) -> Vec<String> {
+    session.column(
+        "select outcome from salesai.ingest_crm('test', $1, $2::text::jsonb)",
+        &[&kind, &records],
+    )
+}
