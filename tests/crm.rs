@@ -136,6 +136,147 @@ fn late_crm_records() {
         .assert_is("22023", "an unknown shape");
 }
 
+/// Goal: HubSpot's deals, as its API gives them, have the names of their stages and their history, whichever comes
+/// first; associations that come as records of their own say whose a deal and an engagement are, and stay.
+#[test]
+fn hubspot_deals() {
+    let mut session = cluster().connect();
+    let mut send = |kind: &str, records: &str| shaped(&mut session, "hubspot", kind, records);
+    let deal = r#"[{"id": "77", "archived": false, "properties": {"dealname": "Halden press", "dealstage": "9001", "pipeline": "default",
+          "hs_lastmodifieddate": "2026-11-12T10:00:00Z"},
+        "propertiesWithHistory": {"dealstage": [{"value": "9001", "timestamp": "2026-11-12T09:00:00Z", "sourceType": "CRM_UI"},
+          {"value": "appointmentscheduled", "timestamp": "2026-11-02T09:00:00Z", "sourceType": "CRM_UI"}]}}]"#;
+    assert_eq!(send("opportunity", deal), ["inserted"]);
+    let stages = r#"[{"id": "9001", "label": "Contract sent", "displayOrder": 1, "metadata": {"isClosed": "false", "probability": "0.9"}},
+        {"id": "appointmentscheduled", "label": "Appointment scheduled", "displayOrder": 0, "metadata": {"isClosed": "false", "probability": "0.2"}},
+        {"id": "closedwon", "label": "Closed won", "displayOrder": 2, "metadata": {"isClosed": "true", "probability": "1.0"}}]"#;
+    assert_eq!(send("stage", stages), ["inserted"; 3]);
+    assert_eq!(send("stage", stages), ["unchanged"; 3]);
+    // A row of DEAL_STAGE, as Fivetran exports it.
+    let won = r#"[{"deal_id": "77", "value": "closedwon", "date_entered": "2026-11-14 08:00:00"},
+        {"deal_id": "78", "value": "closedwon", "date_entered": "2026-11-14 08:00:00"},
+        {"deal_id": "77", "name": "amount", "value": "9", "timestamp": "2026-11-14 08:00:00"}]"#;
+    let outcomes = send("stage_change", won);
+    assert_eq!(outcomes[0], "inserted");
+    assert_eq!(outcomes[1], "rejected: record names an unknown opportunity");
+    assert!(
+        outcomes[2].starts_with("rejected: a stage change needs"),
+        "{outcomes:?}"
+    );
+    assert_eq!(
+        send(
+            "rep",
+            r#"[{"id": "7", "email": "hub@t.example", "firstName": "Hub"}]"#
+        ),
+        ["inserted"]
+    );
+    assert_eq!(
+        send(
+            "account",
+            r#"[{"id": "5", "properties": {"name": "Halden Hub", "hubspot_owner_id": "7"}}]"#
+        ),
+        ["inserted"]
+    );
+    assert_eq!(
+        send(
+            "contact",
+            r#"[{"id": "6", "properties": {"firstname": "Cleo", "lastname": "Hub", "email": "cleo@hub.example"}}]"#
+        ),
+        ["inserted"]
+    );
+    let note = r#"[{"id": "8", "type": "NOTE", "properties": {"hs_note_body": "The press is loud.", "hs_timestamp": "2026-11-13T09:00:00Z"}}]"#;
+    assert_eq!(send("activity", note), ["inserted"]);
+    let links = r#"[{"deal_id": "77", "company_id": "5"}, {"contact_id": "6", "company_id": "5"}, {"engagement_id": "8", "deal_id": "77"},
+        {"engagement_id": "8", "contact_id": "6"}, {"engagement_id": "9", "deal_id": "77"}, {"deal_id": "77", "contact_id": "6"}]"#;
+    let outcomes = send("association", links);
+    assert_eq!(outcomes[..4], ["updated"; 4]);
+    assert_eq!(outcomes[4], "rejected: record names an unknown activity");
+    assert!(
+        outcomes[5].starts_with("rejected: an association needs"),
+        "{outcomes:?}"
+    );
+    assert_eq!(send("association", links)[..4], ["unchanged"; 4]);
+    // Later copies that say nothing of associations.
+    let renamed = deal
+        .replace("Halden press", "Halden press II")
+        .replace("12T10", "13T10");
+    assert_eq!(send("opportunity", &renamed), ["updated"]);
+    assert_eq!(
+        send("activity", &note.replace("loud", "louder")),
+        ["updated"]
+    );
+    drain(&mut session);
+    let deal: String = session.one(
+        "select concat_ws('|', o.name, o.stage, a.name, (select string_agg(h.stage || ' ' || h.entered_at::date, ', ' order by h.entered_at)
+             from salesai.opportunity_stage_history h where h.opportunity_id = o.id))
+         from salesai.opportunity o join salesai.account a on a.id = o.account_id where o.source = 'hubspot'",
+        &[],
+    );
+    assert_eq!(
+        deal,
+        "Halden press II|Contract sent|Halden Hub|Appointment scheduled 2026-11-02, Contract sent 2026-11-12, Closed won 2026-11-14"
+    );
+    let activity: String = session.one(
+        "select concat_ws('|', c.content, a.name, o.name, r.name, p.name) from salesai.chunk c
+         join salesai.interaction i on i.id = c.interaction_id join salesai.account a on a.id = i.account_id
+         join salesai.opportunity o on o.id = c.opportunity_id join salesai.rep r on r.id = c.owner_rep_id
+         join salesai.participant p on p.interaction_id = i.id where i.source = 'hubspot'",
+        &[],
+    );
+    assert_eq!(
+        activity,
+        "The press is louder.|Halden Hub|Halden press II|Hub|Cleo Hub"
+    );
+}
+
+/// Goal: Salesforce's history of an opportunity, in whatever order its rows come, is one entry for each stay in a stage.
+#[test]
+fn salesforce_stage_history() {
+    let mut session = cluster().connect();
+    let mut send = |kind: &str, records: &str| shaped(&mut session, "salesforce", kind, records);
+    let deal = r#"[{"Id": "006A", "Name": "Press", "StageName": "Proposal", "LastModifiedDate": "2026-11-09T10:00:00.000+0000",
+        "OpportunityHistories": {"totalSize": 1, "done": true, "records": [{"StageName": "Prospecting", "CreatedDate": "2026-11-01T10:00:00.000+0000"}]}}]"#;
+    assert_eq!(send("opportunity", deal), ["inserted"]);
+    // A change of the amount is a row as well.
+    let rows = r#"[{"Id": "008D", "OpportunityId": "006A", "StageName": "Proposal", "CreatedDate": "2026-11-08T10:00:00.000+0000"},
+        {"Id": "008C", "OpportunityId": "006A", "StageName": "Proposal", "CreatedDate": "2026-11-07T10:00:00.000+0000"},
+        {"Id": "008B", "OpportunityId": "006A", "StageName": "Qualification", "CreatedDate": "2026-11-04T10:00:00.000+0000"},
+        {"Id": "008E", "OpportunityId": "006A", "StageName": "Qualification", "CreatedDate": "2026-11-05T10:00:00.000+0000"},
+        {"Id": "017A", "OpportunityId": "006A", "Field": "Amount", "NewValue": 5, "CreatedDate": "2026-11-05T10:00:00.000+0000"}]"#;
+    let outcomes = send("stage_change", rows);
+    assert_eq!(
+        outcomes[..4],
+        ["inserted", "inserted", "inserted", "unchanged"]
+    );
+    assert!(
+        outcomes[4].starts_with("rejected: a stage change needs"),
+        "{outcomes:?}"
+    );
+    assert_eq!(send("stage_change", rows)[..4], ["unchanged"; 4]);
+    let stage = r#"[{"Id": "01JA", "ApiName": "Proposal", "MasterLabel": "Proposal/Quote", "SortOrder": 3, "IsClosed": false, "IsWon": false,
+        "DefaultProbability": 75.0, "LastModifiedDate": "2026-11-09T10:00:00.000+0000"}]"#;
+    assert_eq!(send("stage", stage), ["inserted"]);
+    let stages: Vec<String> = session.column(
+        "select h.stage || ' ' || (h.entered_at at time zone 'UTC')::date from salesai.opportunity_stage_history h
+         join salesai.opportunity o on o.id = h.opportunity_id where o.source = 'salesforce' order by h.entered_at",
+        &[],
+    );
+    assert_eq!(
+        stages,
+        [
+            "Prospecting 2026-11-01",
+            "Qualification 2026-11-04",
+            "Proposal/Quote 2026-11-07"
+        ]
+    );
+    let stage: String = session.one(
+        "select concat_ws(' ', o.stage, s.position, s.probability, s.is_closed, s.is_won)
+         from salesai.opportunity o join salesai.stage s on s.source = o.source and s.name = o.stage where o.source = 'salesforce'",
+        &[],
+    );
+    assert_eq!(stage, "Proposal/Quote 3 0.75 f f");
+}
+
 /// Goal: a CRM that comes after the calls says who took part; who is known already stays who he is.
 #[test]
 fn a_late_crm_is_matched() {
@@ -311,5 +452,13 @@ fn crm(session: &mut Session, kind: &str, records: &str) -> Vec<String> {
     session.column(
         "select outcome from salesai.ingest_crm('test', $1, $2::text::jsonb)",
         &[&kind, &records],
+    )
+}
+
+/// Records in a system's own shape; the source has its name.
+fn shaped(session: &mut Session, shape: &str, kind: &str, records: &str) -> Vec<String> {
+    session.column(
+        "select outcome from salesai.ingest_crm($1, $2, $3::text::jsonb, $1)",
+        &[&shape, &kind, &records],
     )
 }

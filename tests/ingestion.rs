@@ -487,6 +487,8 @@ fn backfill() {
         0
     );
     assert_eq!(backfill(&mut session, ""), 2);
+    let progress = "select concat_ws(' ', source, everything, queued, done, waiting, failed, eta_s is null) from salesai.backfills order by id";
+    assert_eq!(session.column::<String>(progress, &[]), ["f 2 0 2 0 f"]);
     assert_eq!(
         backfill(&mut session, ""),
         0,
@@ -496,8 +498,19 @@ fn backfill() {
     assert_settled(&mut session);
     let chunks = "select array_agg(id order by id) from salesai.chunk";
     let before: Vec<i64> = session.one(chunks, &[]);
-    assert_eq!(backfill(&mut session, "everything => true"), 4);
-    assert_eq!(session.one::<i32>("select salesai.process()", &[]), 4);
+    assert_eq!(
+        backfill(&mut session, "source => 'test', everything => true"),
+        4
+    );
+    assert_eq!(
+        session.one::<i32>("select salesai.process(max_jobs => 3)", &[]),
+        3
+    );
+    assert_eq!(
+        session.column::<String>(progress, &[]),
+        ["f 2 2 0 0 f", "test t 4 3 1 0 f"]
+    );
+    assert_eq!(session.one::<i32>("select salesai.process()", &[]), 1);
     assert_eq!(session.one::<Vec<i64>>(chunks, &[]), before);
     assert_settled(&mut session);
     session.run("set role salesai_gateway");

@@ -126,6 +126,11 @@ fn crm_exports() {
                 ("rep", "owner_data", "inserted 100"),
                 ("account", "company_data", "inserted 24"),
                 ("contact", "contact_data", "inserted 22"),
+                (
+                    "stage",
+                    "deal_pipeline_stage_data",
+                    "inserted 69, unchanged 2",
+                ),
                 ("opportunity", "deal_data", "inserted 44"),
             ],
         ),

@@ -7,8 +7,9 @@ use tests::session::Session;
 use tests::world;
 
 /// Tables without customer data; all others have row-level security forced.
-const OPEN_TABLES: [&str; 15] = [
+const OPEN_TABLES: [&str; 17] = [
     "product",
+    "stage",
     "team",
     "rep",
     "team_member",
@@ -19,6 +20,7 @@ const OPEN_TABLES: [&str; 15] = [
     "redaction_policy",
     "job_count",
     "queue_pause",
+    "backfill",
     "lexical_index",
     "lexical_segment",
     "lexical_language",

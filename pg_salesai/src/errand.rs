@@ -26,17 +26,16 @@ thread_local! {
     static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Runs `work`, which calls models, outside any transaction.
+/// Runs `work`, which calls models, outside any transaction. One errand may be a part of another.
 pub fn run<R>(errand: Rc<dyn Errand>, work: impl FnOnce() -> R) -> R {
-    struct End;
+    struct End(Option<Rc<dyn Errand>>);
     impl Drop for End {
         fn drop(&mut self) {
-            PRESENT.set(None);
+            PRESENT.set(self.0.take());
         }
     }
-    PRESENT.set(Some(errand));
+    let _end = End(PRESENT.replace(Some(errand)));
     LOOKED.set(Some(Instant::now()));
-    let _end = End;
     work()
 }
 

@@ -103,6 +103,24 @@ create table salesai.product (
 create index product_name_index on salesai.product (name_key);
 comment on table salesai.product is 'What is sold; a catalogue whose names and codes every reader may see';
 
+create table salesai.stage (
+    id bigint generated always as identity primary key,
+    source text not null,
+    external_id text not null,
+    name text not null,
+    pipeline text,
+    position integer,
+    probability real,
+    is_closed boolean,
+    is_won boolean,
+    properties jsonb not null default '{}',
+    source_updated_at timestamptz,
+    updated_at timestamptz not null default now(),
+    deleted_at timestamptz,
+    unique (source, external_id)
+);
+comment on table salesai.stage is 'Stages of deals: external_id is what deals of the source have, name what people call it; probability, from 0 to 1, that a deal in it is won';
+
 create table salesai.opportunity (
     id bigint generated always as identity primary key,
     source text not null,

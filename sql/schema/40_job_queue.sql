@@ -21,6 +21,7 @@ create table salesai.job (
     first_chunk_id bigint,
     last_chunk_id bigint,
     losses integer not null default 0,
+    backfill_id bigint,
     unique (interaction_id, kind),
     check ((kind = 'index') = (interaction_id is not null)),
     check ((kind = 'index') = (embedding_set_id is null)),
@@ -32,10 +33,12 @@ create index job_due_index on salesai.job (lane, priority, source, not_before, i
 create index job_running_index on salesai.job (lease_expires_at) where state = 'running';
 create index job_oldest_index on salesai.job (source, created_at) where state <> 'failed';
 create index job_embedding_set_index on salesai.job (embedding_set_id) where embedding_set_id is not null;
+create index job_backfill_index on salesai.job (backfill_id) where backfill_id is not null;
 comment on table salesai.job is
     'Work that waits for a model. index: an interaction''s chunks and embeddings; embed: a range of chunks for an embedding set that is built; build_index: that set''s index. A finished job is deleted; a failed one stays and can be retried';
 comment on column salesai.job.source is 'The interaction''s source; sources take turns. Empty for work on embedding sets';
 comment on column salesai.job.losses is 'How often its holder died or lost its lease, or the sidecar died or was too slow; since then it is worked on alone, and fails in the end';
+comment on column salesai.job.backfill_id is 'The call of salesai.backfill that queued it';
 comment on column salesai.job.lane is 'interactive: what arrives one by one; background: bulk loads and embedding sets, when no interactive job is due; maintenance: builds of indexes, which have a worker of their own';
 
 create table salesai.job_error (
@@ -69,6 +72,18 @@ create table salesai.queue_pause (
     paused_by text not null default session_user
 );
 comment on table salesai.queue_pause is 'Sources whose jobs are not started; the empty one stands for all (salesai.pause, salesai.resume)';
+
+create table salesai.backfill (
+    id bigint generated always as identity primary key,
+    source text,
+    since timestamptz,
+    until timestamptz,
+    everything boolean not null,
+    queued bigint not null,
+    started_at timestamptz not null default now(),
+    started_by text not null default session_user
+);
+comment on table salesai.backfill is 'Calls of salesai.backfill that queued something; salesai.backfills shows how far they are';
 
 -- Owner rights: whoever queues work counts it.
 create function salesai.count_jobs() returns trigger

@@ -39,6 +39,11 @@ declare
     is_new boolean;
     team_id bigint := salesai.external_reference('team', $1, record ->> 'team');
 begin
+    if account_id is null and (record -> 'keeps_account')::boolean and kind in ('contact', 'opportunity') then
+        -- The source says it elsewhere, if at all.
+        execute format('select t.account_id from salesai.%I t where t.source = $1 and t.external_id = $2', kind)
+            into account_id using $1, record ->> 'external_id';
+    end if;
     if team_id is null and kind in ('account', 'opportunity') then
         select min(m.team_id) into team_id from salesai.team_member m where m.rep_id = owner_id;
     end if;
@@ -49,10 +54,12 @@ begin
             when 'account' then jsonb_build_object('domain', record -> 'domain', 'industry', record -> 'industry',
                 'owner_rep_id', owner_id, 'team_id', team_id)
             when 'product' then jsonb_build_object('code', record -> 'code')
+            when 'stage' then jsonb_build_object('pipeline', record -> 'pipeline', 'position', record -> 'position',
+                'probability', record -> 'probability', 'is_closed', record -> 'is_closed', 'is_won', record -> 'is_won')
             when 'contact' then jsonb_build_object('account_id', account_id, 'email', record -> 'email', 'title', record -> 'title')
             when 'opportunity' then jsonb_build_object('account_id', account_id,
                 -- A source that says nothing of it leaves what is known.
-                'stage', coalesce(record ->> 'stage',
+                'stage', coalesce(salesai.stage_name($1, record ->> 'stage'),
                     (select o.stage from salesai.opportunity o where o.source = $1 and o.external_id = record ->> 'external_id'),
                     case when record ? 'fields' then 'unknown' end),
                 'amount', record -> 'amount', 'currency', record -> 'currency', 'close_date', record -> 'close_date',
@@ -83,17 +90,15 @@ begin
         insert into salesai.team_member (rep_id, team_id)
             select record_id, team_id where team_id is not null on conflict do nothing;
     elsif kind = 'opportunity' then
-        insert into salesai.opportunity_stage_history (opportunity_id, stage, entered_at)
-            select record_id, h ->> 'stage', (h ->> 'entered_at')::timestamptz
-            from jsonb_array_elements(coalesce(record -> 'stage_history', '[]')) h
-            on conflict do nothing;
+        perform salesai.note_stage(record_id, salesai.stage_name($1, h ->> 'stage'), (h ->> 'entered_at')::timestamptz)
+        from jsonb_array_elements(coalesce(record -> 'stage_history', '[]')) h;
         -- A source without a history of its own: what changes is noted when it comes.
-        insert into salesai.opportunity_stage_history (opportunity_id, stage, entered_at)
-            select record_id, record ->> 'stage', coalesce((record ->> 'updated_at')::timestamptz, now())
-            where record ->> 'stage' is not null and record ->> 'stage' is distinct from (
-                select h.stage from salesai.opportunity_stage_history h where h.opportunity_id = record_id
-                order by h.entered_at desc limit 1)
-            on conflict do nothing;
+        if record ->> 'stage' is not null then
+            perform salesai.note_stage(
+                record_id, salesai.stage_name($1, record ->> 'stage'), coalesce((record ->> 'updated_at')::timestamptz, now()));
+        end if;
+    elsif kind = 'stage' then
+        perform salesai.name_stage(record_id);
     end if;
     return query select record_id, case when is_new then 'inserted' else 'updated' end;
 end
@@ -145,21 +150,32 @@ set search_path = pg_catalog, pg_temp
 as $$
     select case shape when 'plain' then record else jsonb_strip_nulls(case shape
         when 'salesforce' then jsonb_build_object(
-            'external_id', f ->> 'id', 'owner', f ->> 'ownerid', 'account', f ->> 'accountid', 'email', f ->> 'email',
+            'external_id', coalesce(f ->> 'apiname', f ->> 'id'), 'owner', f ->> 'ownerid', 'account', f ->> 'accountid', 'email', f ->> 'email',
             'title', f ->> 'title', 'code', f ->> 'productcode', 'industry', f ->> 'industry', 'stage', f ->> 'stagename', 'amount', f ->> 'amount',
             'currency', f ->> 'currencyisocode', 'close_date', f ->> 'closedate',
-            'name', coalesce(f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), '')),
+            'name', coalesce(f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'masterlabel'),
+            'position', f ->> 'sortorder', 'probability', (f ->> 'defaultprobability')::real / 100, 'is_closed', f ->> 'isclosed', 'is_won', f ->> 'iswon',
+            'stage_history', (select jsonb_agg(jsonb_build_object('stage', h ->> 'StageName', 'entered_at', h ->> 'CreatedDate'))
+                              from jsonb_array_elements(record #> '{OpportunityHistories,records}') h),
             'domain', salesai.domain_of(f ->> 'website'),
             'updated_at', coalesce(f ->> 'lastmodifieddate', f ->> 'systemmodstamp', f ->> 'fivetransynced'),
             'deleted', coalesce(f ->> 'isdeleted', f ->> 'fivetrandeleted', 'false')::boolean)
         when 'hubspot' then jsonb_build_object(
-            'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid'),
+            'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid', f ->> 'stageid'),
             'owner', coalesce(f ->> 'hubspotownerid', case when f ? 'dealid' then f ->> 'ownerid' end),
             'account', coalesce(f ->> 'associatedcompanyid', record #>> '{associations,companies,results,0,id}'),
+            'keeps_account', not record ? 'associations',
             'email', f ->> 'email', 'title', f ->> 'jobtitle', 'code', coalesce(f ->> 'hssku', f ->> 'sku'), 'industry', f ->> 'industry',
             'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
             'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
-            'name', coalesce(f ->> 'dealname', f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'email'),
+            'name', coalesce(f ->> 'dealname', f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'email', f ->> 'label'),
+            'pipeline', coalesce(f ->> 'pipeline', f ->> 'pipelineid', f ->> 'dealpipelineid'), 'position', f ->> 'displayorder',
+            'probability', coalesce(f ->> 'probability', record #>> '{metadata,probability}'),
+            'is_closed', coalesce(f ->> 'isclosed', record #>> '{metadata,isClosed}'),
+            'is_won', coalesce((f ->> 'closedwon')::boolean,
+                (record #>> '{metadata,isClosed}')::boolean and (record #>> '{metadata,probability}')::real = 1),
+            'stage_history', (select jsonb_agg(jsonb_build_object('stage', h ->> 'value', 'entered_at', h ->> 'timestamp'))
+                              from jsonb_array_elements(record #> '{propertiesWithHistory,dealstage}') h),
             'domain', coalesce(f ->> 'domain', salesai.domain_of(f ->> 'website')),
             'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'lastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
             'deleted', coalesce(f ->> 'archived', f ->> 'isdeleted', f ->> 'fivetrandeleted', 'false')::boolean)
@@ -187,9 +203,9 @@ as $$
 declare
     record jsonb;
 begin
-    if kind is null or kind not in ('team', 'rep', 'account', 'contact', 'product', 'opportunity', 'activity') then
+    if kind is null or kind not in ('team', 'rep', 'account', 'contact', 'product', 'stage', 'opportunity', 'activity', 'stage_change', 'association') then
         raise exception 'unknown kind of CRM record "%"', kind using
-            errcode = '22023', hint = 'Use team, rep, account, contact, product, opportunity or activity.';
+            errcode = '22023', hint = 'Use team, rep, account, contact, product, stage, opportunity, activity, stage_change or association.';
     end if;
     if source is null or source = '' then
         raise exception 'source must not be empty' using errcode = '22023';
@@ -204,11 +220,19 @@ begin
         begin
             external_id := null;
             if jsonb_typeof(record) = 'object' then
-                record := case kind when 'activity' then salesai.crm_activity(shape, record) else salesai.crm_record(shape, record) end;
+                record := case kind
+                    when 'activity' then salesai.crm_activity(shape, record)
+                    when 'stage_change' then salesai.crm_stage_change(shape, record)
+                    when 'association' then salesai.crm_association(shape, record)
+                    else salesai.crm_record(shape, record) end;
                 external_id := record ->> 'external_id';
             end if;
             if kind = 'activity' then
                 select r.id, r.outcome into id, outcome from salesai.ingest_crm_activity(source, record) r;
+            elsif kind = 'stage_change' then
+                select r.id, r.outcome into id, outcome from salesai.ingest_stage_change(source, record) r;
+            elsif kind = 'association' then
+                select r.id, r.outcome into id, outcome from salesai.ingest_crm_association(source, record) r;
             elsif coalesce(external_id, '') <> '' and (record ->> 'deleted')::boolean then
                 select r.id, r.outcome into id, outcome from salesai.delete_crm_record(source, kind, record) r;
             elsif coalesce(external_id, '') = '' or coalesce(record ->> 'name', '') = '' then
@@ -226,7 +250,7 @@ begin
 end
 $$;
 comment on function salesai.ingest_crm(text, text, jsonb, text) is
-    'Upserts CRM records (kind: team, rep, account, contact, product, opportunity, activity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; opportunity: account, owner, stage, amount, currency, close_date, stage_history; activity (a task, event, logged call or e-mail, note; it becomes an interaction of kind crm_activity): type, subject, body (text or HTML) instead of name, occurred_at, account, opportunity, owner, contact. shape: plain, or salesforce or hubspot for the fields of those';
+    'Upserts CRM records (kind: team, rep, account, contact, product, stage, opportunity, activity, stage_change, association) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; stage: pipeline, position, probability, is_closed, is_won; opportunity: account, owner, stage, amount, currency, close_date, stage_history; activity (a task, event, logged call or e-mail, note; it becomes an interaction of kind crm_activity): type, subject, body (text or HTML) instead of name, occurred_at, account, opportunity, owner, contact; stage_change: opportunity, stage, entered_at; association: activity and its account, opportunity or contact, or account and opportunity or contact. The last two have no external_id. shape: plain, or salesforce or hubspot for the fields of those';
 
 -- Rights follow the account's owner.
 create function salesai.carry_account_owner() returns trigger

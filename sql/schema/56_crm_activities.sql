@@ -22,7 +22,7 @@ as $$
             'body', coalesce(f ->> 'body', f ->> 'hsnotebody', f ->> 'notebody', f ->> 'hscallbody', f ->> 'callbody',
                 f ->> 'hsmeetingbody', f ->> 'meetingbody', f ->> 'hstaskbody', f ->> 'taskbody', f ->> 'hsemailtext', f ->> 'emailtext'),
             'occurred_at', coalesce(f ->> 'hstimestamp', f ->> 'timestamp', f ->> 'starttime', f ->> 'createdat', f ->> 'createdate'),
-            'account', record #>> '{associations,companies,results,0,id}',
+            'account', record #>> '{associations,companies,results,0,id}', 'keeps_account', not record ? 'associations',
             'opportunity', record #>> '{associations,deals,results,0,id}',
             'contact', record #>> '{associations,contacts,results,0,id}', 'owner', f ->> 'hubspotownerid',
             'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'lastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
@@ -82,25 +82,14 @@ begin
         update salesai.interaction i set properties = i.properties || jsonb_build_object('updated_at', coalesce(changed_at, now()))
         where i.id = place.id;
     end if;
-    -- Whose it is decides who sees it; the references of one that is gone may be gone too.
+    -- The references of one that is gone may be gone too.
     if not is_deleted then
-        place.opportunity_id := salesai.external_reference('opportunity', $1, record ->> 'opportunity');
+        place.opportunity_id := coalesce(salesai.external_reference('opportunity', $1, record ->> 'opportunity'),
+            case when (record -> 'keeps_account')::boolean then known.opportunity_id end);
         place.account_id := coalesce(salesai.external_reference('account', $1, record ->> 'account'),
-            (select o.account_id from salesai.opportunity o where o.id = place.opportunity_id));
-        if place.account_id is not null then
-            select a.owner_rep_id, a.team_id into place.owner_rep_id, place.team_id
-            from salesai.account a where a.id = place.account_id;
-        end if;
-        update salesai.interaction i
-        set account_id = place.account_id, opportunity_id = place.opportunity_id, owner_rep_id = place.owner_rep_id, team_id = place.team_id
-        where i.id = place.id and (i.account_id, i.opportunity_id, i.owner_rep_id, i.team_id)
-            is distinct from (place.account_id, place.opportunity_id, place.owner_rep_id, place.team_id);
-        if found then
-            update salesai.chunk c
-            set account_id = place.account_id, opportunity_id = place.opportunity_id, owner_rep_id = place.owner_rep_id, team_id = place.team_id
-            where c.interaction_id = place.id;
-            has_moved := known.id is not null;
-        end if;
+            (select o.account_id from salesai.opportunity o where o.id = place.opportunity_id),
+            case when (record -> 'keeps_account')::boolean then known.account_id end);
+        has_moved := salesai.place_interaction(place.id, place.account_id, place.opportunity_id) and known.id is not null;
     end if;
     outcome := case
         when is_deleted and known.id is not null and not coalesce((known.properties ->> 'deleted')::boolean, false) then 'deleted'

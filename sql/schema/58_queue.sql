@@ -363,9 +363,12 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
+    backfill_id bigint;
     queued bigint;
 begin
     perform salesai.check_queue_room();
+    insert into salesai.backfill (source, since, until, everything, queued) values (source, since, until, everything, 0)
+    returning id into backfill_id;
     -- Interactions before their jobs, as everywhere.
     perform from salesai.interaction i
     where (source is null or i.source = source) and (since is null or i.occurred_at >= since) and (until is null or i.occurred_at < until)
@@ -373,8 +376,8 @@ begin
     order by i.id
     for update;
     with asked as (
-        insert into salesai.job (interaction_id, version, lane, source)
-        select i.id, i.version, 'background', i.source
+        insert into salesai.job (interaction_id, version, lane, source, backfill_id)
+        select i.id, i.version, 'background', i.source, backfill_id
         from salesai.interaction i
         where (source is null or i.source = source) and (since is null or i.occurred_at >= since) and (until is null or i.occurred_at < until)
           and (everything or i.processed_version is distinct from i.version)
@@ -383,9 +386,13 @@ begin
         on conflict on constraint job_interaction_id_kind_key do nothing
         returning interaction_id)
     select count(*) into queued from asked;
+    update salesai.backfill b set queued = queued where b.id = backfill_id and queued > 0;
+    if not found then
+        delete from salesai.backfill b where b.id = backfill_id;
+    end if;
     perform salesai.wake_worker();
     return queued;
 end
 $$;
 comment on function salesai.backfill(text, timestamptz, timestamptz, boolean) is
-    'Queues, in the background lane, the interactions of a source or a time that are not indexed as they are, or all of them (everything): after a restore, or to have older ones chunked by newer rules. What is indexed serves meanwhile, and chunks whose text stays keep their embeddings. Returns how many; salesai.source_status shows how far they are';
+    'Queues, in the background lane, the interactions of a source or a time that are not indexed as they are, or all of them (everything): after a restore, or to have older ones chunked by newer rules. What is indexed serves meanwhile, and chunks whose text stays keep their embeddings. Returns how many; salesai.backfills shows how far they are';

@@ -48,17 +48,73 @@ left join salesai.job j on j.id = e.job_id;
 comment on view salesai.pipeline_errors is
     'Failures of jobs, newest and old; job_state failed: waits for salesai.retry_errors(); pending: is tried again at next_attempt_at; NULL: done since';
 
+create view salesai.backfills with (security_invoker) as
+select b.id, b.source, b.since, b.until, b.everything, b.started_at, b.started_by, b.queued,
+    b.queued - l.waiting - l.failed as done, l.waiting, l.failed,
+    case l.waiting when 0 then 0 else l.waiting / nullif(r.finished_per_s, 0) end::numeric(12, 1) as eta_s
+from salesai.backfill b
+cross join lateral (
+    select count(*) filter (where j.state <> 'failed') as waiting, count(*) filter (where j.state = 'failed') as failed
+    from salesai.job j where j.backfill_id = b.id) l
+cross join lateral (
+    select sum(s.finished_per_s) as finished_per_s from salesai.source_status s where b.source is null or s.source = b.source) r;
+comment on view salesai.backfills is
+    'Calls of salesai.backfill and how far they are: interactions that were queued, are done, wait (counted) and failed; eta_s: from the rate of the last 5 minutes, NULL when nothing was finished in them';
+
+-- Owner rights: how many entries there are is no secret.
+create function salesai.index_sizes()
+returns table (name text, method text, embedding_set_id bigint, entries bigint, waiting bigint, is_complete boolean)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    with lexical as (
+        select (select coalesce(sum(g.chunk_count), 0)::bigint from salesai.lexical_segment g) as entries,
+            (select count(*) from salesai.lexical_delta) as waiting),
+    vectors as (
+        select s.id, s.index_method, salesai.embedding_count(s.id) as vectors, salesai.embedding_index_steps(s.id) = '{}' as is_complete,
+            (select count(*) from salesai.embedding_delta d where d.set_id = s.id) as uncoded
+        from salesai.embedding_set s)
+    -- As few as are left for search to read.
+    select 'lexical', 'postings', null::bigint, l.entries, l.waiting, l.waiting < 256 from lexical l
+    union all
+    select 'embedding_' || v.id, v.index_method, v.id, v.vectors - w.waiting, w.waiting, v.is_complete
+    from vectors v
+    cross join lateral (
+        select case when v.index_method = 'codes' then least(v.uncoded, v.vectors) when v.is_complete then 0 else v.vectors end as waiting) w
+$$;
+comment on function salesai.index_sizes() is 'Entries of each index of search, and chunks or vectors that are to come';
+
+create view salesai.index_progress with (security_invoker) as
+select i.name, i.method, i.embedding_set_id, i.entries, i.waiting,
+    (case when i.is_complete then 1 else coalesce(
+        salesai.index_build_progress(i.name), i.entries::real / nullif(i.entries + i.waiting, 0), 0) end)::real as progress
+from salesai.index_sizes() i;
+comment on view salesai.index_progress is
+    'Indexes of search and how far each is built, from 0 to 1: the postings of chunks, and codes or a graph (hnsw) of each embedding set. What waits for postings or codes is found too, read one by one; without its graph a set is read as a whole. Chunks that are gone stay in the postings until segments are merged';
+
+create function salesai.embedding_eta_s(set_id bigint) returns numeric
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select (greatest(n.chunks - n.embeddings, 0) * extract(epoch from clock_timestamp() - s.created_at) / nullif(n.embeddings, 0))::numeric(12, 1)
+    from salesai.embedding_set s
+    cross join lateral (
+        select (select count(*) from salesai.chunk) as chunks, salesai.embedding_count(s.id) as embeddings) n
+    where s.id = set_id and s.state = 'building'
+$$;
+comment on function salesai.embedding_eta_s(bigint) is
+    'Seconds until a set that is being built has all embeddings, at its average rate since it was begun; NULL before the first';
+
 create view salesai.embedding_sets with (security_invoker) as
 select s.id, s.model, s.model_sha256, s.dimensions, s.element, s.template, s.state,
     (select count(*) from salesai.chunk) as chunks, salesai.embedding_count(s.id) as embeddings,
-    case when salesai.embedding_index_steps(s.id) = '{}' then 1
-         else coalesce(salesai.index_build_progress('embedding_' || s.id), 0) end as index_progress,
+    (select p.progress from salesai.index_progress p where p.embedding_set_id = s.id) as index_progress,
     (select count(*) from salesai.job j where j.embedding_set_id = s.id and j.state <> 'failed') as jobs,
     (select count(*) from salesai.job j where j.embedding_set_id = s.id and j.state = 'failed') as failed_jobs,
-    s.switch_when_complete, s.created_at, s.activated_at, s.index_method
+    s.switch_when_complete, s.created_at, s.activated_at, s.index_method, salesai.embedding_eta_s(s.id) as eta_s
 from salesai.embedding_set s;
 comment on view salesai.embedding_sets is
-    'Embedding sets and how far each is: embeddings of chunks (counted, so it takes a while on large ones; chunks are those that the caller may see), index_progress from 0 to 1, jobs that are left';
+    'Embedding sets and how far each is: embeddings of chunks (counted, so it takes a while on large ones; chunks are those that the caller may see), index_progress from 0 to 1, jobs that are left, eta_s: seconds until a set that is built has all embeddings';
 
 create view salesai.sidecar_status with (security_invoker) as
 select s.state ->> 'error' is null as reachable, coalesce(s.state ->> 'state', 'unreachable') as state,

@@ -59,7 +59,8 @@ grant select on
     salesai.citation, salesai.call_metrics, salesai.queue_status, salesai.pipeline_errors, salesai.sidecar_status,
     salesai.model, salesai.adapter, salesai.models, salesai.adapters, salesai.redaction_policy,
     salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.lexical_language,
-    salesai.insight_request, salesai.prompt_template, salesai.prompt_templates, salesai.interaction_summary
+    salesai.insight_request, salesai.prompt_template, salesai.prompt_templates, salesai.interaction_summary, salesai.index_progress,
+    salesai.stage
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- Not what the CRM says besides, which may be costs.
 grant select (id, source, external_id, name, code, source_updated_at, updated_at, deleted_at, name_key) on salesai.product
@@ -76,10 +77,11 @@ grant insert, update on salesai.interaction, salesai.participant, salesai.segmen
     to salesai_admin, salesai_manager, salesai_rep, salesai_gateway;
 
 -- CRM data comes from the gateway and from administrators.
-grant insert, update on salesai.team, salesai.rep, salesai.account, salesai.contact, salesai.product,
+grant insert, update on salesai.team, salesai.rep, salesai.account, salesai.contact, salesai.product, salesai.stage,
     salesai.opportunity, salesai.opportunity_stage_history, salesai.chunk to salesai_admin, salesai_gateway;
 grant insert, update, delete on salesai.team_member to salesai_admin, salesai_gateway;
 grant insert, update, delete on salesai.principal, salesai.redaction_policy, salesai.queue_pause to salesai_admin;
+grant select on salesai.backfill, salesai.backfills to salesai_admin;
 grant insert (task, version, model, text, note, created_by), update (state, activated_by, activated_at, is_forced, replaced_version)
     on salesai.prompt_template to salesai_admin;
 grant select, insert, update, delete on salesai.prompt_template_case to salesai_admin;

@@ -76,6 +76,24 @@ create table salesai.product (
 create index product_name_index on salesai.product (name_key);
 comment on table salesai.product is 'What is sold; a catalogue whose names and codes every reader may see';
 
+create table salesai.stage (
+    id bigint generated always as identity primary key,
+    source text not null,
+    external_id text not null,
+    name text not null,
+    pipeline text,
+    position integer,
+    probability real,
+    is_closed boolean,
+    is_won boolean,
+    properties jsonb not null default '{}',
+    source_updated_at timestamptz,
+    updated_at timestamptz not null default now(),
+    deleted_at timestamptz,
+    unique (source, external_id)
+);
+comment on table salesai.stage is 'Stages of deals: external_id is what deals of the source have, name what people call it; probability, from 0 to 1, that a deal in it is won';
+
 -- How a text of a language (ISO 639-1) is stemmed; English where it is not known.
 create function salesai.text_configuration(language text) returns regconfig
 language sql immutable parallel safe
@@ -275,6 +293,7 @@ alter table salesai.job
     add column first_chunk_id bigint,
     add column last_chunk_id bigint,
     add column losses integer not null default 0,
+    add column backfill_id bigint,
     add constraint job_check check ((kind = 'index') = (interaction_id is not null)),
     add constraint job_check1 check ((kind = 'index') = (embedding_set_id is null)),
     add constraint job_check2 check ((kind = 'embed') = (first_chunk_id is not null and last_chunk_id is not null));
@@ -284,10 +303,12 @@ create index job_due_index on salesai.job (lane, priority, source, not_before, i
 create index job_running_index on salesai.job (lease_expires_at) where state = 'running';
 create index job_oldest_index on salesai.job (source, created_at) where state <> 'failed';
 create index job_embedding_set_index on salesai.job (embedding_set_id) where embedding_set_id is not null;
+create index job_backfill_index on salesai.job (backfill_id) where backfill_id is not null;
 comment on table salesai.job is
     'Work that waits for a model. index: an interaction''s chunks and embeddings; embed: a range of chunks for an embedding set that is built; build_index: that set''s index. A finished job is deleted; a failed one stays and can be retried';
 comment on column salesai.job.source is 'The interaction''s source; sources take turns. Empty for work on embedding sets';
 comment on column salesai.job.losses is 'How often its holder died or lost its lease, or the sidecar died or was too slow; since then it is worked on alone, and fails in the end';
+comment on column salesai.job.backfill_id is 'The call of salesai.backfill that queued it';
 comment on column salesai.job.lane is 'interactive: what arrives one by one; background: bulk loads and embedding sets, when no interactive job is due; maintenance: builds of indexes, which have a worker of their own';
 
 alter table salesai.job_error alter column interaction_id drop not null, add column job_id bigint;
@@ -312,6 +333,18 @@ create table salesai.queue_pause (
     paused_by text not null default session_user
 );
 comment on table salesai.queue_pause is 'Sources whose jobs are not started; the empty one stands for all (salesai.pause, salesai.resume)';
+
+create table salesai.backfill (
+    id bigint generated always as identity primary key,
+    source text,
+    since timestamptz,
+    until timestamptz,
+    everything boolean not null,
+    queued bigint not null,
+    started_at timestamptz not null default now(),
+    started_by text not null default session_user
+);
+comment on table salesai.backfill is 'Calls of salesai.backfill that queued something; salesai.backfills shows how far they are';
 
 -- Owner rights: whoever queues work counts it.
 create function salesai.count_jobs() returns trigger
@@ -1147,6 +1180,11 @@ declare
     is_new boolean;
     team_id bigint := salesai.external_reference('team', $1, record ->> 'team');
 begin
+    if account_id is null and (record -> 'keeps_account')::boolean and kind in ('contact', 'opportunity') then
+        -- The source says it elsewhere, if at all.
+        execute format('select t.account_id from salesai.%I t where t.source = $1 and t.external_id = $2', kind)
+            into account_id using $1, record ->> 'external_id';
+    end if;
     if team_id is null and kind in ('account', 'opportunity') then
         select min(m.team_id) into team_id from salesai.team_member m where m.rep_id = owner_id;
     end if;
@@ -1157,10 +1195,12 @@ begin
             when 'account' then jsonb_build_object('domain', record -> 'domain', 'industry', record -> 'industry',
                 'owner_rep_id', owner_id, 'team_id', team_id)
             when 'product' then jsonb_build_object('code', record -> 'code')
+            when 'stage' then jsonb_build_object('pipeline', record -> 'pipeline', 'position', record -> 'position',
+                'probability', record -> 'probability', 'is_closed', record -> 'is_closed', 'is_won', record -> 'is_won')
             when 'contact' then jsonb_build_object('account_id', account_id, 'email', record -> 'email', 'title', record -> 'title')
             when 'opportunity' then jsonb_build_object('account_id', account_id,
                 -- A source that says nothing of it leaves what is known.
-                'stage', coalesce(record ->> 'stage',
+                'stage', coalesce(salesai.stage_name($1, record ->> 'stage'),
                     (select o.stage from salesai.opportunity o where o.source = $1 and o.external_id = record ->> 'external_id'),
                     case when record ? 'fields' then 'unknown' end),
                 'amount', record -> 'amount', 'currency', record -> 'currency', 'close_date', record -> 'close_date',
@@ -1191,17 +1231,15 @@ begin
         insert into salesai.team_member (rep_id, team_id)
             select record_id, team_id where team_id is not null on conflict do nothing;
     elsif kind = 'opportunity' then
-        insert into salesai.opportunity_stage_history (opportunity_id, stage, entered_at)
-            select record_id, h ->> 'stage', (h ->> 'entered_at')::timestamptz
-            from jsonb_array_elements(coalesce(record -> 'stage_history', '[]')) h
-            on conflict do nothing;
+        perform salesai.note_stage(record_id, salesai.stage_name($1, h ->> 'stage'), (h ->> 'entered_at')::timestamptz)
+        from jsonb_array_elements(coalesce(record -> 'stage_history', '[]')) h;
         -- A source without a history of its own: what changes is noted when it comes.
-        insert into salesai.opportunity_stage_history (opportunity_id, stage, entered_at)
-            select record_id, record ->> 'stage', coalesce((record ->> 'updated_at')::timestamptz, now())
-            where record ->> 'stage' is not null and record ->> 'stage' is distinct from (
-                select h.stage from salesai.opportunity_stage_history h where h.opportunity_id = record_id
-                order by h.entered_at desc limit 1)
-            on conflict do nothing;
+        if record ->> 'stage' is not null then
+            perform salesai.note_stage(
+                record_id, salesai.stage_name($1, record ->> 'stage'), coalesce((record ->> 'updated_at')::timestamptz, now()));
+        end if;
+    elsif kind = 'stage' then
+        perform salesai.name_stage(record_id);
     end if;
     return query select record_id, case when is_new then 'inserted' else 'updated' end;
 end
@@ -1253,21 +1291,32 @@ set search_path = pg_catalog, pg_temp
 as $$
     select case shape when 'plain' then record else jsonb_strip_nulls(case shape
         when 'salesforce' then jsonb_build_object(
-            'external_id', f ->> 'id', 'owner', f ->> 'ownerid', 'account', f ->> 'accountid', 'email', f ->> 'email',
+            'external_id', coalesce(f ->> 'apiname', f ->> 'id'), 'owner', f ->> 'ownerid', 'account', f ->> 'accountid', 'email', f ->> 'email',
             'title', f ->> 'title', 'code', f ->> 'productcode', 'industry', f ->> 'industry', 'stage', f ->> 'stagename', 'amount', f ->> 'amount',
             'currency', f ->> 'currencyisocode', 'close_date', f ->> 'closedate',
-            'name', coalesce(f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), '')),
+            'name', coalesce(f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'masterlabel'),
+            'position', f ->> 'sortorder', 'probability', (f ->> 'defaultprobability')::real / 100, 'is_closed', f ->> 'isclosed', 'is_won', f ->> 'iswon',
+            'stage_history', (select jsonb_agg(jsonb_build_object('stage', h ->> 'StageName', 'entered_at', h ->> 'CreatedDate'))
+                              from jsonb_array_elements(record #> '{OpportunityHistories,records}') h),
             'domain', salesai.domain_of(f ->> 'website'),
             'updated_at', coalesce(f ->> 'lastmodifieddate', f ->> 'systemmodstamp', f ->> 'fivetransynced'),
             'deleted', coalesce(f ->> 'isdeleted', f ->> 'fivetrandeleted', 'false')::boolean)
         when 'hubspot' then jsonb_build_object(
-            'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid'),
+            'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid', f ->> 'stageid'),
             'owner', coalesce(f ->> 'hubspotownerid', case when f ? 'dealid' then f ->> 'ownerid' end),
             'account', coalesce(f ->> 'associatedcompanyid', record #>> '{associations,companies,results,0,id}'),
+            'keeps_account', not record ? 'associations',
             'email', f ->> 'email', 'title', f ->> 'jobtitle', 'code', coalesce(f ->> 'hssku', f ->> 'sku'), 'industry', f ->> 'industry',
             'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
             'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
-            'name', coalesce(f ->> 'dealname', f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'email'),
+            'name', coalesce(f ->> 'dealname', f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'email', f ->> 'label'),
+            'pipeline', coalesce(f ->> 'pipeline', f ->> 'pipelineid', f ->> 'dealpipelineid'), 'position', f ->> 'displayorder',
+            'probability', coalesce(f ->> 'probability', record #>> '{metadata,probability}'),
+            'is_closed', coalesce(f ->> 'isclosed', record #>> '{metadata,isClosed}'),
+            'is_won', coalesce((f ->> 'closedwon')::boolean,
+                (record #>> '{metadata,isClosed}')::boolean and (record #>> '{metadata,probability}')::real = 1),
+            'stage_history', (select jsonb_agg(jsonb_build_object('stage', h ->> 'value', 'entered_at', h ->> 'timestamp'))
+                              from jsonb_array_elements(record #> '{propertiesWithHistory,dealstage}') h),
             'domain', coalesce(f ->> 'domain', salesai.domain_of(f ->> 'website')),
             'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'lastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
             'deleted', coalesce(f ->> 'archived', f ->> 'isdeleted', f ->> 'fivetrandeleted', 'false')::boolean)
@@ -1295,9 +1344,9 @@ as $$
 declare
     record jsonb;
 begin
-    if kind is null or kind not in ('team', 'rep', 'account', 'contact', 'product', 'opportunity', 'activity') then
+    if kind is null or kind not in ('team', 'rep', 'account', 'contact', 'product', 'stage', 'opportunity', 'activity', 'stage_change', 'association') then
         raise exception 'unknown kind of CRM record "%"', kind using
-            errcode = '22023', hint = 'Use team, rep, account, contact, product, opportunity or activity.';
+            errcode = '22023', hint = 'Use team, rep, account, contact, product, stage, opportunity, activity, stage_change or association.';
     end if;
     if source is null or source = '' then
         raise exception 'source must not be empty' using errcode = '22023';
@@ -1312,11 +1361,19 @@ begin
         begin
             external_id := null;
             if jsonb_typeof(record) = 'object' then
-                record := case kind when 'activity' then salesai.crm_activity(shape, record) else salesai.crm_record(shape, record) end;
+                record := case kind
+                    when 'activity' then salesai.crm_activity(shape, record)
+                    when 'stage_change' then salesai.crm_stage_change(shape, record)
+                    when 'association' then salesai.crm_association(shape, record)
+                    else salesai.crm_record(shape, record) end;
                 external_id := record ->> 'external_id';
             end if;
             if kind = 'activity' then
                 select r.id, r.outcome into id, outcome from salesai.ingest_crm_activity(source, record) r;
+            elsif kind = 'stage_change' then
+                select r.id, r.outcome into id, outcome from salesai.ingest_stage_change(source, record) r;
+            elsif kind = 'association' then
+                select r.id, r.outcome into id, outcome from salesai.ingest_crm_association(source, record) r;
             elsif coalesce(external_id, '') <> '' and (record ->> 'deleted')::boolean then
                 select r.id, r.outcome into id, outcome from salesai.delete_crm_record(source, kind, record) r;
             elsif coalesce(external_id, '') = '' or coalesce(record ->> 'name', '') = '' then
@@ -1334,7 +1391,7 @@ begin
 end
 $$;
 comment on function salesai.ingest_crm(text, text, jsonb, text) is
-    'Upserts CRM records (kind: team, rep, account, contact, product, opportunity, activity) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; opportunity: account, owner, stage, amount, currency, close_date, stage_history; activity (a task, event, logged call or e-mail, note; it becomes an interaction of kind crm_activity): type, subject, body (text or HTML) instead of name, occurred_at, account, opportunity, owner, contact. shape: plain, or salesforce or hubspot for the fields of those';
+    'Upserts CRM records (kind: team, rep, account, contact, product, stage, opportunity, activity, stage_change, association) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; stage: pipeline, position, probability, is_closed, is_won; opportunity: account, owner, stage, amount, currency, close_date, stage_history; activity (a task, event, logged call or e-mail, note; it becomes an interaction of kind crm_activity): type, subject, body (text or HTML) instead of name, occurred_at, account, opportunity, owner, contact; stage_change: opportunity, stage, entered_at; association: activity and its account, opportunity or contact, or account and opportunity or contact. The last two have no external_id. shape: plain, or salesforce or hubspot for the fields of those';
 
 -- A CRM that is loaded after the calls: salesai.store_participants looks again at whoever may be meant.
 create index participant_email_index on salesai.participant (lower(email)) where rep_id is null and contact_id is null;
@@ -1382,6 +1439,180 @@ create trigger match_participants after insert or update of name, email, deleted
 create trigger match_participants after insert or update of name, email, deleted_at on salesai.contact
     for each row execute function salesai.match_participants();
 
+-- Which record belongs to which, where a source says so in records of their own (HubSpot).
+
+create function salesai.crm_association(shape text, record jsonb) returns jsonb
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case shape when 'plain' then record else jsonb_strip_nulls(jsonb_build_object(
+        'activity', f ->> 'engagementid', 'account', coalesce(f ->> 'companyid', f ->> 'accountid'),
+        'opportunity', coalesce(f ->> 'dealid', f ->> 'opportunityid'), 'contact', f ->> 'contactid')) end
+    from (select salesai.crm_fields(record) as f) fields
+$$;
+comment on function salesai.crm_association(text, jsonb) is
+    'A row of Fivetran''s exports of HubSpot''s associations (DEAL_COMPANY, ENGAGEMENT_DEAL and the like) in the fields of salesai.ingest_crm';
+
+-- Whose an interaction is decides who sees it.
+create function salesai.place_interaction(interaction_id bigint, account_id bigint, opportunity_id bigint) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    place salesai.interaction;
+begin
+    select i.* into place from salesai.interaction i where i.id = interaction_id for update;
+    if account_id is not null then
+        select a.owner_rep_id, a.team_id into place.owner_rep_id, place.team_id from salesai.account a where a.id = account_id;
+    end if;
+    update salesai.interaction i
+    set account_id = $2, opportunity_id = $3, owner_rep_id = place.owner_rep_id, team_id = place.team_id
+    where i.id = $1 and (i.account_id, i.opportunity_id, i.owner_rep_id, i.team_id) is distinct from ($2, $3, place.owner_rep_id, place.team_id);
+    if not found then
+        return false;
+    end if;
+    update salesai.chunk c
+    set account_id = $2, opportunity_id = $3, owner_rep_id = place.owner_rep_id, team_id = place.team_id
+    where c.interaction_id = $1;
+    return true;
+end
+$$;
+comment on function salesai.place_interaction(bigint, bigint, bigint) is
+    'Gives an interaction and its chunks to an account, its owner and an opportunity; false when it was theirs';
+
+create function salesai.ingest_crm_association(source text, record jsonb) returns table (id bigint, outcome text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    account constant bigint := salesai.external_reference('account', source, record ->> 'account');
+    opportunity constant bigint := salesai.external_reference('opportunity', source, record ->> 'opportunity');
+    contact constant bigint := salesai.external_reference('contact', source, record ->> 'contact');
+    activity salesai.interaction;
+    has_changed boolean := false;
+begin
+    if record ? 'activity' and coalesce(account, opportunity, contact) is not null then
+        select i.* into activity from salesai.interaction i
+        where i.source = $1 and i.external_id = record ->> 'activity' and i.kind = 'crm_activity';
+        if not found then
+            raise exception 'record names an unknown activity' using errcode = 'P0002', hint = 'Load activities first.';
+        end if;
+        id := activity.id;
+        if contact is not null and not exists (
+            select from salesai.participant p where p.interaction_id = activity.id and p.contact_id = contact) then
+            perform salesai.store_participants(activity.id, (
+                select jsonb_build_array(jsonb_build_object('name', c.name, 'email', c.email, 'side', 'external'))
+                from salesai.contact c where c.id = contact));
+            has_changed := true;
+        end if;
+        if coalesce(account, opportunity) is not null then
+            has_changed := salesai.place_interaction(activity.id,
+                coalesce(account, (select o.account_id from salesai.opportunity o where o.id = opportunity), activity.account_id),
+                coalesce(opportunity, activity.opportunity_id)) or has_changed;
+        end if;
+    elsif account is not null and opportunity is not null then
+        id := opportunity;
+        update salesai.opportunity o set account_id = account, updated_at = now()
+        where o.id = opportunity and o.account_id is distinct from account;
+        has_changed := found;
+    elsif account is not null and contact is not null then
+        id := contact;
+        update salesai.contact c set account_id = account, updated_at = now()
+        where c.id = contact and c.account_id is distinct from account;
+        has_changed := found;
+    else
+        raise exception 'an association needs "activity" and what it belongs to, or "account" and "opportunity" or "contact"' using
+            errcode = '22023', hint = 'Which contacts an opportunity has is not kept.';
+    end if;
+    outcome := case when has_changed then 'updated' else 'unchanged' end;
+    return next;
+end
+$$;
+comment on function salesai.ingest_crm_association(text, jsonb) is 'Stores which account, opportunity or contact a record belongs to; use salesai.ingest_crm';
+
+-- Stages of deals: what a source calls them, and when a deal entered each.
+
+create function salesai.stage_name(source text, stage text) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce((select s.name from salesai.stage s where s.source = $1 and s.external_id = $2 and s.deleted_at is null), $2)
+$$;
+comment on function salesai.stage_name(text, text) is
+    'Name of a stage of which a record may have an id only (HubSpot); the id itself where no such stage was loaded';
+
+-- In whatever order entries come, each stay in a stage is there once, from its beginning.
+create function salesai.note_stage(opportunity_id bigint, stage text, entered_at timestamptz) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if stage = (select h.stage from salesai.opportunity_stage_history h where h.opportunity_id = $1 and h.entered_at <= $3
+                order by h.entered_at desc limit 1) then
+        return false;
+    end if;
+    update salesai.opportunity_stage_history h set entered_at = $3
+    where h.opportunity_id = $1 and h.stage = $2
+      and h.entered_at = (select min(n.entered_at) from salesai.opportunity_stage_history n where n.opportunity_id = $1 and n.entered_at > $3);
+    if not found then
+        insert into salesai.opportunity_stage_history (opportunity_id, stage, entered_at) values (opportunity_id, stage, entered_at)
+        on conflict do nothing;
+    end if;
+    return found;
+end
+$$;
+comment on function salesai.note_stage(bigint, text, timestamptz) is 'Notes when a deal entered a stage; false when that says nothing new';
+
+create function salesai.name_stage(stage_id bigint) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    update salesai.opportunity o set stage = s.name
+    from salesai.stage s
+    where s.id = stage_id and o.source = s.source and o.properties ->> 'stage' = s.external_id and o.stage <> s.name;
+    update salesai.opportunity_stage_history h set stage = s.name
+    from salesai.stage s join salesai.opportunity o on o.source = s.source
+    where s.id = stage_id and o.id = h.opportunity_id and h.stage = s.external_id and h.stage <> s.name;
+$$;
+comment on function salesai.name_stage(bigint) is 'Gives deals that have the id of a stage its name; a later name does not change what history says';
+
+create function salesai.crm_stage_change(shape text, record jsonb) returns jsonb
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case shape when 'plain' then record else jsonb_strip_nulls(case shape
+        -- OpportunityHistory, or OpportunityFieldHistory.
+        when 'salesforce' then jsonb_build_object(
+            'opportunity', f ->> 'opportunityid', 'entered_at', f ->> 'createddate',
+            'stage', coalesce(f ->> 'stagename', case f ->> 'field' when 'StageName' then f ->> 'newvalue' end))
+        -- Fivetran's DEAL_STAGE, or DEAL_PROPERTY_HISTORY.
+        when 'hubspot' then jsonb_build_object(
+            'opportunity', f ->> 'dealid', 'entered_at', coalesce(f ->> 'dateentered', f ->> 'timestamp'),
+            'stage', case when coalesce(f ->> 'name', 'dealstage') = 'dealstage' then f ->> 'value' end)
+        end) end
+    from (select salesai.crm_fields(record) as f) fields
+$$;
+comment on function salesai.crm_stage_change(text, jsonb) is
+    'A row of the history of Salesforce''s opportunities or HubSpot''s deals in the fields of salesai.ingest_crm';
+
+create function salesai.ingest_stage_change(source text, record jsonb) returns table (id bigint, outcome text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    stage constant text := salesai.stage_name(source, record ->> 'stage');
+    entered_at constant timestamptz := record ->> 'entered_at';
+begin
+    id := salesai.external_reference('opportunity', source, record ->> 'opportunity');
+    if id is null or coalesce(stage, '') = '' or entered_at is null then
+        raise exception 'a stage change needs "opportunity", "stage" and "entered_at"' using errcode = '22023';
+    end if;
+    outcome := case when salesai.note_stage(id, stage, entered_at) then 'inserted' else 'unchanged' end;
+    return next;
+end
+$$;
+comment on function salesai.ingest_stage_change(text, jsonb) is 'Stores one entry of a deal''s stage history; use salesai.ingest_crm';
+
 -- What a CRM logs of the work of its users (tasks, events, calls, e-mails, notes), as interactions.
 
 create function salesai.crm_activity(shape text, record jsonb) returns jsonb
@@ -1406,7 +1637,7 @@ as $$
             'body', coalesce(f ->> 'body', f ->> 'hsnotebody', f ->> 'notebody', f ->> 'hscallbody', f ->> 'callbody',
                 f ->> 'hsmeetingbody', f ->> 'meetingbody', f ->> 'hstaskbody', f ->> 'taskbody', f ->> 'hsemailtext', f ->> 'emailtext'),
             'occurred_at', coalesce(f ->> 'hstimestamp', f ->> 'timestamp', f ->> 'starttime', f ->> 'createdat', f ->> 'createdate'),
-            'account', record #>> '{associations,companies,results,0,id}',
+            'account', record #>> '{associations,companies,results,0,id}', 'keeps_account', not record ? 'associations',
             'opportunity', record #>> '{associations,deals,results,0,id}',
             'contact', record #>> '{associations,contacts,results,0,id}', 'owner', f ->> 'hubspotownerid',
             'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'lastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
@@ -1466,25 +1697,14 @@ begin
         update salesai.interaction i set properties = i.properties || jsonb_build_object('updated_at', coalesce(changed_at, now()))
         where i.id = place.id;
     end if;
-    -- Whose it is decides who sees it; the references of one that is gone may be gone too.
+    -- The references of one that is gone may be gone too.
     if not is_deleted then
-        place.opportunity_id := salesai.external_reference('opportunity', $1, record ->> 'opportunity');
+        place.opportunity_id := coalesce(salesai.external_reference('opportunity', $1, record ->> 'opportunity'),
+            case when (record -> 'keeps_account')::boolean then known.opportunity_id end);
         place.account_id := coalesce(salesai.external_reference('account', $1, record ->> 'account'),
-            (select o.account_id from salesai.opportunity o where o.id = place.opportunity_id));
-        if place.account_id is not null then
-            select a.owner_rep_id, a.team_id into place.owner_rep_id, place.team_id
-            from salesai.account a where a.id = place.account_id;
-        end if;
-        update salesai.interaction i
-        set account_id = place.account_id, opportunity_id = place.opportunity_id, owner_rep_id = place.owner_rep_id, team_id = place.team_id
-        where i.id = place.id and (i.account_id, i.opportunity_id, i.owner_rep_id, i.team_id)
-            is distinct from (place.account_id, place.opportunity_id, place.owner_rep_id, place.team_id);
-        if found then
-            update salesai.chunk c
-            set account_id = place.account_id, opportunity_id = place.opportunity_id, owner_rep_id = place.owner_rep_id, team_id = place.team_id
-            where c.interaction_id = place.id;
-            has_moved := known.id is not null;
-        end if;
+            (select o.account_id from salesai.opportunity o where o.id = place.opportunity_id),
+            case when (record -> 'keeps_account')::boolean then known.account_id end);
+        has_moved := salesai.place_interaction(place.id, place.account_id, place.opportunity_id) and known.id is not null;
     end if;
     outcome := case
         when is_deleted and known.id is not null and not coalesce((known.properties ->> 'deleted')::boolean, false) then 'deleted'
@@ -2262,9 +2482,12 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
+    backfill_id bigint;
     queued bigint;
 begin
     perform salesai.check_queue_room();
+    insert into salesai.backfill (source, since, until, everything, queued) values (source, since, until, everything, 0)
+    returning id into backfill_id;
     -- Interactions before their jobs, as everywhere.
     perform from salesai.interaction i
     where (source is null or i.source = source) and (since is null or i.occurred_at >= since) and (until is null or i.occurred_at < until)
@@ -2272,8 +2495,8 @@ begin
     order by i.id
     for update;
     with asked as (
-        insert into salesai.job (interaction_id, version, lane, source)
-        select i.id, i.version, 'background', i.source
+        insert into salesai.job (interaction_id, version, lane, source, backfill_id)
+        select i.id, i.version, 'background', i.source, backfill_id
         from salesai.interaction i
         where (source is null or i.source = source) and (since is null or i.occurred_at >= since) and (until is null or i.occurred_at < until)
           and (everything or i.processed_version is distinct from i.version)
@@ -2282,12 +2505,16 @@ begin
         on conflict on constraint job_interaction_id_kind_key do nothing
         returning interaction_id)
     select count(*) into queued from asked;
+    update salesai.backfill b set queued = queued where b.id = backfill_id and queued > 0;
+    if not found then
+        delete from salesai.backfill b where b.id = backfill_id;
+    end if;
     perform salesai.wake_worker();
     return queued;
 end
 $$;
 comment on function salesai.backfill(text, timestamptz, timestamptz, boolean) is
-    'Queues, in the background lane, the interactions of a source or a time that are not indexed as they are, or all of them (everything): after a restore, or to have older ones chunked by newer rules. What is indexed serves meanwhile, and chunks whose text stays keep their embeddings. Returns how many; salesai.source_status shows how far they are';
+    'Queues, in the background lane, the interactions of a source or a time that are not indexed as they are, or all of them (everything): after a restore, or to have older ones chunked by newer rules. What is indexed serves meanwhile, and chunks whose text stays keep their embeddings. Returns how many; salesai.backfills shows how far they are';
 
 -- From an original to chunks and vectors. The Rust pipeline calls these one after the other, each in a short transaction;
 -- the lease token fences off a holder whose lease was taken over.
@@ -5568,17 +5795,73 @@ left join salesai.job j on j.id = e.job_id;
 comment on view salesai.pipeline_errors is
     'Failures of jobs, newest and old; job_state failed: waits for salesai.retry_errors(); pending: is tried again at next_attempt_at; NULL: done since';
 
+create view salesai.backfills with (security_invoker) as
+select b.id, b.source, b.since, b.until, b.everything, b.started_at, b.started_by, b.queued,
+    b.queued - l.waiting - l.failed as done, l.waiting, l.failed,
+    case l.waiting when 0 then 0 else l.waiting / nullif(r.finished_per_s, 0) end::numeric(12, 1) as eta_s
+from salesai.backfill b
+cross join lateral (
+    select count(*) filter (where j.state <> 'failed') as waiting, count(*) filter (where j.state = 'failed') as failed
+    from salesai.job j where j.backfill_id = b.id) l
+cross join lateral (
+    select sum(s.finished_per_s) as finished_per_s from salesai.source_status s where b.source is null or s.source = b.source) r;
+comment on view salesai.backfills is
+    'Calls of salesai.backfill and how far they are: interactions that were queued, are done, wait (counted) and failed; eta_s: from the rate of the last 5 minutes, NULL when nothing was finished in them';
+
+-- Owner rights: how many entries there are is no secret.
+create function salesai.index_sizes()
+returns table (name text, method text, embedding_set_id bigint, entries bigint, waiting bigint, is_complete boolean)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    with lexical as (
+        select (select coalesce(sum(g.chunk_count), 0)::bigint from salesai.lexical_segment g) as entries,
+            (select count(*) from salesai.lexical_delta) as waiting),
+    vectors as (
+        select s.id, s.index_method, salesai.embedding_count(s.id) as vectors, salesai.embedding_index_steps(s.id) = '{}' as is_complete,
+            (select count(*) from salesai.embedding_delta d where d.set_id = s.id) as uncoded
+        from salesai.embedding_set s)
+    -- As few as are left for search to read.
+    select 'lexical', 'postings', null::bigint, l.entries, l.waiting, l.waiting < 256 from lexical l
+    union all
+    select 'embedding_' || v.id, v.index_method, v.id, v.vectors - w.waiting, w.waiting, v.is_complete
+    from vectors v
+    cross join lateral (
+        select case when v.index_method = 'codes' then least(v.uncoded, v.vectors) when v.is_complete then 0 else v.vectors end as waiting) w
+$$;
+comment on function salesai.index_sizes() is 'Entries of each index of search, and chunks or vectors that are to come';
+
+create view salesai.index_progress with (security_invoker) as
+select i.name, i.method, i.embedding_set_id, i.entries, i.waiting,
+    (case when i.is_complete then 1 else coalesce(
+        salesai.index_build_progress(i.name), i.entries::real / nullif(i.entries + i.waiting, 0), 0) end)::real as progress
+from salesai.index_sizes() i;
+comment on view salesai.index_progress is
+    'Indexes of search and how far each is built, from 0 to 1: the postings of chunks, and codes or a graph (hnsw) of each embedding set. What waits for postings or codes is found too, read one by one; without its graph a set is read as a whole. Chunks that are gone stay in the postings until segments are merged';
+
+create function salesai.embedding_eta_s(set_id bigint) returns numeric
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select (greatest(n.chunks - n.embeddings, 0) * extract(epoch from clock_timestamp() - s.created_at) / nullif(n.embeddings, 0))::numeric(12, 1)
+    from salesai.embedding_set s
+    cross join lateral (
+        select (select count(*) from salesai.chunk) as chunks, salesai.embedding_count(s.id) as embeddings) n
+    where s.id = set_id and s.state = 'building'
+$$;
+comment on function salesai.embedding_eta_s(bigint) is
+    'Seconds until a set that is being built has all embeddings, at its average rate since it was begun; NULL before the first';
+
 create view salesai.embedding_sets with (security_invoker) as
 select s.id, s.model, s.model_sha256, s.dimensions, s.element, s.template, s.state,
     (select count(*) from salesai.chunk) as chunks, salesai.embedding_count(s.id) as embeddings,
-    case when salesai.embedding_index_steps(s.id) = '{}' then 1
-         else coalesce(salesai.index_build_progress('embedding_' || s.id), 0) end as index_progress,
+    (select p.progress from salesai.index_progress p where p.embedding_set_id = s.id) as index_progress,
     (select count(*) from salesai.job j where j.embedding_set_id = s.id and j.state <> 'failed') as jobs,
     (select count(*) from salesai.job j where j.embedding_set_id = s.id and j.state = 'failed') as failed_jobs,
-    s.switch_when_complete, s.created_at, s.activated_at, s.index_method
+    s.switch_when_complete, s.created_at, s.activated_at, s.index_method, salesai.embedding_eta_s(s.id) as eta_s
 from salesai.embedding_set s;
 comment on view salesai.embedding_sets is
-    'Embedding sets and how far each is: embeddings of chunks (counted, so it takes a while on large ones; chunks are those that the caller may see), index_progress from 0 to 1, jobs that are left';
+    'Embedding sets and how far each is: embeddings of chunks (counted, so it takes a while on large ones; chunks are those that the caller may see), index_progress from 0 to 1, jobs that are left, eta_s: seconds until a set that is built has all embeddings';
 
 create or replace function salesai.doctor() returns table (piece text, ok boolean, state text, remedy text)
 language plpgsql volatile
@@ -6163,13 +6446,16 @@ revoke all on salesai.interaction_summary from public;
 grant select on salesai.interaction_summary
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 grant insert, update on salesai.interaction_summary to salesai_admin, salesai_worker;
-revoke all on salesai.inbox, salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.product from public;
-grant select on salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets
+revoke all on salesai.inbox, salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.product,
+    salesai.index_progress, salesai.backfill, salesai.backfills, salesai.stage from public;
+grant select on salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.index_progress, salesai.stage
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 grant insert, update, delete on salesai.redaction_policy, salesai.queue_pause to salesai_admin;
+grant select on salesai.backfill, salesai.backfills to salesai_admin;
 grant select (id, source, external_id, name, code, source_updated_at, updated_at, deleted_at, name_key) on salesai.product
     to salesai_manager, salesai_rep, salesai_analyst, salesai_worker;
 grant select, insert, update on salesai.product to salesai_admin, salesai_gateway;
+grant insert, update on salesai.stage to salesai_admin, salesai_gateway;
 grant insert on salesai.inbox to salesai_admin, salesai_manager, salesai_rep, salesai_gateway;
 grant select, update on salesai.raw_payload to salesai_worker;
 grant select on salesai.data_key to salesai_worker;
@@ -6180,6 +6466,10 @@ select pg_catalog.pg_extension_config_dump('salesai.embedding_code_index'::regcl
 select pg_catalog.pg_extension_config_dump('salesai.embedding_delta'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.redaction_policy'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.redaction_policy_id_seq'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.stage'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.stage_id_seq'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.backfill'::regclass, '');
+select pg_catalog.pg_extension_config_dump('salesai.backfill_id_seq'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.product'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.product_id_seq'::regclass, '');
 select pg_catalog.pg_extension_config_dump('salesai.job_count'::regclass, 'where false');

@@ -24,6 +24,8 @@ pub struct Settings {
     pub sidecar_socket: PathBuf,
     /// Whether a background worker drains the queue.
     pub worker: bool,
+    /// Whether the server loads the library when it starts; a worker needs that.
+    pub preload: bool,
     /// Whether commits survive a crash of the machine; slow.
     pub durable: bool,
     /// Content of the master key file.
@@ -36,6 +38,7 @@ impl Settings {
         Self {
             sidecar_socket,
             worker: true,
+            preload: true,
             durable: false,
             master_key: "0123456789abcdef".repeat(4),
             shared_buffers: "64MB",
@@ -214,6 +217,7 @@ impl Cluster {
 
     fn settings(&self, settings: &Settings) -> String {
         let on_off = if settings.durable { "on" } else { "off" };
+        let libraries = if settings.preload { "pg_salesai" } else { "" };
         let databases = if settings.worker { DATABASE } else { "" };
         format!(
             "listen_addresses = ''
@@ -224,7 +228,7 @@ synchronous_commit = {on_off}
 full_page_writes = {on_off}
 log_line_prefix = '%m [%p] '
 log_min_error_statement = fatal
-shared_preload_libraries = 'pg_salesai'
+shared_preload_libraries = '{libraries}'
 salesai.sidecar_socket = '{socket}'
 salesai.master_key_file = '{key}'
 salesai.worker_databases = '{databases}'

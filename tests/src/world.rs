@@ -127,3 +127,37 @@ pub fn assert_settled(session: &mut Session) {
         assert_eq!(session.one::<i64>(&sql, &[]), 0, "{what}");
     }
 }
+
+/// A cluster with the shared sidecar.
+pub fn cluster(worker: bool) -> Cluster {
+    Cluster::start(&Settings {
+        worker,
+        ..Settings::new(Sidecar::shared().socket())
+    })
+}
+
+/// Ingests notes of one source; their keys begin with the lane.
+pub fn ingest_notes(session: &mut Session, source: &str, count: usize, lane: &str) {
+    for key in 0..count {
+        session.rows(
+            "select salesai.ingest_note($1, $2, 'A note about the plant.', lane => $3)",
+            &[&source, &format!("{lane}-{key}"), &lane],
+        );
+    }
+}
+
+/// The counts of jobs are those of the jobs.
+pub fn assert_counted(session: &mut Session) {
+    let counted = "select row(coalesce(sum(delta) filter (where state = 'pending'), 0),
+            coalesce(sum(delta) filter (where state = 'running'), 0),
+            coalesce(sum(delta) filter (where state = 'failed'), 0))::text from salesai.job_count";
+    let real = "select row(count(*) filter (where state = 'pending'), count(*) filter (where state = 'running'),
+            count(*) filter (where state = 'failed'))::text from salesai.job";
+    let counted: String = session.one(counted, &[]);
+    assert_eq!(counted, session.one::<String>(real, &[]));
+    let shown: String = session.one(
+        "select row(pending, running, failed)::text from salesai.queue_status",
+        &[],
+    );
+    assert_eq!(counted, shown);
+}

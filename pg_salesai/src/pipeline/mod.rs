@@ -53,8 +53,10 @@ pub trait Transactions {
     /// Makes what was stored part of search's indexes, where that can be done between two groups of a batch.
     fn index_stored(&self) {}
 
-    /// Ends the process where a command waits for the database to be free; called in the middle of long work.
-    fn make_way(&self) {}
+    /// Whether a command waits for the database to be free; asked in the middle of long work.
+    fn is_database_wanted(&self) -> bool {
+        false
+    }
 }
 
 /// An error that PostgreSQL raised inside a transaction of the worker.

@@ -57,7 +57,9 @@ impl<T: Transactions, L: Lease> Errand for OnBehalf<T, L> {
     }
 
     fn look(&self) -> Result<(), Error> {
-        self.transactions.make_way();
+        if self.transactions.is_database_wanted() {
+            return Err(Error::Withdrawn);
+        }
         match run(&self.transactions, || self.lease.renew(self.lease_ms)) {
             Ok(Ok(true)) => Ok(()),
             // An error as well: the extension may be gone, or somebody holds the row.
@@ -71,11 +73,7 @@ pub fn run<R>(
     body: impl FnOnce() -> R,
 ) -> Result<R, DatabaseError> {
     // An error ends the transaction, and with it all that the body may have left half done.
-    let body = AssertUnwindSafe(body);
-    transactions.run(move || {
-        let body = body;
-        (body.0)()
-    })
+    transactions.run(AssertUnwindSafe(body))
 }
 
 impl From<Error> for End {

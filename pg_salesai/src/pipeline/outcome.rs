@@ -95,7 +95,9 @@ impl Outcome {
                 ClientError::Unavailable { .. }
                 | ClientError::DeadlineExceeded
                 | ClientError::Overloaded { .. },
-            ) => return Self::Postponed(RETRY_PAUSE),
+            )
+            // The worker has to leave.
+            | Error::Withdrawn => return Self::Postponed(RETRY_PAUSE),
             Error::Sidecar(ClientError::NotFound(_)) | Error::NoModel { .. } => {
                 Class::PipelinePermanent
             }

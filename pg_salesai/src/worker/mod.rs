@@ -8,6 +8,7 @@ mod process;
 mod top_level;
 mod transactions;
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::BackgroundWorker;
@@ -16,6 +17,8 @@ use pgrx::{FromDatum, check_for_interrupts};
 use proto::model::Priority;
 
 use crate::config;
+use crate::errand::{self, Errand};
+use crate::error::Error;
 use crate::pipeline::embedding::STATE_TIMEOUT;
 use crate::pipeline::{self, Filled, Lanes, Round, SIDECAR_PAUSE, Transactions, embedding};
 use crate::progress;
@@ -106,11 +109,15 @@ pub extern "C-unwind" fn salesai_worker_main(argument: pg_sys::Datum) {
     BackgroundWorker::connect_worker_to_spi(Some(&database), None);
     let transactions = OwnTransactions::new(database.clone());
     let mut tidied = Instant::now();
+    let errand: Rc<dyn Errand> = Rc::new(transactions.clone());
     while task.is_wanted(&database) {
-        let mut pause = work(&transactions, task.lanes());
-        if task.answers() {
-            pause = pause.min(answer(&transactions));
-        }
+        let pause = errand::run(Rc::clone(&errand), || {
+            let pause = work(&transactions, task.lanes());
+            match task.answers() {
+                true => pause.min(answer(&transactions)),
+                false => pause,
+            }
+        });
         process::wait(pause, WaitEvent::Queue);
         check_for_interrupts!();
         process::reload_settings();
@@ -159,9 +166,13 @@ fn answer(transactions: &OwnTransactions) -> Duration {
     if !has_requests && !transactions.has_due_columns() {
         return config::worker_poll();
     }
-    if let Err(error) = embedding::check_ready(Deadline::after(STATE_TIMEOUT)) {
-        pipeline::note_outage(transactions, error);
-        return SIDECAR_PAUSE;
+    match embedding::check_ready(Deadline::after(STATE_TIMEOUT)) {
+        Ok(()) => {}
+        Err(Error::Withdrawn) => return SIDECAR_PAUSE,
+        Err(error) => {
+            pipeline::note_outage(transactions, error);
+            return SIDECAR_PAUSE;
+        }
     }
     if !has_requests {
         return fill(transactions);

@@ -1,11 +1,12 @@
 //! Transactions of a worker's own.
 
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 
 use pgrx::prelude::*;
 use pgrx::{PgTryBuilder, Spi};
 
 use super::{posts, process, top_level};
+use crate::errand::Errand;
 use crate::error::Error;
 use crate::pipeline::{
     DatabaseError, Lanes, Transactions, has_due_columns, has_due_requests, is_schema_current,
@@ -115,16 +116,13 @@ impl OwnTransactions {
         matches!(done, Ok(true))
     }
 
-    /// True when a command waits for this database to have no other connection.
-    fn is_database_wanted(&self) -> bool {
-        self.ask(
-            "select exists (
-                 select from pg_catalog.pg_locks l
-                 join pg_catalog.pg_database d on d.oid = l.objid
-                 where l.locktype = 'object' and l.classid = 'pg_catalog.pg_database'::regclass
-                   and l.mode in ('AccessExclusiveLock', 'ExclusiveLock')
-                   and d.datname = pg_catalog.current_database())",
-        )
+    /// Ends the process where a command waits for this database to have no other connection.
+    pub fn make_way(&self) {
+        if self.is_database_wanted() {
+            log!("pg_salesai worker leaves its database to a command that needs it");
+            self.cancel_index_build();
+            process::leave();
+        }
     }
 
     /// DROP EXTENSION locks the extension before its tables: who waits for it here holds nothing yet, so that the two
@@ -194,13 +192,16 @@ impl Transactions for OwnTransactions {
         self.code_embeddings(Lanes::Models);
     }
 
-    fn make_way(&self) {
-        if self.is_database_wanted() {
-            // DROP DATABASE and ALTER DATABASE ... RENAME wait for us at most 5 s.
-            log!("pg_salesai worker leaves its database to a command that needs it");
-            self.cancel_index_build();
-            process::leave();
-        }
+    /// DROP DATABASE and ALTER DATABASE ... RENAME wait for others to leave for at most 5 s.
+    fn is_database_wanted(&self) -> bool {
+        self.ask(
+            "select exists (
+                 select from pg_catalog.pg_locks l
+                 join pg_catalog.pg_database d on d.oid = l.objid
+                 where l.locktype = 'object' and l.classid = 'pg_catalog.pg_database'::regclass
+                   and l.mode in ('AccessExclusiveLock', 'ExclusiveLock')
+                   and d.datname = pg_catalog.current_database())",
+        )
     }
 }
 
@@ -232,5 +233,20 @@ fn end(commit: bool) {
         }
         pg_sys::pgstat_report_stat(true);
         pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
+    }
+}
+
+/// What a worker does for nobody in particular: a command that needs the database ends it.
+impl Errand for OwnTransactions {
+    fn transact(&self, body: &mut dyn FnMut()) -> Result<(), Error> {
+        // As in `on_behalf`.
+        Ok(self.run(AssertUnwindSafe(body))?)
+    }
+
+    fn look(&self) -> Result<(), Error> {
+        match self.is_database_wanted() {
+            true => Err(Error::Withdrawn),
+            false => Ok(()),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What a claim costs as the queue grows.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use tests::cluster::{Cluster, Settings};
@@ -18,7 +19,9 @@ pub fn measure() {
     session.run("set role salesai_worker");
     let mut jobs = 0;
     for size in [1_000, 100_000, 1_000_000] {
-        fill(&cluster, jobs, size);
+        for source in 0..10 {
+            fill(&cluster, jobs / 10..size / 10, &format!("source {source}"));
+        }
         jobs = size;
         let mut claims = Vec::new();
         let mut statuses = Vec::new();
@@ -39,16 +42,16 @@ pub fn measure() {
     }
 }
 
-/// Jobs of ten sources; interactions without anything else.
-fn fill(cluster: &Cluster, from: i64, to: i64) {
+/// Jobs of a source, with these numbers; interactions without anything else.
+pub fn fill(cluster: &Cluster, numbers: Range<i64>, source: &str) {
     let mut session: Session = cluster.connect();
     session.rows(
         "with added as (
              insert into salesai.interaction (source, external_id, kind, occurred_at, content_hash)
-             select 'source ' || n % 10, n::text, 'note', now(), '' from generate_series($1::bigint, $2::bigint - 1) n
+             select $3, n::text, 'note', now(), '' from generate_series($1::bigint, $2::bigint - 1) n
              returning id, source)
          insert into salesai.job (interaction_id, version, source, lane) select id, 1, source, 'background' from added",
-        &[&from, &to],
+        &[&numbers.start, &numbers.end, &source],
     );
     session.run("vacuum analyze salesai.job");
     session.run("vacuum analyze salesai.interaction");

@@ -1,0 +1,91 @@
+-- Which record belongs to which, where a source says so in records of their own (HubSpot).
+
+create function salesai.crm_association(shape text, record jsonb) returns jsonb
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case shape when 'plain' then record else jsonb_strip_nulls(jsonb_build_object(
+        'activity', f ->> 'engagementid', 'account', coalesce(f ->> 'companyid', f ->> 'accountid'),
+        'opportunity', coalesce(f ->> 'dealid', f ->> 'opportunityid'), 'contact', f ->> 'contactid')) end
+    from (select salesai.crm_fields(record) as f) fields
+$$;
+comment on function salesai.crm_association(text, jsonb) is
+    'A row of Fivetran''s exports of HubSpot''s associations (DEAL_COMPANY, ENGAGEMENT_DEAL and the like) in the fields of salesai.ingest_crm';
+
+-- Whose an interaction is decides who sees it.
+create function salesai.place_interaction(interaction_id bigint, account_id bigint, opportunity_id bigint) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    place salesai.interaction;
+begin
+    select i.* into place from salesai.interaction i where i.id = interaction_id for update;
+    if account_id is not null then
+        select a.owner_rep_id, a.team_id into place.owner_rep_id, place.team_id from salesai.account a where a.id = account_id;
+    end if;
+    update salesai.interaction i
+    set account_id = $2, opportunity_id = $3, owner_rep_id = place.owner_rep_id, team_id = place.team_id
+    where i.id = $1 and (i.account_id, i.opportunity_id, i.owner_rep_id, i.team_id) is distinct from ($2, $3, place.owner_rep_id, place.team_id);
+    if not found then
+        return false;
+    end if;
+    update salesai.chunk c
+    set account_id = $2, opportunity_id = $3, owner_rep_id = place.owner_rep_id, team_id = place.team_id
+    where c.interaction_id = $1;
+    return true;
+end
+$$;
+comment on function salesai.place_interaction(bigint, bigint, bigint) is
+    'Gives an interaction and its chunks to an account, its owner and an opportunity; false when it was theirs';
+
+create function salesai.ingest_crm_association(source text, record jsonb) returns table (id bigint, outcome text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    account constant bigint := salesai.external_reference('account', source, record ->> 'account');
+    opportunity constant bigint := salesai.external_reference('opportunity', source, record ->> 'opportunity');
+    contact constant bigint := salesai.external_reference('contact', source, record ->> 'contact');
+    activity salesai.interaction;
+    has_changed boolean := false;
+begin
+    if record ? 'activity' and coalesce(account, opportunity, contact) is not null then
+        select i.* into activity from salesai.interaction i
+        where i.source = $1 and i.external_id = record ->> 'activity' and i.kind = 'crm_activity';
+        if not found then
+            raise exception 'record names an unknown activity' using errcode = 'P0002', hint = 'Load activities first.';
+        end if;
+        id := activity.id;
+        if contact is not null and not exists (
+            select from salesai.participant p where p.interaction_id = activity.id and p.contact_id = contact) then
+            perform salesai.store_participants(activity.id, (
+                select jsonb_build_array(jsonb_build_object('name', c.name, 'email', c.email, 'side', 'external'))
+                from salesai.contact c where c.id = contact));
+            has_changed := true;
+        end if;
+        if coalesce(account, opportunity) is not null then
+            has_changed := salesai.place_interaction(activity.id,
+                coalesce(account, (select o.account_id from salesai.opportunity o where o.id = opportunity), activity.account_id),
+                coalesce(opportunity, activity.opportunity_id)) or has_changed;
+        end if;
+    elsif account is not null and opportunity is not null then
+        id := opportunity;
+        update salesai.opportunity o set account_id = account, updated_at = now()
+        where o.id = opportunity and o.account_id is distinct from account;
+        has_changed := found;
+    elsif account is not null and contact is not null then
+        id := contact;
+        update salesai.contact c set account_id = account, updated_at = now()
+        where c.id = contact and c.account_id is distinct from account;
+        has_changed := found;
+    else
+        raise exception 'an association needs "activity" and what it belongs to, or "account" and "opportunity" or "contact"' using
+            errcode = '22023', hint = 'Which contacts an opportunity has is not kept.';
+    end if;
+    outcome := case when has_changed then 'updated' else 'unchanged' end;
+    return next;
+end
+$$;
+comment on function salesai.ingest_crm_association(text, jsonb) is 'Stores which account, opportunity or contact a record belongs to; use salesai.ingest_crm';
+
