@@ -140,8 +140,11 @@ fn late_crm_records() {
 /// first; associations that come as records of their own say whose a deal and an engagement are, and stay.
 #[test]
 fn hubspot_deals() {
+    let mut gateway = cluster().connect();
+    gateway.run("create role hub in role salesai_gateway");
+    gateway.run("set role hub");
     let mut session = cluster().connect();
-    let mut send = |kind: &str, records: &str| shaped(&mut session, "hubspot", kind, records);
+    let mut send = |kind: &str, records: &str| shaped(&mut gateway, "hubspot", kind, records);
     let deal = r#"[{"id": "77", "archived": false, "properties": {"dealname": "Halden press", "dealstage": "9001", "pipeline": "default",
           "hs_lastmodifieddate": "2026-11-12T10:00:00Z"},
         "propertiesWithHistory": {"dealstage": [{"value": "9001", "timestamp": "2026-11-12T09:00:00Z", "sourceType": "CRM_UI"},
@@ -196,6 +199,31 @@ fn hubspot_deals() {
         "{outcomes:?}"
     );
     assert_eq!(send("association", links)[..4], ["unchanged"; 4]);
+    // Of several companies the primary one counts; what was taken away is nobody's.
+    assert_eq!(
+        send(
+            "account",
+            r#"[{"id": "55", "properties": {"name": "Other Hub"}}]"#
+        ),
+        ["inserted"]
+    );
+    let several = r#"[{"deal_id": "77", "company_id": "55", "type_id": "341"}, {"deal_id": "77", "company_id": "55", "type_id": "5"},
+        {"deal_id": "77", "company_id": "5", "type_id": "5"}, {"deal_id": "77", "company_id": "55", "type_id": "5", "_fivetran_deleted": "true"},
+        {"contact_id": "6", "company_id": "5", "_fivetran_deleted": "true"}]"#;
+    assert_eq!(
+        send("association", several),
+        ["unchanged", "updated", "updated", "unchanged", "updated"]
+    );
+    // A new name, and a stage that is gone, change no history.
+    let renamed = stages.replace("Appointment scheduled", "Meeting booked");
+    assert_eq!(
+        send("stage", &renamed),
+        ["unchanged", "updated", "unchanged"]
+    );
+    assert_eq!(
+        send("stage", r#"[{"id": "closedwon", "archived": true}]"#),
+        ["deleted"]
+    );
     // Later copies that say nothing of associations.
     let renamed = deal
         .replace("Halden press", "Halden press II")
@@ -208,13 +236,13 @@ fn hubspot_deals() {
     drain(&mut session);
     let deal: String = session.one(
         "select concat_ws('|', o.name, o.stage, a.name, (select string_agg(h.stage || ' ' || h.entered_at::date, ', ' order by h.entered_at)
-             from salesai.opportunity_stage_history h where h.opportunity_id = o.id))
+             from salesai.opportunity_stages h where h.opportunity_id = o.id))
          from salesai.opportunity o join salesai.account a on a.id = o.account_id where o.source = 'hubspot'",
         &[],
     );
     assert_eq!(
         deal,
-        "Halden press II|Contract sent|Halden Hub|Appointment scheduled 2026-11-02, Contract sent 2026-11-12, Closed won 2026-11-14"
+        "Halden press II|Contract sent|Halden Hub|Meeting booked 2026-11-02, Contract sent 2026-11-12, Closed won 2026-11-14"
     );
     let activity: String = session.one(
         "select concat_ws('|', c.content, a.name, o.name, r.name, p.name) from salesai.chunk c
@@ -240,24 +268,22 @@ fn salesforce_stage_history() {
     // A change of the amount is a row as well.
     let rows = r#"[{"Id": "008D", "OpportunityId": "006A", "StageName": "Proposal", "CreatedDate": "2026-11-08T10:00:00.000+0000"},
         {"Id": "008C", "OpportunityId": "006A", "StageName": "Proposal", "CreatedDate": "2026-11-07T10:00:00.000+0000"},
+        {"Id": "008F", "OpportunityId": "006A", "StageName": "Proposal", "CreatedDate": "2026-11-03T10:00:00.000+0000"},
         {"Id": "008B", "OpportunityId": "006A", "StageName": "Qualification", "CreatedDate": "2026-11-04T10:00:00.000+0000"},
         {"Id": "008E", "OpportunityId": "006A", "StageName": "Qualification", "CreatedDate": "2026-11-05T10:00:00.000+0000"},
         {"Id": "017A", "OpportunityId": "006A", "Field": "Amount", "NewValue": 5, "CreatedDate": "2026-11-05T10:00:00.000+0000"}]"#;
     let outcomes = send("stage_change", rows);
-    assert_eq!(
-        outcomes[..4],
-        ["inserted", "inserted", "inserted", "unchanged"]
-    );
+    assert_eq!(outcomes[..5], ["inserted"; 5]);
     assert!(
-        outcomes[4].starts_with("rejected: a stage change needs"),
+        outcomes[5].starts_with("rejected: a stage change needs"),
         "{outcomes:?}"
     );
-    assert_eq!(send("stage_change", rows)[..4], ["unchanged"; 4]);
+    assert_eq!(send("stage_change", rows)[..5], ["unchanged"; 5]);
     let stage = r#"[{"Id": "01JA", "ApiName": "Proposal", "MasterLabel": "Proposal/Quote", "SortOrder": 3, "IsClosed": false, "IsWon": false,
         "DefaultProbability": 75.0, "LastModifiedDate": "2026-11-09T10:00:00.000+0000"}]"#;
     assert_eq!(send("stage", stage), ["inserted"]);
     let stages: Vec<String> = session.column(
-        "select h.stage || ' ' || (h.entered_at at time zone 'UTC')::date from salesai.opportunity_stage_history h
+        "select h.stage || ' ' || (h.entered_at at time zone 'UTC')::date from salesai.opportunity_stages h
          join salesai.opportunity o on o.id = h.opportunity_id where o.source = 'salesforce' order by h.entered_at",
         &[],
     );
@@ -265,6 +291,7 @@ fn salesforce_stage_history() {
         stages,
         [
             "Prospecting 2026-11-01",
+            "Proposal/Quote 2026-11-03",
             "Qualification 2026-11-04",
             "Proposal/Quote 2026-11-07"
         ]
@@ -403,12 +430,23 @@ fn crm_activities() {
     let hits =
         "select count(*) from salesai.search('weighbridge', account => 'ACT', mode => 'lexical')";
     assert_eq!(session.one::<i64>(hits, &[]), 0);
-    assert_eq!(
-        send(&mut session, &task("The weighbridge is here.", 15)),
-        "updated"
-    );
+    let here = task("The weighbridge is here.", 15);
+    assert_eq!(send(&mut session, &here), "updated");
     drain(&mut session);
     assert_eq!(session.one::<i64>(hits, &[]), 1);
+    // Taken from its account, it is not that of the account's owner any more.
+    crm(
+        &mut session,
+        "account",
+        r#"[{"external_id": "ACT", "name": "Active Ltd", "owner": "RACT"}]"#,
+    );
+    let owner = "select (select count(*) from salesai.interaction i where i.external_id = 'TASK' and i.owner_rep_id is not null)
+        + (select count(*) from salesai.chunk c join salesai.interaction i on i.id = c.interaction_id
+           where i.external_id = 'TASK' and c.owner_rep_id is not null)";
+    assert_eq!(session.one::<i64>(owner, &[]), 2);
+    let nobodys = format!(r#"[{{"external_id": "TASK", {here}}}]"#);
+    assert_eq!(crm(&mut session, "activity", &nobodys), ["updated"]);
+    assert_eq!(session.one::<i64>(owner, &[]), 0);
     assert_settled(&mut session);
 }
 

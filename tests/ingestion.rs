@@ -205,6 +205,33 @@ fn emails() {
     assert_eq!(threads, ["em-halden-01@mail.tessellate.example"; 3]);
 }
 
+/// Goal: mails that name only the one they answer are of its thread, in whatever order they come.
+#[test]
+fn answers_find_their_thread() {
+    let mut session = cluster().connect();
+    for order in [[1, 2, 3, 4], [4, 3, 2, 1], [3, 1, 4, 2]] {
+        let thread = order.map(|number: i32| number.to_string()).concat();
+        for number in order {
+            let answered = match number {
+                1 => String::new(),
+                _ => format!("In-Reply-To: <{}.{thread}@h>\r\n", number - 1),
+            };
+            let mail = format!(
+                "From: ana@halden.example\r\nMessage-ID: <{number}.{thread}@h>\r\n{answered}\r\nMail {number}."
+            );
+            session.rows(
+                "select salesai.ingest_email($1, $2, $3)",
+                &[&thread, &number.to_string(), &mail.as_bytes()],
+            );
+        }
+        let keys: Vec<String> = session.column(
+            "select distinct thread_key from salesai.interaction where source = $1",
+            &[&thread],
+        );
+        assert_eq!(keys, [format!("1.{thread}@h")]);
+    }
+}
+
 /// Goal: of a mail only what is new is indexed; quotation and signature stay readable, and automatic mails are marked.
 #[test]
 fn parts_of_emails() {

@@ -179,6 +179,7 @@ fn an_overloaded_sidecar_uses_up_no_attempt() {
     let cluster = Cluster::start(&Settings::new(sidecar.socket()));
     let is_done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let end = End(&is_done);
         for _ in 0..6 {
             scope.spawn(|| keep_busy(&cluster, &is_done));
         }
@@ -188,12 +189,21 @@ fn an_overloaded_sidecar_uses_up_no_attempt() {
             ingest_notes(&mut session, "test", 8, "interactive");
             session.one::<bool>(refused, &[])
         });
-        is_done.store(true, Ordering::Relaxed);
+        drop(end);
         drain(&mut session);
         let errors: Vec<String> = session.column("select message from salesai.job_error", &[]);
         assert_eq!(errors, [""; 0]);
         assert_settled(&mut session);
     });
+}
+
+/// Ends the callers, also where a test fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Callers who want much at once, and take no notice of a refusal.

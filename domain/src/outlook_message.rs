@@ -7,6 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cfb::CompoundFile;
 
+use crate::text_encoding::decode_text;
+
 /// What compound files begin with (MS-CFB, 2.2).
 const SIGNATURE: [u8; 8] = [0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1];
 /// Recipients and attachments that are looked at.
@@ -20,7 +22,7 @@ const HEADERS: &str = "007D";
 const SENDER_NAME: &str = "0C1A";
 const SENDER_ADDRESS: [&str; 2] = ["5D01", "0C1F"];
 const BODY: &str = "1000";
-const BODY_HTML: &str = "10130102";
+const BODY_HTML: &str = "1013";
 const DISPLAY_NAME: &str = "3001";
 const ADDRESS: [&str; 2] = ["39FE", "3003"];
 const FILE_NAME: [&str; 2] = ["3707", "3704"];
@@ -29,6 +31,18 @@ const CONTENT: &str = "37010102";
 const SUBMIT_TIME: u32 = 0x0039_0040;
 const DELIVERY_TIME: u32 = 0x0e06_0040;
 const RECIPIENT_TYPE: u32 = 0x0c15_0003;
+/// Of strings that are not in UTF-16, and of HTML.
+const STRING_CODE_PAGE: u32 = 0x3ffd_0003;
+const HTML_CODE_PAGE: u32 = 0x3fde_0003;
+/// Headers by which mails find their thread.
+const THREAD_HEADERS: [(&str, &str); 3] = [
+    ("Message-ID", "1035"),
+    ("In-Reply-To", "1042"),
+    ("References", "1039"),
+];
+/// Bytes before the fixed properties of a message, a recipient and an attachment (MS-OXMSG, 2.4).
+const MESSAGE_HEADER: usize = 32;
+const RECIPIENT_HEADER: usize = 8;
 
 /// Whether a message is of this kind.
 pub(crate) fn is_outlook_message(raw: &[u8]) -> bool {
@@ -37,7 +51,7 @@ pub(crate) fn is_outlook_message(raw: &[u8]) -> bool {
 
 /// The message as MIME; None when it is damaged.
 pub(crate) fn to_mime(raw: &[u8]) -> Option<Vec<u8>> {
-    let mut file = Message(CompoundFile::open(Cursor::new(raw)).ok()?);
+    let mut file = Message::open(raw)?;
     let mut mime = match file.text("", HEADERS) {
         Some(headers) if headers.contains(':') => without_content(&headers),
         _ => file.headers(),
@@ -83,9 +97,28 @@ fn boundary(parts: &[String]) -> String {
     candidates.find(is_free).unwrap_or_default()
 }
 
-struct Message<'a>(CompoundFile<Cursor<&'a [u8]>>);
+struct Message<'a> {
+    file: CompoundFile<Cursor<&'a [u8]>>,
+    /// Encoding of strings that are not in UTF-16, by its label.
+    string_label: Option<String>,
+}
 
-impl Message<'_> {
+impl<'a> Message<'a> {
+    fn open(raw: &'a [u8]) -> Option<Self> {
+        let file = CompoundFile::open(Cursor::new(raw)).ok()?;
+        let mut message = Self {
+            file,
+            string_label: None,
+        };
+        message.string_label = message.encoding(STRING_CODE_PAGE);
+        Some(message)
+    }
+
+    fn encoding(&mut self, property: u32) -> Option<String> {
+        self.number("", MESSAGE_HEADER, property)
+            .and_then(encoding_label)
+    }
+
     /// Headers from properties, of a message that was never sent or has lost its own.
     fn headers(&mut self) -> String {
         let mut headers = String::new();
@@ -95,7 +128,7 @@ impl Message<'_> {
         }
         for folder in self.folders("__recip_version1.0_#") {
             let name = self.text(&folder, DISPLAY_NAME);
-            let kind = match self.number(&folder, 8, RECIPIENT_TYPE) {
+            let kind = match self.number(&folder, RECIPIENT_HEADER, RECIPIENT_TYPE) {
                 Some(1) | None => "To",
                 Some(2) => "Cc",
                 Some(_) => continue,
@@ -112,11 +145,16 @@ impl Message<'_> {
             let _ = write!(headers, "Subject: {}\r\n", one_line(&subject));
         }
         let sent = self
-            .number("", 32, SUBMIT_TIME)
-            .or_else(|| self.number("", 32, DELIVERY_TIME));
+            .number("", MESSAGE_HEADER, SUBMIT_TIME)
+            .or_else(|| self.number("", MESSAGE_HEADER, DELIVERY_TIME));
         if let Some(sent) = sent {
             let date = mail_parser::DateTime::from_timestamp((sent - UNIX_EPOCH) / 10_000_000);
             let _ = write!(headers, "Date: {}\r\n", date.to_rfc822());
+        }
+        for (name, id) in THREAD_HEADERS {
+            if let Some(ids) = self.text("", id) {
+                let _ = write!(headers, "{name}: {}\r\n", one_line(&ids));
+            }
         }
         headers
     }
@@ -127,8 +165,8 @@ impl Message<'_> {
         match self.text("", BODY).filter(|body| !body.trim().is_empty()) {
             Some(body) => parts.push(part("text/plain; charset=utf-8", None, body.as_bytes())),
             None => {
-                let body = self.bytes("", BODY_HTML).unwrap_or_default();
-                parts.push(part("text/html; charset=utf-8", None, &body));
+                let body = self.html().unwrap_or_default();
+                parts.push(part("text/html; charset=utf-8", None, body.as_bytes()));
             }
         }
         for folder in self.folders("__attach_version1.0_#") {
@@ -147,7 +185,7 @@ impl Message<'_> {
 
     /// Storages of this kind, in their order.
     fn folders(&self, prefix: &str) -> Vec<String> {
-        let entries = self.0.read_root_storage();
+        let entries = self.file.read_root_storage();
         let names = entries.map(|entry| entry.name().to_owned());
         let mut folders: Vec<String> = names
             .filter(|name| name.starts_with(prefix))
@@ -162,23 +200,25 @@ impl Message<'_> {
         texts.find(|text| !text.trim().is_empty())
     }
 
-    /// A property in UTF-16, or in a code page of old files, of which only the common one is known.
+    /// A property in UTF-16, or in the message's code page.
     fn text(&mut self, folder: &str, id: &str) -> Option<String> {
         if let Some(bytes) = self.bytes(folder, &format!("{id}001F")) {
             let (units, _) = bytes.as_chunks::<2>();
             let units: Vec<u16> = units.iter().map(|unit| u16::from_le_bytes(*unit)).collect();
             return Some(String::from_utf16_lossy(&units).replace('\0', ""));
         }
-        let bytes = self.bytes(folder, &format!("{id}001E"))?;
-        let text = match String::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => error
-                .as_bytes()
-                .iter()
-                .map(|byte| char::from(*byte))
-                .collect(),
+        let mut bytes = self.bytes(folder, &format!("{id}001E"))?;
+        bytes.retain(|byte| *byte != 0);
+        decode_text(&bytes, self.string_label.as_deref())
+    }
+
+    fn html(&mut self) -> Option<String> {
+        let Some(mut bytes) = self.bytes("", &format!("{BODY_HTML}0102")) else {
+            return self.text("", BODY_HTML);
         };
-        Some(text.replace('\0', ""))
+        bytes.retain(|byte| *byte != 0);
+        let label = self.encoding(HTML_CODE_PAGE);
+        decode_text(&bytes, label.as_deref())
     }
 
     fn bytes(&mut self, folder: &str, property: &str) -> Option<Vec<u8>> {
@@ -204,13 +244,32 @@ impl Message<'_> {
     fn stream(&mut self, path: &str) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         let path = path.replace("//", "/");
-        self.0
+        self.file
             .open_stream(path)
             .ok()?
             .read_to_end(&mut bytes)
             .ok()?;
         Some(bytes)
     }
+}
+
+/// The label (WHATWG Encoding, 4.2) of a code page of Windows; None where the text has to be guessed.
+fn encoding_label(code_page: i64) -> Option<String> {
+    let label = match code_page {
+        874 | 1250..=1258 => return Some(format!("windows-{code_page}")),
+        28592..=28606 => return Some(format!("iso-8859-{}", code_page - 28590)),
+        866 => "ibm866",
+        932 => "shift_jis",
+        936 | 54936 => "gb18030",
+        949 => "euc-kr",
+        950 => "big5",
+        20866 => "koi8-r",
+        21866 => "koi8-u",
+        28591 => "windows-1252",
+        51932 => "euc-jp",
+        _ => return None,
+    };
+    Some(label.to_owned())
 }
 
 /// A part of a message, its content in base64.

@@ -115,6 +115,32 @@ fn headers_of_transport_are_kept() {
     assert_eq!(email.body.trim(), "Only HTML");
 }
 
+/// Goal: what was never sent finds its thread, and strings of old files are in the code page that they name.
+#[test]
+fn threads_and_code_pages() {
+    let (subject, _, _) = encoding_rs::WINDOWS_1251.encode("Цена насоса");
+    let (body, _, _) = encoding_rs::SHIFT_JIS.encode("<p>見積書を送ります。</p>");
+    let pages = [
+        vec![0; 32],
+        property(STRING_CODE_PAGE, 1251),
+        property(HTML_CODE_PAGE, 932),
+    ];
+    let raw = Builder::new()
+        .bytes("/__properties_version1.0", &pages.concat())
+        .bytes("/__substg1.0_0037001E", &[&subject[..], b"\0"].concat())
+        .bytes("/__substg1.0_10130102", &body)
+        .text("/__substg1.0_1035001F", "<3@x>")
+        .text("/__substg1.0_1042001F", "<2@x>")
+        .text("/__substg1.0_1039001F", "<1@x>\r\n <2@x>")
+        .finish();
+    let email = parse_email(&raw).unwrap();
+    assert_eq!(email.headers.subject.as_deref(), Some("Цена насоса"));
+    assert_eq!(email.body.trim(), "見積書を送ります。");
+    assert_eq!(email.headers.message_id.as_deref(), Some("3@x"));
+    assert_eq!(email.headers.references, ["1@x", "2@x"]);
+    assert_eq!(email.headers.in_reply_to.as_deref(), Some("2@x"));
+}
+
 #[test]
 fn damaged_files_are_refused() {
     let whole = Builder::new().text("/__substg1.0_0037001F", "x").finish();

@@ -30,6 +30,7 @@ create index interaction_opportunity_index on salesai.interaction (opportunity_i
 create index interaction_owner_index on salesai.interaction (owner_rep_id);
 create index interaction_thread_index on salesai.interaction (thread_key) where thread_key is not null;
 create index interaction_processed_index on salesai.interaction (processed_at);
+create index interaction_message_index on salesai.interaction ((properties ->> 'message_id')) where kind = 'email';
 comment on table salesai.interaction is
     'One call, email, meeting, note, document or CRM activity. version counts changed payloads of the same (source, external_id)';
 comment on column salesai.interaction.content_hash is 'SHA-256 of the payload of the present version';

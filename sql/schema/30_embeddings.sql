@@ -92,6 +92,8 @@ create table salesai.embedding_set (
     index_method text not null default 'hnsw' check (index_method in ('codes', 'hnsw')),
     switch_when_complete boolean not null default false,
     activated_at timestamptz,
+    filling_since timestamptz not null default now(),
+    filled_before bigint not null default 0,
     -- What pgvector can index.
     check (element = 'halfvec' or dimensions <= 2000),
     check (hnsw_ef_construction >= 2 * hnsw_m)
@@ -101,6 +103,7 @@ comment on table salesai.embedding_set is
     'A version of all embeddings: model, weights, dimensions, template. building: is being filled; ready: complete, waits for salesai.activate_embedding_set; active: the one that search uses; retired: was active and can be again. Its vectors are in salesai.embedding_<id>';
 comment on column salesai.embedding_set.template is
     'What is embedded of a chunk: {heading} (kind, account, opportunity, subject, section), {date}, {kind} and {content} are put in';
+comment on column salesai.embedding_set.filled_before is 'Embeddings that there were at filling_since';
 comment on column salesai.embedding_set.element is 'vector: 4 bytes for each dimension; halfvec: 2';
 comment on column salesai.embedding_set.index_method is
     'codes: all vectors in two bits a dimension are scanned, and the best compared as they are; hnsw: an index of pgvector is followed';

@@ -225,8 +225,14 @@ declare
     headers constant jsonb := salesai.email_headers(coalesce(message, ''));
     correspondents text[];
     sent_at timestamptz := coalesce(to_timestamp((headers ->> 'sent_at_ms')::double precision / 1000), now());
+    message_id constant text := headers ->> 'message_id';
+    thread text := headers ->> 'thread_key';
     email_id bigint;
 begin
+    -- Some programs name only the mail that is answered, whose thread is the older one.
+    thread := coalesce(
+        (select i.thread_key from salesai.interaction i where i.kind = 'email' and i.properties ->> 'message_id' = thread order by i.id limit 1),
+        thread);
     if account is null and opportunity is null then
         -- The account is the only known one among the correspondents' domains.
         select array_agg(distinct a.id::text) into correspondents
@@ -241,10 +247,14 @@ begin
         jsonb_build_object(
             'kind', 'email', 'source', source, 'external_id', external_id, 'account', account,
             'opportunity', opportunity, 'occurred_at', sent_at,
-            'subject', headers -> 'subject', 'thread_key', headers -> 'thread_key',
-            'properties', metadata || jsonb_build_object('message_id', headers -> 'message_id', 'mail_kind', headers -> 'mail_kind'),
+            'subject', headers -> 'subject', 'thread_key', thread,
+            'properties', metadata || jsonb_build_object('message_id', message_id, 'mail_kind', headers -> 'mail_kind'),
             'participants', headers -> 'participants', 'media_type', headers -> 'media_type', 'lane', lane),
         message);
+    -- Answers that came first.
+    update salesai.interaction i set thread_key = thread
+    where i.id in (select a.id from salesai.interaction a where a.thread_key = message_id and a.id <> email_id order by a.id for update)
+      and thread <> message_id;
     perform salesai.ingest_document(source, format('%s/%s', external_id, a.number), a.content, a.filename, nullif(a.mime, ''),
         account, opportunity, sent_at, jsonb_build_object('email_id', email_id), lane => lane)
     from salesai.email_attachments(message) a;

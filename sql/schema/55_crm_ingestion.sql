@@ -41,7 +41,7 @@ declare
 begin
     if account_id is null and (record -> 'keeps_account')::boolean and kind in ('contact', 'opportunity') then
         -- The source says it elsewhere, if at all.
-        execute format('select t.account_id from salesai.%I t where t.source = $1 and t.external_id = $2', kind)
+        execute format('select t.account_id from salesai.%I t where t.source = $1 and t.external_id = $2 for update', kind)
             into account_id using $1, record ->> 'external_id';
     end if;
     if team_id is null and kind in ('account', 'opportunity') then
@@ -55,7 +55,9 @@ begin
                 'owner_rep_id', owner_id, 'team_id', team_id)
             when 'product' then jsonb_build_object('code', record -> 'code')
             when 'stage' then jsonb_build_object('pipeline', record -> 'pipeline', 'position', record -> 'position',
-                'probability', record -> 'probability', 'is_closed', record -> 'is_closed', 'is_won', record -> 'is_won')
+                'probability', record -> 'probability', 'is_closed', record -> 'is_closed',
+                'is_won', coalesce((record ->> 'is_won')::boolean,
+                    (record ->> 'is_closed')::boolean and (record ->> 'probability')::real = 1))
             when 'contact' then jsonb_build_object('account_id', account_id, 'email', record -> 'email', 'title', record -> 'title')
             when 'opportunity' then jsonb_build_object('account_id', account_id,
                 -- A source that says nothing of it leaves what is known.
@@ -90,13 +92,16 @@ begin
         insert into salesai.team_member (rep_id, team_id)
             select record_id, team_id where team_id is not null on conflict do nothing;
     elsif kind = 'opportunity' then
-        perform salesai.note_stage(record_id, salesai.stage_name($1, h ->> 'stage'), (h ->> 'entered_at')::timestamptz)
-        from jsonb_array_elements(coalesce(record -> 'stage_history', '[]')) h;
-        -- A source without a history of its own: what changes is noted when it comes.
-        if record ->> 'stage' is not null then
-            perform salesai.note_stage(
-                record_id, salesai.stage_name($1, record ->> 'stage'), coalesce((record ->> 'updated_at')::timestamptz, now()));
-        end if;
+        -- Entries may come in any order, so all are kept; stays are made of them on reading. A source without a history
+        -- of its own is noted as it comes.
+        insert into salesai.opportunity_stage_history (opportunity_id, stage, entered_at)
+            select record_id, h.stage, h.entered_at
+            from (select e ->> 'stage' as stage, (e ->> 'entered_at')::timestamptz as entered_at
+                  from jsonb_array_elements(coalesce(record -> 'stage_history', '[]')) e
+                  union all
+                  select record ->> 'stage', coalesce((record ->> 'updated_at')::timestamptz, now())) h
+            where h.stage <> '' and h.entered_at is not null
+            on conflict do nothing;
     elsif kind = 'stage' then
         perform salesai.name_stage(record_id);
     end if;
@@ -156,7 +161,7 @@ as $$
             'name', coalesce(f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'masterlabel'),
             'position', f ->> 'sortorder', 'probability', (f ->> 'defaultprobability')::real / 100, 'is_closed', f ->> 'isclosed', 'is_won', f ->> 'iswon',
             'stage_history', (select jsonb_agg(jsonb_build_object('stage', h ->> 'StageName', 'entered_at', h ->> 'CreatedDate'))
-                              from jsonb_array_elements(record #> '{OpportunityHistories,records}') h),
+                              from jsonb_path_query(record, '$.OpportunityHistories.records[*]') h),
             'domain', salesai.domain_of(f ->> 'website'),
             'updated_at', coalesce(f ->> 'lastmodifieddate', f ->> 'systemmodstamp', f ->> 'fivetransynced'),
             'deleted', coalesce(f ->> 'isdeleted', f ->> 'fivetrandeleted', 'false')::boolean)
@@ -164,7 +169,7 @@ as $$
             'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid', f ->> 'stageid'),
             'owner', coalesce(f ->> 'hubspotownerid', case when f ? 'dealid' then f ->> 'ownerid' end),
             'account', coalesce(f ->> 'associatedcompanyid', record #>> '{associations,companies,results,0,id}'),
-            'keeps_account', not record ? 'associations',
+            'keeps_account', not f ? 'associatedcompanyid' and record #> '{associations,companies}' is null,
             'email', f ->> 'email', 'title', f ->> 'jobtitle', 'code', coalesce(f ->> 'hssku', f ->> 'sku'), 'industry', f ->> 'industry',
             'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
             'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
@@ -172,10 +177,9 @@ as $$
             'pipeline', coalesce(f ->> 'pipeline', f ->> 'pipelineid', f ->> 'dealpipelineid'), 'position', f ->> 'displayorder',
             'probability', coalesce(f ->> 'probability', record #>> '{metadata,probability}'),
             'is_closed', coalesce(f ->> 'isclosed', record #>> '{metadata,isClosed}'),
-            'is_won', coalesce((f ->> 'closedwon')::boolean,
-                (record #>> '{metadata,isClosed}')::boolean and (record #>> '{metadata,probability}')::real = 1),
+            'is_won', f ->> 'closedwon',
             'stage_history', (select jsonb_agg(jsonb_build_object('stage', h ->> 'value', 'entered_at', h ->> 'timestamp'))
-                              from jsonb_array_elements(record #> '{propertiesWithHistory,dealstage}') h),
+                              from jsonb_path_query(record, '$.propertiesWithHistory.dealstage[*]') h),
             'domain', coalesce(f ->> 'domain', salesai.domain_of(f ->> 'website')),
             'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'lastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
             'deleted', coalesce(f ->> 'archived', f ->> 'isdeleted', f ->> 'fivetrandeleted', 'false')::boolean)
@@ -250,7 +254,7 @@ begin
 end
 $$;
 comment on function salesai.ingest_crm(text, text, jsonb, text) is
-    'Upserts CRM records (kind: team, rep, account, contact, product, stage, opportunity, activity, stage_change, association) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; stage: pipeline, position, probability, is_closed, is_won; opportunity: account, owner, stage, amount, currency, close_date, stage_history; activity (a task, event, logged call or e-mail, note; it becomes an interaction of kind crm_activity): type, subject, body (text or HTML) instead of name, occurred_at, account, opportunity, owner, contact; stage_change: opportunity, stage, entered_at; association: activity and its account, opportunity or contact, or account and opportunity or contact. The last two have no external_id. shape: plain, or salesforce or hubspot for the fields of those';
+    'Upserts CRM records (kind: team, rep, account, contact, product, stage, opportunity, activity, stage_change, association) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; stage: pipeline, position, probability, is_closed, is_won; opportunity: account, owner, stage, amount, currency, close_date, stage_history; activity (a task, event, logged call or e-mail, note; it becomes an interaction of kind crm_activity): type, subject, body (text or HTML) instead of name, occurred_at, account, opportunity, owner, contact; stage_change: opportunity, stage, entered_at; association: activity and its account, opportunity or contact, or account and opportunity or contact; "primary": false only fills what is empty, "deleted" takes it away. The last two have no external_id. shape: plain, or salesforce or hubspot for the fields of those';
 
 -- Rights follow the account's owner.
 create function salesai.carry_account_owner() returns trigger

@@ -22,7 +22,8 @@ as $$
             'body', coalesce(f ->> 'body', f ->> 'hsnotebody', f ->> 'notebody', f ->> 'hscallbody', f ->> 'callbody',
                 f ->> 'hsmeetingbody', f ->> 'meetingbody', f ->> 'hstaskbody', f ->> 'taskbody', f ->> 'hsemailtext', f ->> 'emailtext'),
             'occurred_at', coalesce(f ->> 'hstimestamp', f ->> 'timestamp', f ->> 'starttime', f ->> 'createdat', f ->> 'createdate'),
-            'account', record #>> '{associations,companies,results,0,id}', 'keeps_account', not record ? 'associations',
+            'account', record #>> '{associations,companies,results,0,id}', 'keeps_account', record #> '{associations,companies}' is null,
+            'keeps_opportunity', record #> '{associations,deals}' is null,
             'opportunity', record #>> '{associations,deals,results,0,id}',
             'contact', record #>> '{associations,contacts,results,0,id}', 'owner', f ->> 'hubspotownerid',
             'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'lastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
@@ -45,6 +46,7 @@ declare
     body constant text := case when is_deleted then '' else coalesce(nullif(record ->> 'body', ''), record ->> 'subject', '') end;
     known salesai.interaction;
     place salesai.interaction;
+    named_opportunity bigint;
     has_moved boolean := false;
     people jsonb;
 begin
@@ -77,18 +79,19 @@ begin
             'participants', people, 'media_type', case when body ~* '</?(a|b|br|body|div|em|h[1-6]|html|i|li|ol|p|span|strong|table|td|tr|u|ul)(\s[^<>]*)?/?>' then 'text/html' else 'text/plain' end,
             'lane', 'background'),
         convert_to(body, 'UTF8'));
-    select i.* into place from salesai.interaction i where i.id = ingest_crm_activity.id;
+    select i.* into place from salesai.interaction i where i.id = ingest_crm_activity.id for update;
     if changed_at is distinct from (place.properties ->> 'updated_at')::timestamptz then
         update salesai.interaction i set properties = i.properties || jsonb_build_object('updated_at', coalesce(changed_at, now()))
         where i.id = place.id;
     end if;
     -- The references of one that is gone may be gone too.
     if not is_deleted then
-        place.opportunity_id := coalesce(salesai.external_reference('opportunity', $1, record ->> 'opportunity'),
-            case when (record -> 'keeps_account')::boolean then known.opportunity_id end);
+        named_opportunity := salesai.external_reference('opportunity', $1, record ->> 'opportunity');
         place.account_id := coalesce(salesai.external_reference('account', $1, record ->> 'account'),
-            (select o.account_id from salesai.opportunity o where o.id = place.opportunity_id),
-            case when (record -> 'keeps_account')::boolean then known.account_id end);
+            (select o.account_id from salesai.opportunity o where o.id = named_opportunity),
+            case when (record -> 'keeps_account')::boolean then place.account_id end);
+        place.opportunity_id := coalesce(named_opportunity,
+            case when (record -> 'keeps_opportunity')::boolean then place.opportunity_id end);
         has_moved := salesai.place_interaction(place.id, place.account_id, place.opportunity_id) and known.id is not null;
     end if;
     outcome := case

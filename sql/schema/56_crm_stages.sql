@@ -3,33 +3,9 @@
 create function salesai.stage_name(source text, stage text) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
-as $$
-    select coalesce((select s.name from salesai.stage s where s.source = $1 and s.external_id = $2 and s.deleted_at is null), $2)
-$$;
+as $$ select coalesce((select s.name from salesai.stage s where s.source = $1 and s.external_id = $2), $2) $$;
 comment on function salesai.stage_name(text, text) is
     'Name of a stage of which a record may have an id only (HubSpot); the id itself where no such stage was loaded';
-
--- In whatever order entries come, each stay in a stage is there once, from its beginning.
-create function salesai.note_stage(opportunity_id bigint, stage text, entered_at timestamptz) returns boolean
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if stage = (select h.stage from salesai.opportunity_stage_history h where h.opportunity_id = $1 and h.entered_at <= $3
-                order by h.entered_at desc limit 1) then
-        return false;
-    end if;
-    update salesai.opportunity_stage_history h set entered_at = $3
-    where h.opportunity_id = $1 and h.stage = $2
-      and h.entered_at = (select min(n.entered_at) from salesai.opportunity_stage_history n where n.opportunity_id = $1 and n.entered_at > $3);
-    if not found then
-        insert into salesai.opportunity_stage_history (opportunity_id, stage, entered_at) values (opportunity_id, stage, entered_at)
-        on conflict do nothing;
-    end if;
-    return found;
-end
-$$;
-comment on function salesai.note_stage(bigint, text, timestamptz) is 'Notes when a deal entered a stage; false when that says nothing new';
 
 create function salesai.name_stage(stage_id bigint) returns void
 language sql
@@ -37,12 +13,20 @@ set search_path = pg_catalog, pg_temp
 as $$
     update salesai.opportunity o set stage = s.name
     from salesai.stage s
-    where s.id = stage_id and o.source = s.source and o.properties ->> 'stage' = s.external_id and o.stage <> s.name;
-    update salesai.opportunity_stage_history h set stage = s.name
-    from salesai.stage s join salesai.opportunity o on o.source = s.source
-    where s.id = stage_id and o.id = h.opportunity_id and h.stage = s.external_id and h.stage <> s.name;
+    where s.id = stage_id and o.source = s.source and o.properties ->> 'stage' = s.external_id and o.stage <> s.name
 $$;
-comment on function salesai.name_stage(bigint) is 'Gives deals that have the id of a stage its name; a later name does not change what history says';
+comment on function salesai.name_stage(bigint) is 'Gives deals that are in a stage its present name';
+
+create view salesai.opportunity_stages with (security_invoker) as
+select e.opportunity_id, salesai.stage_name(e.source, e.stage) as stage, e.entered_at,
+    lead(e.entered_at) over (partition by e.opportunity_id order by e.entered_at, e.stage) as left_at
+from (
+    select h.opportunity_id, o.source, h.stage, h.entered_at,
+        lag(h.stage) over (partition by h.opportunity_id order by h.entered_at, h.stage) as stage_before
+    from salesai.opportunity_stage_history h join salesai.opportunity o on o.id = h.opportunity_id) e
+where e.stage_before is distinct from e.stage;
+comment on view salesai.opportunity_stages is
+    'Each stay of a deal in a stage, by the stage''s present name; left_at is NULL for the last. A source that gives no history is known by when its records came';
 
 create function salesai.crm_stage_change(shape text, record jsonb) returns jsonb
 language sql immutable
@@ -68,14 +52,15 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    stage constant text := salesai.stage_name(source, record ->> 'stage');
+    stage constant text := record ->> 'stage';
     entered_at constant timestamptz := record ->> 'entered_at';
 begin
     id := salesai.external_reference('opportunity', source, record ->> 'opportunity');
     if id is null or coalesce(stage, '') = '' or entered_at is null then
         raise exception 'a stage change needs "opportunity", "stage" and "entered_at"' using errcode = '22023';
     end if;
-    outcome := case when salesai.note_stage(id, stage, entered_at) then 'inserted' else 'unchanged' end;
+    insert into salesai.opportunity_stage_history (opportunity_id, stage, entered_at) values (id, stage, entered_at) on conflict do nothing;
+    outcome := case when found then 'inserted' else 'unchanged' end;
     return next;
 end
 $$;

@@ -198,6 +198,7 @@ create function salesai.enqueue_missing_embeddings(set_id bigint) returns bigint
 language sql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+    update salesai.embedding_set s set filling_since = now(), filled_before = salesai.embedding_count(s.id) where s.id = set_id;
     -- After all others: it waits for them.
     insert into salesai.job (kind, version, lane, embedding_set_id)
     select 'build_index', 0, 'maintenance', set_id

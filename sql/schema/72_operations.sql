@@ -49,17 +49,17 @@ comment on view salesai.pipeline_errors is
     'Failures of jobs, newest and old; job_state failed: waits for salesai.retry_errors(); pending: is tried again at next_attempt_at; NULL: done since';
 
 create view salesai.backfills with (security_invoker) as
+with rate as materialized (select s.source, s.finished_per_s from salesai.source_status s)
 select b.id, b.source, b.since, b.until, b.everything, b.started_at, b.started_by, b.queued,
     b.queued - l.waiting - l.failed as done, l.waiting, l.failed,
-    case l.waiting when 0 then 0 else l.waiting / nullif(r.finished_per_s, 0) end::numeric(12, 1) as eta_s
+    case l.waiting when 0 then 0 else l.waiting / nullif(
+        (select sum(r.finished_per_s) from rate r where b.source is null or r.source = b.source), 0) end::numeric(12, 1) as eta_s
 from salesai.backfill b
 cross join lateral (
     select count(*) filter (where j.state <> 'failed') as waiting, count(*) filter (where j.state = 'failed') as failed
-    from salesai.job j where j.backfill_id = b.id) l
-cross join lateral (
-    select sum(s.finished_per_s) as finished_per_s from salesai.source_status s where b.source is null or s.source = b.source) r;
+    from salesai.job j where j.backfill_id = b.id) l;
 comment on view salesai.backfills is
-    'Calls of salesai.backfill and how far they are: interactions that were queued, are done, wait (counted) and failed; eta_s: from the rate of the last 5 minutes, NULL when nothing was finished in them';
+    'Calls of salesai.backfill and how far they are: interactions that were queued, are done (or deleted since), wait (counted) and failed; eta_s: from the rate of the last 5 minutes, NULL when nothing was finished in them';
 
 -- Owner rights: how many entries there are is no secret.
 create function salesai.index_sizes()
@@ -96,14 +96,15 @@ create function salesai.embedding_eta_s(set_id bigint) returns numeric
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select (greatest(n.chunks - n.embeddings, 0) * extract(epoch from clock_timestamp() - s.created_at) / nullif(n.embeddings, 0))::numeric(12, 1)
+    select least(greatest(n.chunks - n.embeddings, 0) * extract(epoch from clock_timestamp() - s.filling_since)
+        / nullif(greatest(n.embeddings - s.filled_before, 0), 0), 1e10)::numeric(12, 1)
     from salesai.embedding_set s
     cross join lateral (
         select (select count(*) from salesai.chunk) as chunks, salesai.embedding_count(s.id) as embeddings) n
     where s.id = set_id and s.state = 'building'
 $$;
 comment on function salesai.embedding_eta_s(bigint) is
-    'Seconds until a set that is being built has all embeddings, at its average rate since it was begun; NULL before the first';
+    'Seconds until a set that is being filled has all embeddings, at its average rate since that began; NULL before the first';
 
 create view salesai.embedding_sets with (security_invoker) as
 select s.id, s.model, s.model_sha256, s.dimensions, s.element, s.template, s.state,

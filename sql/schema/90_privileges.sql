@@ -60,7 +60,7 @@ grant select on
     salesai.model, salesai.adapter, salesai.models, salesai.adapters, salesai.redaction_policy,
     salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.lexical_language,
     salesai.insight_request, salesai.prompt_template, salesai.prompt_templates, salesai.interaction_summary, salesai.index_progress,
-    salesai.stage
+    salesai.stage, salesai.opportunity_stages
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 -- Not what the CRM says besides, which may be costs.
 grant select (id, source, external_id, name, code, source_updated_at, updated_at, deleted_at, name_key) on salesai.product

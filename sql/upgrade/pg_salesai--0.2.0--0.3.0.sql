@@ -60,6 +60,8 @@ create index account_name_index on salesai.account (name_key);
 create index contact_name_index on salesai.contact (name_key);
 create index opportunity_name_index on salesai.opportunity (name_key);
 
+create index interaction_message_index on salesai.interaction ((properties ->> 'message_id')) where kind = 'email';
+
 create table salesai.product (
     id bigint generated always as identity primary key,
     source text not null,
@@ -403,12 +405,15 @@ alter table salesai.embedding_set
     add column index_method text not null default 'hnsw' check (index_method in ('codes', 'hnsw')),
     add column switch_when_complete boolean not null default false,
     add column activated_at timestamptz,
+    add column filling_since timestamptz not null default now(),
+    add column filled_before bigint not null default 0,
     add constraint embedding_set_check check (element = 'halfvec' or dimensions <= 2000),
     add constraint embedding_set_check1 check (hnsw_ef_construction >= 2 * hnsw_m);
 comment on table salesai.embedding_set is
     'A version of all embeddings: model, weights, dimensions, template. building: is being filled; ready: complete, waits for salesai.activate_embedding_set; active: the one that search uses; retired: was active and can be again. Its vectors are in salesai.embedding_<id>';
 comment on column salesai.embedding_set.template is
     'What is embedded of a chunk: {heading} (kind, account, opportunity, subject, section), {date}, {kind} and {content} are put in';
+comment on column salesai.embedding_set.filled_before is 'Embeddings that there were at filling_since';
 comment on column salesai.embedding_set.element is 'vector: 4 bytes for each dimension; halfvec: 2';
 comment on column salesai.embedding_set.index_method is
     'codes: all vectors in two bits a dimension are scanned, and the best compared as they are; hnsw: an index of pgvector is followed';
@@ -1029,8 +1034,14 @@ declare
     headers constant jsonb := salesai.email_headers(coalesce(message, ''));
     correspondents text[];
     sent_at timestamptz := coalesce(to_timestamp((headers ->> 'sent_at_ms')::double precision / 1000), now());
+    message_id constant text := headers ->> 'message_id';
+    thread text := headers ->> 'thread_key';
     email_id bigint;
 begin
+    -- Some programs name only the mail that is answered, whose thread is the older one.
+    thread := coalesce(
+        (select i.thread_key from salesai.interaction i where i.kind = 'email' and i.properties ->> 'message_id' = thread order by i.id limit 1),
+        thread);
     if account is null and opportunity is null then
         -- The account is the only known one among the correspondents' domains.
         select array_agg(distinct a.id::text) into correspondents
@@ -1045,10 +1056,14 @@ begin
         jsonb_build_object(
             'kind', 'email', 'source', source, 'external_id', external_id, 'account', account,
             'opportunity', opportunity, 'occurred_at', sent_at,
-            'subject', headers -> 'subject', 'thread_key', headers -> 'thread_key',
-            'properties', metadata || jsonb_build_object('message_id', headers -> 'message_id', 'mail_kind', headers -> 'mail_kind'),
+            'subject', headers -> 'subject', 'thread_key', thread,
+            'properties', metadata || jsonb_build_object('message_id', message_id, 'mail_kind', headers -> 'mail_kind'),
             'participants', headers -> 'participants', 'media_type', headers -> 'media_type', 'lane', lane),
         message);
+    -- Answers that came first.
+    update salesai.interaction i set thread_key = thread
+    where i.id in (select a.id from salesai.interaction a where a.thread_key = message_id and a.id <> email_id order by a.id for update)
+      and thread <> message_id;
     perform salesai.ingest_document(source, format('%s/%s', external_id, a.number), a.content, a.filename, nullif(a.mime, ''),
         account, opportunity, sent_at, jsonb_build_object('email_id', email_id), lane => lane)
     from salesai.email_attachments(message) a;
@@ -1182,7 +1197,7 @@ declare
 begin
     if account_id is null and (record -> 'keeps_account')::boolean and kind in ('contact', 'opportunity') then
         -- The source says it elsewhere, if at all.
-        execute format('select t.account_id from salesai.%I t where t.source = $1 and t.external_id = $2', kind)
+        execute format('select t.account_id from salesai.%I t where t.source = $1 and t.external_id = $2 for update', kind)
             into account_id using $1, record ->> 'external_id';
     end if;
     if team_id is null and kind in ('account', 'opportunity') then
@@ -1196,7 +1211,9 @@ begin
                 'owner_rep_id', owner_id, 'team_id', team_id)
             when 'product' then jsonb_build_object('code', record -> 'code')
             when 'stage' then jsonb_build_object('pipeline', record -> 'pipeline', 'position', record -> 'position',
-                'probability', record -> 'probability', 'is_closed', record -> 'is_closed', 'is_won', record -> 'is_won')
+                'probability', record -> 'probability', 'is_closed', record -> 'is_closed',
+                'is_won', coalesce((record ->> 'is_won')::boolean,
+                    (record ->> 'is_closed')::boolean and (record ->> 'probability')::real = 1))
             when 'contact' then jsonb_build_object('account_id', account_id, 'email', record -> 'email', 'title', record -> 'title')
             when 'opportunity' then jsonb_build_object('account_id', account_id,
                 -- A source that says nothing of it leaves what is known.
@@ -1231,13 +1248,16 @@ begin
         insert into salesai.team_member (rep_id, team_id)
             select record_id, team_id where team_id is not null on conflict do nothing;
     elsif kind = 'opportunity' then
-        perform salesai.note_stage(record_id, salesai.stage_name($1, h ->> 'stage'), (h ->> 'entered_at')::timestamptz)
-        from jsonb_array_elements(coalesce(record -> 'stage_history', '[]')) h;
-        -- A source without a history of its own: what changes is noted when it comes.
-        if record ->> 'stage' is not null then
-            perform salesai.note_stage(
-                record_id, salesai.stage_name($1, record ->> 'stage'), coalesce((record ->> 'updated_at')::timestamptz, now()));
-        end if;
+        -- Entries may come in any order, so all are kept; stays are made of them on reading. A source without a history
+        -- of its own is noted as it comes.
+        insert into salesai.opportunity_stage_history (opportunity_id, stage, entered_at)
+            select record_id, h.stage, h.entered_at
+            from (select e ->> 'stage' as stage, (e ->> 'entered_at')::timestamptz as entered_at
+                  from jsonb_array_elements(coalesce(record -> 'stage_history', '[]')) e
+                  union all
+                  select record ->> 'stage', coalesce((record ->> 'updated_at')::timestamptz, now())) h
+            where h.stage <> '' and h.entered_at is not null
+            on conflict do nothing;
     elsif kind = 'stage' then
         perform salesai.name_stage(record_id);
     end if;
@@ -1297,7 +1317,7 @@ as $$
             'name', coalesce(f ->> 'name', nullif(concat_ws(' ', f ->> 'firstname', f ->> 'lastname'), ''), f ->> 'masterlabel'),
             'position', f ->> 'sortorder', 'probability', (f ->> 'defaultprobability')::real / 100, 'is_closed', f ->> 'isclosed', 'is_won', f ->> 'iswon',
             'stage_history', (select jsonb_agg(jsonb_build_object('stage', h ->> 'StageName', 'entered_at', h ->> 'CreatedDate'))
-                              from jsonb_array_elements(record #> '{OpportunityHistories,records}') h),
+                              from jsonb_path_query(record, '$.OpportunityHistories.records[*]') h),
             'domain', salesai.domain_of(f ->> 'website'),
             'updated_at', coalesce(f ->> 'lastmodifieddate', f ->> 'systemmodstamp', f ->> 'fivetransynced'),
             'deleted', coalesce(f ->> 'isdeleted', f ->> 'fivetrandeleted', 'false')::boolean)
@@ -1305,7 +1325,7 @@ as $$
             'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid', f ->> 'stageid'),
             'owner', coalesce(f ->> 'hubspotownerid', case when f ? 'dealid' then f ->> 'ownerid' end),
             'account', coalesce(f ->> 'associatedcompanyid', record #>> '{associations,companies,results,0,id}'),
-            'keeps_account', not record ? 'associations',
+            'keeps_account', not f ? 'associatedcompanyid' and record #> '{associations,companies}' is null,
             'email', f ->> 'email', 'title', f ->> 'jobtitle', 'code', coalesce(f ->> 'hssku', f ->> 'sku'), 'industry', f ->> 'industry',
             'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
             'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
@@ -1313,10 +1333,9 @@ as $$
             'pipeline', coalesce(f ->> 'pipeline', f ->> 'pipelineid', f ->> 'dealpipelineid'), 'position', f ->> 'displayorder',
             'probability', coalesce(f ->> 'probability', record #>> '{metadata,probability}'),
             'is_closed', coalesce(f ->> 'isclosed', record #>> '{metadata,isClosed}'),
-            'is_won', coalesce((f ->> 'closedwon')::boolean,
-                (record #>> '{metadata,isClosed}')::boolean and (record #>> '{metadata,probability}')::real = 1),
+            'is_won', f ->> 'closedwon',
             'stage_history', (select jsonb_agg(jsonb_build_object('stage', h ->> 'value', 'entered_at', h ->> 'timestamp'))
-                              from jsonb_array_elements(record #> '{propertiesWithHistory,dealstage}') h),
+                              from jsonb_path_query(record, '$.propertiesWithHistory.dealstage[*]') h),
             'domain', coalesce(f ->> 'domain', salesai.domain_of(f ->> 'website')),
             'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'lastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
             'deleted', coalesce(f ->> 'archived', f ->> 'isdeleted', f ->> 'fivetrandeleted', 'false')::boolean)
@@ -1391,7 +1410,7 @@ begin
 end
 $$;
 comment on function salesai.ingest_crm(text, text, jsonb, text) is
-    'Upserts CRM records (kind: team, rep, account, contact, product, stage, opportunity, activity, stage_change, association) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; stage: pipeline, position, probability, is_closed, is_won; opportunity: account, owner, stage, amount, currency, close_date, stage_history; activity (a task, event, logged call or e-mail, note; it becomes an interaction of kind crm_activity): type, subject, body (text or HTML) instead of name, occurred_at, account, opportunity, owner, contact; stage_change: opportunity, stage, entered_at; association: activity and its account, opportunity or contact, or account and opportunity or contact. The last two have no external_id. shape: plain, or salesforce or hubspot for the fields of those';
+    'Upserts CRM records (kind: team, rep, account, contact, product, stage, opportunity, activity, stage_change, association) by external_id. outcome: inserted, updated, unchanged, deleted, stale (updated_at is before that of what is stored, which stays), or "rejected: ..." for a bad record, which blocks no other. Fields: name, updated_at, deleted; team: -; rep: email, team; account: domain, industry, owner; contact: account, email, title; product: code; stage: pipeline, position, probability, is_closed, is_won; opportunity: account, owner, stage, amount, currency, close_date, stage_history; activity (a task, event, logged call or e-mail, note; it becomes an interaction of kind crm_activity): type, subject, body (text or HTML) instead of name, occurred_at, account, opportunity, owner, contact; stage_change: opportunity, stage, entered_at; association: activity and its account, opportunity or contact, or account and opportunity or contact; "primary": false only fills what is empty, "deleted" takes it away. The last two have no external_id. shape: plain, or salesforce or hubspot for the fields of those';
 
 -- A CRM that is loaded after the calls: salesai.store_participants looks again at whoever may be meant.
 create index participant_email_index on salesai.participant (lower(email)) where rep_id is null and contact_id is null;
@@ -1447,7 +1466,10 @@ set search_path = pg_catalog, pg_temp
 as $$
     select case shape when 'plain' then record else jsonb_strip_nulls(jsonb_build_object(
         'activity', f ->> 'engagementid', 'account', coalesce(f ->> 'companyid', f ->> 'accountid'),
-        'opportunity', coalesce(f ->> 'dealid', f ->> 'opportunityid'), 'contact', f ->> 'contactid')) end
+        'opportunity', coalesce(f ->> 'dealid', f ->> 'opportunityid'), 'contact', f ->> 'contactid',
+        -- HubSpot's own types of a primary company: contact to company, the other way round, deal to company and back.
+        'primary', f ->> 'typeid' in ('1', '2', '5', '6'),
+        'deleted', coalesce(f ->> 'isdeleted', f ->> 'fivetrandeleted'))) end
     from (select salesai.crm_fields(record) as f) fields
 $$;
 comment on function salesai.crm_association(text, jsonb) is
@@ -1462,7 +1484,10 @@ declare
     place salesai.interaction;
 begin
     select i.* into place from salesai.interaction i where i.id = interaction_id for update;
-    if account_id is not null then
+    if account_id is null and place.account_id is not null then
+        place.owner_rep_id := null;
+        place.team_id := null;
+    elsif account_id is not null then
         select a.owner_rep_id, a.team_id into place.owner_rep_id, place.team_id from salesai.account a where a.id = account_id;
     end if;
     update salesai.interaction i
@@ -1474,11 +1499,13 @@ begin
     update salesai.chunk c
     set account_id = $2, opportunity_id = $3, owner_rep_id = place.owner_rep_id, team_id = place.team_id
     where c.interaction_id = $1;
+    -- Chunks are headed by their account and opportunity.
+    perform salesai.enqueue(interaction_id, place.version, 'background');
     return true;
 end
 $$;
 comment on function salesai.place_interaction(bigint, bigint, bigint) is
-    'Gives an interaction and its chunks to an account, its owner and an opportunity; false when it was theirs';
+    'Gives an interaction and its chunks to an account, its owner and an opportunity, or takes it from them; false when nothing changes';
 
 create function salesai.ingest_crm_association(source text, record jsonb) returns table (id bigint, outcome text)
 language plpgsql
@@ -1488,38 +1515,55 @@ declare
     account constant bigint := salesai.external_reference('account', source, record ->> 'account');
     opportunity constant bigint := salesai.external_reference('opportunity', source, record ->> 'opportunity');
     contact constant bigint := salesai.external_reference('contact', source, record ->> 'contact');
+    is_deleted constant boolean := coalesce((record ->> 'deleted')::boolean, false);
+    -- One of several, which takes nobody's place.
+    is_secondary constant boolean := not coalesce((record ->> 'primary')::boolean, true);
     activity salesai.interaction;
+    known bigint;
+    wanted bigint;
     has_changed boolean := false;
 begin
     if record ? 'activity' and coalesce(account, opportunity, contact) is not null then
         select i.* into activity from salesai.interaction i
-        where i.source = $1 and i.external_id = record ->> 'activity' and i.kind = 'crm_activity';
+        where i.source = $1 and i.external_id = record ->> 'activity' and i.kind = 'crm_activity' for update;
         if not found then
             raise exception 'record names an unknown activity' using errcode = 'P0002', hint = 'Load activities first.';
         end if;
         id := activity.id;
-        if contact is not null and not exists (
-            select from salesai.participant p where p.interaction_id = activity.id and p.contact_id = contact) then
-            perform salesai.store_participants(activity.id, (
-                select jsonb_build_array(jsonb_build_object('name', c.name, 'email', c.email, 'side', 'external'))
-                from salesai.contact c where c.id = contact));
-            has_changed := true;
-        end if;
-        if coalesce(account, opportunity) is not null then
+        if is_deleted then
+            has_changed := salesai.place_interaction(id, nullif(activity.account_id, account), nullif(activity.opportunity_id, opportunity));
+        else
+            if contact is not null and not exists (
+                select from salesai.participant p where p.interaction_id = activity.id and p.contact_id = contact) then
+                perform salesai.store_participants(activity.id, (
+                    select jsonb_build_array(jsonb_build_object('name', c.name, 'email', c.email, 'side', 'external'))
+                    from salesai.contact c where c.id = contact));
+                has_changed := true;
+            end if;
             has_changed := salesai.place_interaction(activity.id,
-                coalesce(account, (select o.account_id from salesai.opportunity o where o.id = opportunity), activity.account_id),
-                coalesce(opportunity, activity.opportunity_id)) or has_changed;
+                coalesce(case when is_secondary then activity.account_id end, account, activity.account_id,
+                    (select o.account_id from salesai.opportunity o where o.id = opportunity)),
+                coalesce(case when is_secondary then activity.opportunity_id end, opportunity, activity.opportunity_id)) or has_changed;
         end if;
     elsif account is not null and opportunity is not null then
         id := opportunity;
-        update salesai.opportunity o set account_id = account, updated_at = now()
-        where o.id = opportunity and o.account_id is distinct from account;
-        has_changed := found;
+        select o.account_id into known from salesai.opportunity o where o.id = opportunity for update;
+        wanted := case when is_deleted then nullif(known, account) when is_secondary then coalesce(known, account) else account end;
+        has_changed := known is distinct from wanted;
+        if has_changed then
+            update salesai.opportunity o set account_id = wanted, updated_at = now() where o.id = opportunity;
+            -- What was logged of the deal is its account's.
+            perform salesai.place_interaction(i.id, wanted, opportunity)
+            from (select i.id from salesai.interaction i
+                  where i.opportunity_id = opportunity and i.kind = 'crm_activity' and i.account_id is not distinct from known
+                  order by i.id) i;
+        end if;
     elsif account is not null and contact is not null then
         id := contact;
-        update salesai.contact c set account_id = account, updated_at = now()
-        where c.id = contact and c.account_id is distinct from account;
-        has_changed := found;
+        select c.account_id into known from salesai.contact c where c.id = contact for update;
+        wanted := case when is_deleted then nullif(known, account) when is_secondary then coalesce(known, account) else account end;
+        has_changed := known is distinct from wanted;
+        update salesai.contact c set account_id = wanted, updated_at = now() where c.id = contact and has_changed;
     else
         raise exception 'an association needs "activity" and what it belongs to, or "account" and "opportunity" or "contact"' using
             errcode = '22023', hint = 'Which contacts an opportunity has is not kept.';
@@ -1535,33 +1579,9 @@ comment on function salesai.ingest_crm_association(text, jsonb) is 'Stores which
 create function salesai.stage_name(source text, stage text) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
-as $$
-    select coalesce((select s.name from salesai.stage s where s.source = $1 and s.external_id = $2 and s.deleted_at is null), $2)
-$$;
+as $$ select coalesce((select s.name from salesai.stage s where s.source = $1 and s.external_id = $2), $2) $$;
 comment on function salesai.stage_name(text, text) is
     'Name of a stage of which a record may have an id only (HubSpot); the id itself where no such stage was loaded';
-
--- In whatever order entries come, each stay in a stage is there once, from its beginning.
-create function salesai.note_stage(opportunity_id bigint, stage text, entered_at timestamptz) returns boolean
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if stage = (select h.stage from salesai.opportunity_stage_history h where h.opportunity_id = $1 and h.entered_at <= $3
-                order by h.entered_at desc limit 1) then
-        return false;
-    end if;
-    update salesai.opportunity_stage_history h set entered_at = $3
-    where h.opportunity_id = $1 and h.stage = $2
-      and h.entered_at = (select min(n.entered_at) from salesai.opportunity_stage_history n where n.opportunity_id = $1 and n.entered_at > $3);
-    if not found then
-        insert into salesai.opportunity_stage_history (opportunity_id, stage, entered_at) values (opportunity_id, stage, entered_at)
-        on conflict do nothing;
-    end if;
-    return found;
-end
-$$;
-comment on function salesai.note_stage(bigint, text, timestamptz) is 'Notes when a deal entered a stage; false when that says nothing new';
 
 create function salesai.name_stage(stage_id bigint) returns void
 language sql
@@ -1569,12 +1589,20 @@ set search_path = pg_catalog, pg_temp
 as $$
     update salesai.opportunity o set stage = s.name
     from salesai.stage s
-    where s.id = stage_id and o.source = s.source and o.properties ->> 'stage' = s.external_id and o.stage <> s.name;
-    update salesai.opportunity_stage_history h set stage = s.name
-    from salesai.stage s join salesai.opportunity o on o.source = s.source
-    where s.id = stage_id and o.id = h.opportunity_id and h.stage = s.external_id and h.stage <> s.name;
+    where s.id = stage_id and o.source = s.source and o.properties ->> 'stage' = s.external_id and o.stage <> s.name
 $$;
-comment on function salesai.name_stage(bigint) is 'Gives deals that have the id of a stage its name; a later name does not change what history says';
+comment on function salesai.name_stage(bigint) is 'Gives deals that are in a stage its present name';
+
+create view salesai.opportunity_stages with (security_invoker) as
+select e.opportunity_id, salesai.stage_name(e.source, e.stage) as stage, e.entered_at,
+    lead(e.entered_at) over (partition by e.opportunity_id order by e.entered_at, e.stage) as left_at
+from (
+    select h.opportunity_id, o.source, h.stage, h.entered_at,
+        lag(h.stage) over (partition by h.opportunity_id order by h.entered_at, h.stage) as stage_before
+    from salesai.opportunity_stage_history h join salesai.opportunity o on o.id = h.opportunity_id) e
+where e.stage_before is distinct from e.stage;
+comment on view salesai.opportunity_stages is
+    'Each stay of a deal in a stage, by the stage''s present name; left_at is NULL for the last. A source that gives no history is known by when its records came';
 
 create function salesai.crm_stage_change(shape text, record jsonb) returns jsonb
 language sql immutable
@@ -1600,14 +1628,15 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    stage constant text := salesai.stage_name(source, record ->> 'stage');
+    stage constant text := record ->> 'stage';
     entered_at constant timestamptz := record ->> 'entered_at';
 begin
     id := salesai.external_reference('opportunity', source, record ->> 'opportunity');
     if id is null or coalesce(stage, '') = '' or entered_at is null then
         raise exception 'a stage change needs "opportunity", "stage" and "entered_at"' using errcode = '22023';
     end if;
-    outcome := case when salesai.note_stage(id, stage, entered_at) then 'inserted' else 'unchanged' end;
+    insert into salesai.opportunity_stage_history (opportunity_id, stage, entered_at) values (id, stage, entered_at) on conflict do nothing;
+    outcome := case when found then 'inserted' else 'unchanged' end;
     return next;
 end
 $$;
@@ -1637,7 +1666,8 @@ as $$
             'body', coalesce(f ->> 'body', f ->> 'hsnotebody', f ->> 'notebody', f ->> 'hscallbody', f ->> 'callbody',
                 f ->> 'hsmeetingbody', f ->> 'meetingbody', f ->> 'hstaskbody', f ->> 'taskbody', f ->> 'hsemailtext', f ->> 'emailtext'),
             'occurred_at', coalesce(f ->> 'hstimestamp', f ->> 'timestamp', f ->> 'starttime', f ->> 'createdat', f ->> 'createdate'),
-            'account', record #>> '{associations,companies,results,0,id}', 'keeps_account', not record ? 'associations',
+            'account', record #>> '{associations,companies,results,0,id}', 'keeps_account', record #> '{associations,companies}' is null,
+            'keeps_opportunity', record #> '{associations,deals}' is null,
             'opportunity', record #>> '{associations,deals,results,0,id}',
             'contact', record #>> '{associations,contacts,results,0,id}', 'owner', f ->> 'hubspotownerid',
             'updated_at', coalesce(f ->> 'hslastmodifieddate', f ->> 'lastmodifieddate', f ->> 'updatedat', f ->> 'fivetransynced'),
@@ -1660,6 +1690,7 @@ declare
     body constant text := case when is_deleted then '' else coalesce(nullif(record ->> 'body', ''), record ->> 'subject', '') end;
     known salesai.interaction;
     place salesai.interaction;
+    named_opportunity bigint;
     has_moved boolean := false;
     people jsonb;
 begin
@@ -1692,18 +1723,19 @@ begin
             'participants', people, 'media_type', case when body ~* '</?(a|b|br|body|div|em|h[1-6]|html|i|li|ol|p|span|strong|table|td|tr|u|ul)(\s[^<>]*)?/?>' then 'text/html' else 'text/plain' end,
             'lane', 'background'),
         convert_to(body, 'UTF8'));
-    select i.* into place from salesai.interaction i where i.id = ingest_crm_activity.id;
+    select i.* into place from salesai.interaction i where i.id = ingest_crm_activity.id for update;
     if changed_at is distinct from (place.properties ->> 'updated_at')::timestamptz then
         update salesai.interaction i set properties = i.properties || jsonb_build_object('updated_at', coalesce(changed_at, now()))
         where i.id = place.id;
     end if;
     -- The references of one that is gone may be gone too.
     if not is_deleted then
-        place.opportunity_id := coalesce(salesai.external_reference('opportunity', $1, record ->> 'opportunity'),
-            case when (record -> 'keeps_account')::boolean then known.opportunity_id end);
+        named_opportunity := salesai.external_reference('opportunity', $1, record ->> 'opportunity');
         place.account_id := coalesce(salesai.external_reference('account', $1, record ->> 'account'),
-            (select o.account_id from salesai.opportunity o where o.id = place.opportunity_id),
-            case when (record -> 'keeps_account')::boolean then known.account_id end);
+            (select o.account_id from salesai.opportunity o where o.id = named_opportunity),
+            case when (record -> 'keeps_account')::boolean then place.account_id end);
+        place.opportunity_id := coalesce(named_opportunity,
+            case when (record -> 'keeps_opportunity')::boolean then place.opportunity_id end);
         has_moved := salesai.place_interaction(place.id, place.account_id, place.opportunity_id) and known.id is not null;
     end if;
     outcome := case
@@ -1929,6 +1961,7 @@ create function salesai.enqueue_missing_embeddings(set_id bigint) returns bigint
 language sql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+    update salesai.embedding_set s set filling_since = now(), filled_before = salesai.embedding_count(s.id) where s.id = set_id;
     -- After all others: it waits for them.
     insert into salesai.job (kind, version, lane, embedding_set_id)
     select 'build_index', 0, 'maintenance', set_id
@@ -5796,17 +5829,17 @@ comment on view salesai.pipeline_errors is
     'Failures of jobs, newest and old; job_state failed: waits for salesai.retry_errors(); pending: is tried again at next_attempt_at; NULL: done since';
 
 create view salesai.backfills with (security_invoker) as
+with rate as materialized (select s.source, s.finished_per_s from salesai.source_status s)
 select b.id, b.source, b.since, b.until, b.everything, b.started_at, b.started_by, b.queued,
     b.queued - l.waiting - l.failed as done, l.waiting, l.failed,
-    case l.waiting when 0 then 0 else l.waiting / nullif(r.finished_per_s, 0) end::numeric(12, 1) as eta_s
+    case l.waiting when 0 then 0 else l.waiting / nullif(
+        (select sum(r.finished_per_s) from rate r where b.source is null or r.source = b.source), 0) end::numeric(12, 1) as eta_s
 from salesai.backfill b
 cross join lateral (
     select count(*) filter (where j.state <> 'failed') as waiting, count(*) filter (where j.state = 'failed') as failed
-    from salesai.job j where j.backfill_id = b.id) l
-cross join lateral (
-    select sum(s.finished_per_s) as finished_per_s from salesai.source_status s where b.source is null or s.source = b.source) r;
+    from salesai.job j where j.backfill_id = b.id) l;
 comment on view salesai.backfills is
-    'Calls of salesai.backfill and how far they are: interactions that were queued, are done, wait (counted) and failed; eta_s: from the rate of the last 5 minutes, NULL when nothing was finished in them';
+    'Calls of salesai.backfill and how far they are: interactions that were queued, are done (or deleted since), wait (counted) and failed; eta_s: from the rate of the last 5 minutes, NULL when nothing was finished in them';
 
 -- Owner rights: how many entries there are is no secret.
 create function salesai.index_sizes()
@@ -5843,14 +5876,15 @@ create function salesai.embedding_eta_s(set_id bigint) returns numeric
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select (greatest(n.chunks - n.embeddings, 0) * extract(epoch from clock_timestamp() - s.created_at) / nullif(n.embeddings, 0))::numeric(12, 1)
+    select least(greatest(n.chunks - n.embeddings, 0) * extract(epoch from clock_timestamp() - s.filling_since)
+        / nullif(greatest(n.embeddings - s.filled_before, 0), 0), 1e10)::numeric(12, 1)
     from salesai.embedding_set s
     cross join lateral (
         select (select count(*) from salesai.chunk) as chunks, salesai.embedding_count(s.id) as embeddings) n
     where s.id = set_id and s.state = 'building'
 $$;
 comment on function salesai.embedding_eta_s(bigint) is
-    'Seconds until a set that is being built has all embeddings, at its average rate since it was begun; NULL before the first';
+    'Seconds until a set that is being filled has all embeddings, at its average rate since that began; NULL before the first';
 
 create view salesai.embedding_sets with (security_invoker) as
 select s.id, s.model, s.model_sha256, s.dimensions, s.element, s.template, s.state,
@@ -6447,8 +6481,10 @@ grant select on salesai.interaction_summary
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 grant insert, update on salesai.interaction_summary to salesai_admin, salesai_worker;
 revoke all on salesai.inbox, salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.product,
-    salesai.index_progress, salesai.backfill, salesai.backfills, salesai.stage from public;
-grant select on salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.index_progress, salesai.stage
+    salesai.index_progress, salesai.backfill, salesai.backfills, salesai.stage,
+    salesai.opportunity_stages from public;
+grant select on salesai.redaction_policy, salesai.job_count, salesai.queue_pause, salesai.source_status, salesai.embedding_sets, salesai.index_progress, salesai.stage,
+    salesai.opportunity_stages
     to salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
 grant insert, update, delete on salesai.redaction_policy, salesai.queue_pause to salesai_admin;
 grant select on salesai.backfill, salesai.backfills to salesai_admin;

@@ -114,10 +114,14 @@ pub fn index(
             Err(_) => &[],
         });
         let chunks: Vec<&[Chunk]> = chunks.collect();
-        if let Ok(embedded) = other.embed(materials, &chunks, priority, deadline)
-            && (embedded.model_sha256 == other.model_sha256 || embedded.vectors.is_empty())
-        {
-            add_other(&mut indexes, other, embedded);
+        match other.embed(materials, &chunks, priority, deadline) {
+            Err(Error::Withdrawn) => return Err(Error::Withdrawn),
+            Ok(embedded)
+                if embedded.model_sha256 == other.model_sha256 || embedded.vectors.is_empty() =>
+            {
+                add_other(&mut indexes, other, embedded);
+            }
+            _ => {}
         }
     }
     Ok(indexes)

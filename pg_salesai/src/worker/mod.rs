@@ -162,6 +162,7 @@ fn work(transactions: &OwnTransactions, lanes: Lanes) -> Duration {
 
 /// Answers one question that waits, or fills some rows of a column where none does; returns how long to rest.
 fn answer(transactions: &OwnTransactions) -> Duration {
+    transactions.make_way();
     let has_requests = transactions.has_due_requests();
     if !has_requests && !transactions.has_due_columns() {
         return config::worker_poll();
