@@ -447,6 +447,7 @@ fn crm_activities() {
     let nobodys = format!(r#"[{{"external_id": "TASK", {here}}}]"#);
     assert_eq!(crm(&mut session, "activity", &nobodys), ["updated"]);
     assert_eq!(session.one::<i64>(owner, &[]), 0);
+    drain(&mut session);
     assert_settled(&mut session);
 }
 

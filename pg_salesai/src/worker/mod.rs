@@ -20,7 +20,7 @@ use crate::config;
 use crate::errand::{self, Errand};
 use crate::error::Error;
 use crate::pipeline::embedding::STATE_TIMEOUT;
-use crate::pipeline::{self, Filled, Lanes, Round, SIDECAR_PAUSE, Transactions, embedding};
+use crate::pipeline::{self, Filled, Lanes, Round, SIDECAR_PAUSE, embedding};
 use crate::progress;
 use crate::sidecar::Deadline;
 use crate::wait_events::WaitEvent;
