@@ -199,7 +199,7 @@ fn hubspot_deals() {
         "{outcomes:?}"
     );
     assert_eq!(send("association", links)[..4], ["unchanged"; 4]);
-    // Of several companies the primary one counts; what was taken away is nobody's.
+    // Of several companies the primary one counts, also for what was logged; what was taken away is nobody's.
     assert_eq!(
         send(
             "account",
@@ -207,13 +207,47 @@ fn hubspot_deals() {
         ),
         ["inserted"]
     );
-    let several = r#"[{"deal_id": "77", "company_id": "55", "type_id": "341"}, {"deal_id": "77", "company_id": "55", "type_id": "5"},
-        {"deal_id": "77", "company_id": "5", "type_id": "5"}, {"deal_id": "77", "company_id": "55", "type_id": "5", "_fivetran_deleted": "true"},
-        {"contact_id": "6", "company_id": "5", "_fivetran_deleted": "true"}]"#;
-    assert_eq!(
-        send("association", several),
-        ["unchanged", "updated", "updated", "unchanged", "updated"]
-    );
+    let owners = "select concat_ws(' ', o.account_id = i.account_id, a.name, i.owner_rep_id is not null) from salesai.interaction i
+        join salesai.opportunity o on o.id = i.opportunity_id left join salesai.account a on a.id = i.account_id where i.source = 'hubspot'";
+    for (link, outcome, owner) in [
+        (
+            r#""deal_id": "77", "company_id": "55", "type_id": "341""#,
+            "unchanged",
+            "t Halden Hub t",
+        ),
+        (
+            r#""deal_id": "77", "company_id": "55", "type_id": "5""#,
+            "updated",
+            "t Other Hub f",
+        ),
+        (
+            r#""deal_id": "77", "company_id": "55", "type_id": "17", "_fivetran_deleted": "true""#,
+            "unchanged",
+            "t Other Hub f",
+        ),
+        (
+            r#""deal_id": "77", "company_id": "55", "type_id": "5", "_fivetran_deleted": "true""#,
+            "updated",
+            "f",
+        ),
+        (
+            r#""deal_id": "77", "company_id": "5", "type_id": "5""#,
+            "updated",
+            "t Halden Hub t",
+        ),
+        (
+            r#""contact_id": "6", "company_id": "5", "_fivetran_deleted": "true""#,
+            "updated",
+            "t Halden Hub t",
+        ),
+    ] {
+        assert_eq!(
+            send("association", &format!("[{{{link}}}]")),
+            [outcome],
+            "{link}"
+        );
+        assert_eq!(session.one::<String>(owners, &[]), owner, "{link}");
+    }
     // A new name, and a stage that is gone, change no history.
     let renamed = stages.replace("Appointment scheduled", "Meeting booked");
     assert_eq!(

@@ -196,6 +196,9 @@ fn a_set_is_built_by_hand() {
     // Two ranges of chunks, and the index.
     for expected in [(0, 3, 0.0), (256, 2, 0.0), (300, 1, 0.0), (300, 0, 1.0)] {
         assert_eq!(progress(&mut session, set), expected);
+        let has_eta = "select eta_s is not null from salesai.embedding_sets where id = $1";
+        let is_filling = expected.0 > 0 && expected.1 > 0;
+        assert_eq!(session.one::<bool>(has_eta, &[&set]), is_filling);
         session.run("select salesai.process(max_jobs => 1)");
     }
     wait_for_state(&mut session, set, "ready");

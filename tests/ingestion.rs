@@ -209,6 +209,7 @@ fn emails() {
 #[test]
 fn answers_find_their_thread() {
     let mut session = cluster().connect();
+    session.run("set role salesai_gateway");
     for order in [[1, 2, 3, 4], [4, 3, 2, 1], [3, 1, 4, 2]] {
         let thread = order.map(|number: i32| number.to_string()).concat();
         for number in order {

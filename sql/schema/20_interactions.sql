@@ -23,6 +23,8 @@ create table salesai.interaction (
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     redacted_kinds text[],
+    -- A column, because -> is not leakproof, so that row-level security would keep an index on it from being used.
+    message_id text generated always as (properties ->> 'message_id') stored,
     unique (source, external_id)
 );
 create index interaction_account_index on salesai.interaction (account_id, occurred_at);
@@ -30,12 +32,13 @@ create index interaction_opportunity_index on salesai.interaction (opportunity_i
 create index interaction_owner_index on salesai.interaction (owner_rep_id);
 create index interaction_thread_index on salesai.interaction (thread_key) where thread_key is not null;
 create index interaction_processed_index on salesai.interaction (processed_at);
-create index interaction_message_index on salesai.interaction ((properties ->> 'message_id')) where kind = 'email';
+create index interaction_message_index on salesai.interaction (message_id) where message_id is not null;
 comment on table salesai.interaction is
     'One call, email, meeting, note, document or CRM activity. version counts changed payloads of the same (source, external_id)';
 comment on column salesai.interaction.content_hash is 'SHA-256 of the payload of the present version';
 comment on column salesai.interaction.redacted_kinds is 'Kinds of personal data that were looked for in the present version; NULL before 0.3.0';
 comment on column salesai.interaction.language is 'ISO 639 code, found in the text; NULL when it is too short to tell';
+comment on column salesai.interaction.message_id is 'E-mails: their Message-ID';
 comment on column salesai.interaction.thread_key is 'E-mails: Message-ID that the thread started with';
 
 create table salesai.data_key (

@@ -225,13 +225,16 @@ declare
     headers constant jsonb := salesai.email_headers(coalesce(message, ''));
     correspondents text[];
     sent_at timestamptz := coalesce(to_timestamp((headers ->> 'sent_at_ms')::double precision / 1000), now());
-    message_id constant text := headers ->> 'message_id';
+    own_id constant text := headers ->> 'message_id';
     thread text := headers ->> 'thread_key';
     email_id bigint;
 begin
-    -- Some programs name only the mail that is answered, whose thread is the older one.
+    -- Some programs name only the mail that is answered, whose thread is the older one. Who stores one of the two has to
+    -- see the other.
+    perform pg_advisory_xact_lock(hashtextextended(m.id, 0))
+    from (select distinct id from unnest(array[own_id, thread]) id where id is not null order by id) m;
     thread := coalesce(
-        (select i.thread_key from salesai.interaction i where i.kind = 'email' and i.properties ->> 'message_id' = thread order by i.id limit 1),
+        (select i.thread_key from salesai.interaction i where i.kind = 'email' and i.message_id = thread order by i.id limit 1),
         thread);
     if account is null and opportunity is null then
         -- The account is the only known one among the correspondents' domains.
@@ -248,13 +251,13 @@ begin
             'kind', 'email', 'source', source, 'external_id', external_id, 'account', account,
             'opportunity', opportunity, 'occurred_at', sent_at,
             'subject', headers -> 'subject', 'thread_key', thread,
-            'properties', metadata || jsonb_build_object('message_id', message_id, 'mail_kind', headers -> 'mail_kind'),
+            'properties', metadata || jsonb_build_object('message_id', own_id, 'mail_kind', headers -> 'mail_kind'),
             'participants', headers -> 'participants', 'media_type', headers -> 'media_type', 'lane', lane),
         message);
     -- Answers that came first.
     update salesai.interaction i set thread_key = thread
-    where i.id in (select a.id from salesai.interaction a where a.thread_key = message_id and a.id <> email_id order by a.id for update)
-      and thread <> message_id;
+    where i.id in (select a.id from salesai.interaction a where a.thread_key = own_id and a.id <> email_id order by a.id for update)
+      and thread <> own_id;
     perform salesai.ingest_document(source, format('%s/%s', external_id, a.number), a.content, a.filename, nullif(a.mime, ''),
         account, opportunity, sent_at, jsonb_build_object('email_id', email_id), lane => lane)
     from salesai.email_attachments(message) a;

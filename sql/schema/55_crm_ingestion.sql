@@ -41,7 +41,7 @@ declare
 begin
     if account_id is null and (record -> 'keeps_account')::boolean and kind in ('contact', 'opportunity') then
         -- The source says it elsewhere, if at all.
-        execute format('select t.account_id from salesai.%I t where t.source = $1 and t.external_id = $2 for update', kind)
+        execute format('select t.account_id from salesai.%I t where t.source = $1 and t.external_id = $2 for no key update', kind)
             into account_id using $1, record ->> 'external_id';
     end if;
     if team_id is null and kind in ('account', 'opportunity') then
@@ -169,7 +169,9 @@ as $$
             'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid', f ->> 'stageid'),
             'owner', coalesce(f ->> 'hubspotownerid', case when f ? 'dealid' then f ->> 'ownerid' end),
             'account', coalesce(f ->> 'associatedcompanyid', record #>> '{associations,companies,results,0,id}'),
-            'keeps_account', not f ? 'associatedcompanyid' and record #> '{associations,companies}' is null,
+            -- An empty company is one that was taken away.
+            'keeps_account', not (record ?| array['associatedcompanyid', 'property_associatedcompanyid']
+                or coalesce(record -> 'properties', '{}') ? 'associatedcompanyid' or record #> '{associations,companies}' is not null),
             'email', f ->> 'email', 'title', f ->> 'jobtitle', 'code', coalesce(f ->> 'hssku', f ->> 'sku'), 'industry', f ->> 'industry',
             'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
             'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',

@@ -7,8 +7,9 @@ as $$
     select case shape when 'plain' then record else jsonb_strip_nulls(jsonb_build_object(
         'activity', f ->> 'engagementid', 'account', coalesce(f ->> 'companyid', f ->> 'accountid'),
         'opportunity', coalesce(f ->> 'dealid', f ->> 'opportunityid'), 'contact', f ->> 'contactid',
-        -- HubSpot's own types of a primary company: contact to company, the other way round, deal to company and back.
-        'primary', f ->> 'typeid' in ('1', '2', '5', '6'),
+        -- HubSpot's own types of a primary company: contact to company, the other way round, deal to company and back. An
+        -- engagement has none. Each label is a row beside, whose end is not that of the association.
+        'primary', f ? 'engagementid' or f ->> 'typeid' in ('1', '2', '5', '6'),
         'deleted', coalesce(f ->> 'isdeleted', f ->> 'fivetrandeleted'))) end
     from (select salesai.crm_fields(record) as f) fields
 $$;
@@ -71,7 +72,16 @@ begin
         end if;
         id := activity.id;
         if is_deleted then
-            has_changed := salesai.place_interaction(id, nullif(activity.account_id, account), nullif(activity.opportunity_id, opportunity));
+            -- What came with the deal goes with it.
+            has_changed := salesai.place_interaction(id,
+                case when opportunity = activity.opportunity_id
+                         and activity.account_id = (select o.account_id from salesai.opportunity o where o.id = opportunity) then null
+                     else nullif(activity.account_id, account) end,
+                nullif(activity.opportunity_id, opportunity));
+            if contact is not null then
+                update salesai.participant p set contact_id = null where p.interaction_id = activity.id and p.contact_id = contact;
+                has_changed := has_changed or found;
+            end if;
         else
             if contact is not null and not exists (
                 select from salesai.participant p where p.interaction_id = activity.id and p.contact_id = contact) then
@@ -87,8 +97,8 @@ begin
         end if;
     elsif account is not null and opportunity is not null then
         id := opportunity;
-        select o.account_id into known from salesai.opportunity o where o.id = opportunity for update;
-        wanted := case when is_deleted then nullif(known, account) when is_secondary then coalesce(known, account) else account end;
+        select o.account_id into known from salesai.opportunity o where o.id = opportunity for no key update;
+        wanted := case when is_deleted and is_secondary then known when is_deleted then nullif(known, account) when is_secondary then coalesce(known, account) else account end;
         has_changed := known is distinct from wanted;
         if has_changed then
             update salesai.opportunity o set account_id = wanted, updated_at = now() where o.id = opportunity;
@@ -96,12 +106,12 @@ begin
             perform salesai.place_interaction(i.id, wanted, opportunity)
             from (select i.id from salesai.interaction i
                   where i.opportunity_id = opportunity and i.kind = 'crm_activity' and i.account_id is not distinct from known
-                  order by i.id) i;
+                  order by i.id for update of i) i;
         end if;
     elsif account is not null and contact is not null then
         id := contact;
-        select c.account_id into known from salesai.contact c where c.id = contact for update;
-        wanted := case when is_deleted then nullif(known, account) when is_secondary then coalesce(known, account) else account end;
+        select c.account_id into known from salesai.contact c where c.id = contact for no key update;
+        wanted := case when is_deleted and is_secondary then known when is_deleted then nullif(known, account) when is_secondary then coalesce(known, account) else account end;
         has_changed := known is distinct from wanted;
         update salesai.contact c set account_id = wanted, updated_at = now() where c.id = contact and has_changed;
     else

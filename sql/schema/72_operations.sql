@@ -96,8 +96,10 @@ create function salesai.embedding_eta_s(set_id bigint) returns numeric
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select least(greatest(n.chunks - n.embeddings, 0) * extract(epoch from clock_timestamp() - s.filling_since)
-        / nullif(greatest(n.embeddings - s.filled_before, 0), 0), 1e10)::numeric(12, 1)
+    select case when n.embeddings >= n.chunks then 0
+        when n.embeddings > s.filled_before then least(1e10,
+            (n.chunks - n.embeddings) * extract(epoch from clock_timestamp() - s.filling_since) / (n.embeddings - s.filled_before))
+        end::numeric(12, 1)
     from salesai.embedding_set s
     cross join lateral (
         select (select count(*) from salesai.chunk) as chunks, salesai.embedding_count(s.id) as embeddings) n

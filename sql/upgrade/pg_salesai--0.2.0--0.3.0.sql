@@ -60,7 +60,9 @@ create index account_name_index on salesai.account (name_key);
 create index contact_name_index on salesai.contact (name_key);
 create index opportunity_name_index on salesai.opportunity (name_key);
 
-create index interaction_message_index on salesai.interaction ((properties ->> 'message_id')) where kind = 'email';
+alter table salesai.interaction add column message_id text generated always as (properties ->> 'message_id') stored;
+create index interaction_message_index on salesai.interaction (message_id) where message_id is not null;
+comment on column salesai.interaction.message_id is 'E-mails: their Message-ID';
 
 create table salesai.product (
     id bigint generated always as identity primary key,
@@ -1034,13 +1036,16 @@ declare
     headers constant jsonb := salesai.email_headers(coalesce(message, ''));
     correspondents text[];
     sent_at timestamptz := coalesce(to_timestamp((headers ->> 'sent_at_ms')::double precision / 1000), now());
-    message_id constant text := headers ->> 'message_id';
+    own_id constant text := headers ->> 'message_id';
     thread text := headers ->> 'thread_key';
     email_id bigint;
 begin
-    -- Some programs name only the mail that is answered, whose thread is the older one.
+    -- Some programs name only the mail that is answered, whose thread is the older one. Who stores one of the two has to
+    -- see the other.
+    perform pg_advisory_xact_lock(hashtextextended(m.id, 0))
+    from (select distinct id from unnest(array[own_id, thread]) id where id is not null order by id) m;
     thread := coalesce(
-        (select i.thread_key from salesai.interaction i where i.kind = 'email' and i.properties ->> 'message_id' = thread order by i.id limit 1),
+        (select i.thread_key from salesai.interaction i where i.kind = 'email' and i.message_id = thread order by i.id limit 1),
         thread);
     if account is null and opportunity is null then
         -- The account is the only known one among the correspondents' domains.
@@ -1057,13 +1062,13 @@ begin
             'kind', 'email', 'source', source, 'external_id', external_id, 'account', account,
             'opportunity', opportunity, 'occurred_at', sent_at,
             'subject', headers -> 'subject', 'thread_key', thread,
-            'properties', metadata || jsonb_build_object('message_id', message_id, 'mail_kind', headers -> 'mail_kind'),
+            'properties', metadata || jsonb_build_object('message_id', own_id, 'mail_kind', headers -> 'mail_kind'),
             'participants', headers -> 'participants', 'media_type', headers -> 'media_type', 'lane', lane),
         message);
     -- Answers that came first.
     update salesai.interaction i set thread_key = thread
-    where i.id in (select a.id from salesai.interaction a where a.thread_key = message_id and a.id <> email_id order by a.id for update)
-      and thread <> message_id;
+    where i.id in (select a.id from salesai.interaction a where a.thread_key = own_id and a.id <> email_id order by a.id for update)
+      and thread <> own_id;
     perform salesai.ingest_document(source, format('%s/%s', external_id, a.number), a.content, a.filename, nullif(a.mime, ''),
         account, opportunity, sent_at, jsonb_build_object('email_id', email_id), lane => lane)
     from salesai.email_attachments(message) a;
@@ -1197,7 +1202,7 @@ declare
 begin
     if account_id is null and (record -> 'keeps_account')::boolean and kind in ('contact', 'opportunity') then
         -- The source says it elsewhere, if at all.
-        execute format('select t.account_id from salesai.%I t where t.source = $1 and t.external_id = $2 for update', kind)
+        execute format('select t.account_id from salesai.%I t where t.source = $1 and t.external_id = $2 for no key update', kind)
             into account_id using $1, record ->> 'external_id';
     end if;
     if team_id is null and kind in ('account', 'opportunity') then
@@ -1325,7 +1330,9 @@ as $$
             'external_id', coalesce(f ->> 'id', f ->> 'hsobjectid', f ->> 'dealid', f ->> 'ownerid', f ->> 'stageid'),
             'owner', coalesce(f ->> 'hubspotownerid', case when f ? 'dealid' then f ->> 'ownerid' end),
             'account', coalesce(f ->> 'associatedcompanyid', record #>> '{associations,companies,results,0,id}'),
-            'keeps_account', not f ? 'associatedcompanyid' and record #> '{associations,companies}' is null,
+            -- An empty company is one that was taken away.
+            'keeps_account', not (record ?| array['associatedcompanyid', 'property_associatedcompanyid']
+                or coalesce(record -> 'properties', '{}') ? 'associatedcompanyid' or record #> '{associations,companies}' is not null),
             'email', f ->> 'email', 'title', f ->> 'jobtitle', 'code', coalesce(f ->> 'hssku', f ->> 'sku'), 'industry', f ->> 'industry',
             'stage', coalesce(f ->> 'dealstage', f ->> 'dealpipelinestageid'), 'amount', f ->> 'amount',
             'currency', f ->> 'dealcurrencycode', 'close_date', f ->> 'closedate',
@@ -1467,8 +1474,9 @@ as $$
     select case shape when 'plain' then record else jsonb_strip_nulls(jsonb_build_object(
         'activity', f ->> 'engagementid', 'account', coalesce(f ->> 'companyid', f ->> 'accountid'),
         'opportunity', coalesce(f ->> 'dealid', f ->> 'opportunityid'), 'contact', f ->> 'contactid',
-        -- HubSpot's own types of a primary company: contact to company, the other way round, deal to company and back.
-        'primary', f ->> 'typeid' in ('1', '2', '5', '6'),
+        -- HubSpot's own types of a primary company: contact to company, the other way round, deal to company and back. An
+        -- engagement has none. Each label is a row beside, whose end is not that of the association.
+        'primary', f ? 'engagementid' or f ->> 'typeid' in ('1', '2', '5', '6'),
         'deleted', coalesce(f ->> 'isdeleted', f ->> 'fivetrandeleted'))) end
     from (select salesai.crm_fields(record) as f) fields
 $$;
@@ -1531,7 +1539,16 @@ begin
         end if;
         id := activity.id;
         if is_deleted then
-            has_changed := salesai.place_interaction(id, nullif(activity.account_id, account), nullif(activity.opportunity_id, opportunity));
+            -- What came with the deal goes with it.
+            has_changed := salesai.place_interaction(id,
+                case when opportunity = activity.opportunity_id
+                         and activity.account_id = (select o.account_id from salesai.opportunity o where o.id = opportunity) then null
+                     else nullif(activity.account_id, account) end,
+                nullif(activity.opportunity_id, opportunity));
+            if contact is not null then
+                update salesai.participant p set contact_id = null where p.interaction_id = activity.id and p.contact_id = contact;
+                has_changed := has_changed or found;
+            end if;
         else
             if contact is not null and not exists (
                 select from salesai.participant p where p.interaction_id = activity.id and p.contact_id = contact) then
@@ -1547,8 +1564,8 @@ begin
         end if;
     elsif account is not null and opportunity is not null then
         id := opportunity;
-        select o.account_id into known from salesai.opportunity o where o.id = opportunity for update;
-        wanted := case when is_deleted then nullif(known, account) when is_secondary then coalesce(known, account) else account end;
+        select o.account_id into known from salesai.opportunity o where o.id = opportunity for no key update;
+        wanted := case when is_deleted and is_secondary then known when is_deleted then nullif(known, account) when is_secondary then coalesce(known, account) else account end;
         has_changed := known is distinct from wanted;
         if has_changed then
             update salesai.opportunity o set account_id = wanted, updated_at = now() where o.id = opportunity;
@@ -1556,12 +1573,12 @@ begin
             perform salesai.place_interaction(i.id, wanted, opportunity)
             from (select i.id from salesai.interaction i
                   where i.opportunity_id = opportunity and i.kind = 'crm_activity' and i.account_id is not distinct from known
-                  order by i.id) i;
+                  order by i.id for update of i) i;
         end if;
     elsif account is not null and contact is not null then
         id := contact;
-        select c.account_id into known from salesai.contact c where c.id = contact for update;
-        wanted := case when is_deleted then nullif(known, account) when is_secondary then coalesce(known, account) else account end;
+        select c.account_id into known from salesai.contact c where c.id = contact for no key update;
+        wanted := case when is_deleted and is_secondary then known when is_deleted then nullif(known, account) when is_secondary then coalesce(known, account) else account end;
         has_changed := known is distinct from wanted;
         update salesai.contact c set account_id = wanted, updated_at = now() where c.id = contact and has_changed;
     else
@@ -5876,8 +5893,10 @@ create function salesai.embedding_eta_s(set_id bigint) returns numeric
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select least(greatest(n.chunks - n.embeddings, 0) * extract(epoch from clock_timestamp() - s.filling_since)
-        / nullif(greatest(n.embeddings - s.filled_before, 0), 0), 1e10)::numeric(12, 1)
+    select case when n.embeddings >= n.chunks then 0
+        when n.embeddings > s.filled_before then least(1e10,
+            (n.chunks - n.embeddings) * extract(epoch from clock_timestamp() - s.filling_since) / (n.embeddings - s.filled_before))
+        end::numeric(12, 1)
     from salesai.embedding_set s
     cross join lateral (
         select (select count(*) from salesai.chunk) as chunks, salesai.embedding_count(s.id) as embeddings) n
