@@ -150,4 +150,5 @@ create table salesai.opportunity_stage_history (
     stage text not null,
     primary key (opportunity_id, entered_at, stage)
 );
-comment on table salesai.opportunity_stage_history is 'When a deal entered a stage';
+comment on table salesai.opportunity_stage_history is
+    'What a source said of a deal''s stage, and of when, by its own name or id; salesai.opportunity_stages makes stays of it';

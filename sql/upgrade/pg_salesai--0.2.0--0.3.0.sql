@@ -80,6 +80,9 @@ create table salesai.product (
 create index product_name_index on salesai.product (name_key);
 comment on table salesai.product is 'What is sold; a catalogue whose names and codes every reader may see';
 
+comment on table salesai.opportunity_stage_history is
+    'What a source said of a deal''s stage, and of when, by its own name or id; salesai.opportunity_stages makes stays of it';
+
 create table salesai.stage (
     id bigint generated always as identity primary key,
     source text not null,
