@@ -59,7 +59,7 @@ bench-peers: ## measure the engines beside llama.cpp, ONNX Runtime and candle; b
 	@ops/local/packages.sh
 	@ops/local/bench_peers.sh
 
-bench-pipeline: ## measure backfill, freshness and the queue, and kill processes at random (two hours)
+bench-pipeline: ## measure backfill, freshness and the queue, and kill processes at random (three hours)
 	@ops/local/packages.sh
 	@ops/local/home.sh
 	@ops/local/bench_system.sh pipeline

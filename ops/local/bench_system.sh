@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures on PostgreSQL 18, on this machine, which should be idle, and logs to docs/measurements/:
-# - pipeline: backfill beside the sidecar alone, freshness, the queue, 200 kills, an hour of churn (two hours together)
+# - pipeline: backfill beside the sidecar alone, freshness, the queue, 200 kills, an hour of churn, a million rows by COPY
+#   (three hours together)
 # - retrieval: what search finds on SciFact and QMSum beside BM25 alone, and how long it takes on SALESAI_BENCH_CHUNKS
 #   (100000) chunks beside queries written by hand (half an hour)
 # - insight: answers to the sample questions: evidence, confidence, overhead

@@ -1,9 +1,10 @@
 //! Measures the pipeline as the documents state it, on a cluster and a sidecar of its own.
 //!
 //! `cargo run -p tests --example pipeline -- SECTION...`, with the environment of `make test`; `make bench-pipeline`
-//! sets it. Sections: backfill, freshness, queue, kills, churn.
+//! sets it. Sections: backfill, freshness, queue, kills, churn, bulk.
 
 mod backfill;
+mod bulk;
 mod churn;
 mod corpus;
 mod freshness;
@@ -18,12 +19,13 @@ fn main() {
     let sections: Vec<String> = std::env::args().skip(1).collect();
     let is_wanted =
         |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
-    let measurements: [(&str, fn()); 5] = [
+    let measurements: [(&str, fn()); 6] = [
         ("backfill", backfill::measure),
         ("freshness", freshness::measure),
         ("queue", queue::measure),
         ("kills", kills::measure),
         ("churn", churn::measure),
+        ("bulk", bulk::measure),
     ];
     for (name, measure) in measurements {
         if is_wanted(name) {
