@@ -229,10 +229,8 @@ declare
     thread text := headers ->> 'thread_key';
     email_id bigint;
 begin
-    -- Some programs name only the mail that is answered, whose thread is the older one. Who stores one of the two has to
-    -- see the other.
-    perform pg_advisory_xact_lock(hashtextextended(m.id, 0))
-    from (select distinct id from unnest(array[own_id, thread]) id where id is not null order by id) m;
+    -- Some programs name only the mail that is answered, whose thread is the older one. No lock: a batch would hold one
+    -- for each mail, more than the server has room for.
     thread := coalesce(
         (select i.thread_key from salesai.interaction i where i.kind = 'email' and i.message_id = thread order by i.id limit 1),
         thread);

@@ -59,6 +59,7 @@ declare
     is_deleted constant boolean := coalesce((record ->> 'deleted')::boolean, false);
     -- One of several, which takes nobody's place.
     is_secondary constant boolean := not coalesce((record ->> 'primary')::boolean, true);
+    owned constant text := case when opportunity is not null then 'opportunity' else 'contact' end;
     activity salesai.interaction;
     known bigint;
     wanted bigint;
@@ -95,25 +96,23 @@ begin
                     (select o.account_id from salesai.opportunity o where o.id = opportunity)),
                 coalesce(case when is_secondary then activity.opportunity_id end, opportunity, activity.opportunity_id)) or has_changed;
         end if;
-    elsif account is not null and opportunity is not null then
-        id := opportunity;
-        select o.account_id into known from salesai.opportunity o where o.id = opportunity for no key update;
-        wanted := case when is_deleted and is_secondary then known when is_deleted then nullif(known, account) when is_secondary then coalesce(known, account) else account end;
+    elsif account is not null and coalesce(opportunity, contact) is not null then
+        id := coalesce(opportunity, contact);
+        execute format('select t.account_id from salesai.%I t where t.id = $1 for no key update', owned) into known using id;
+        wanted := case
+            when is_deleted and is_secondary then known
+            when is_deleted then nullif(known, account)
+            when is_secondary then coalesce(known, account)
+            else account end;
         has_changed := known is distinct from wanted;
         if has_changed then
-            update salesai.opportunity o set account_id = wanted, updated_at = now() where o.id = opportunity;
+            execute format('update salesai.%I t set account_id = $2, updated_at = now() where t.id = $1', owned) using id, wanted;
             -- What was logged of the deal is its account's.
             perform salesai.place_interaction(i.id, wanted, opportunity)
             from (select i.id from salesai.interaction i
                   where i.opportunity_id = opportunity and i.kind = 'crm_activity' and i.account_id is not distinct from known
                   order by i.id for update of i) i;
         end if;
-    elsif account is not null and contact is not null then
-        id := contact;
-        select c.account_id into known from salesai.contact c where c.id = contact for no key update;
-        wanted := case when is_deleted and is_secondary then known when is_deleted then nullif(known, account) when is_secondary then coalesce(known, account) else account end;
-        has_changed := known is distinct from wanted;
-        update salesai.contact c set account_id = wanted, updated_at = now() where c.id = contact and has_changed;
     else
         raise exception 'an association needs "activity" and what it belongs to, or "account" and "opportunity" or "contact"' using
             errcode = '22023', hint = 'Which contacts an opportunity has is not kept.';

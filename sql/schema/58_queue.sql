@@ -363,12 +363,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
-    backfill_id bigint;
+    backfill_id constant bigint := nextval('salesai.backfill_id_seq');
     queued bigint;
 begin
     perform salesai.check_queue_room();
-    insert into salesai.backfill (source, since, until, everything, queued) values (source, since, until, everything, 0)
-    returning id into backfill_id;
     -- Interactions before their jobs, as everywhere.
     perform from salesai.interaction i
     where (source is null or i.source = source) and (since is null or i.occurred_at >= since) and (until is null or i.occurred_at < until)
@@ -386,9 +384,9 @@ begin
         on conflict on constraint job_interaction_id_kind_key do nothing
         returning interaction_id)
     select count(*) into queued from asked;
-    update salesai.backfill b set queued = queued where b.id = backfill_id and queued > 0;
-    if not found then
-        delete from salesai.backfill b where b.id = backfill_id;
+    if queued > 0 then
+        insert into salesai.backfill (id, source, since, until, everything, queued) overriding system value
+        values (backfill_id, source, since, until, everything, queued);
     end if;
     perform salesai.wake_worker();
     return queued;

@@ -110,12 +110,12 @@ comment on function salesai.embedding_eta_s(bigint) is
 
 create view salesai.embedding_sets with (security_invoker) as
 select s.id, s.model, s.model_sha256, s.dimensions, s.element, s.template, s.state,
-    (select count(*) from salesai.chunk) as chunks, salesai.embedding_count(s.id) as embeddings,
-    (select p.progress from salesai.index_progress p where p.embedding_set_id = s.id) as index_progress,
+    (select count(*) from salesai.chunk) as chunks, p.entries + p.waiting as embeddings, p.progress as index_progress,
     (select count(*) from salesai.job j where j.embedding_set_id = s.id and j.state <> 'failed') as jobs,
     (select count(*) from salesai.job j where j.embedding_set_id = s.id and j.state = 'failed') as failed_jobs,
     s.switch_when_complete, s.created_at, s.activated_at, s.index_method, salesai.embedding_eta_s(s.id) as eta_s
-from salesai.embedding_set s;
+from salesai.embedding_set s
+join salesai.index_progress p on p.embedding_set_id = s.id;
 comment on view salesai.embedding_sets is
     'Embedding sets and how far each is: embeddings of chunks (counted, so it takes a while on large ones; chunks are those that the caller may see), index_progress from 0 to 1, jobs that are left, eta_s: seconds until a set that is built has all embeddings';
 

@@ -1043,10 +1043,8 @@ declare
     thread text := headers ->> 'thread_key';
     email_id bigint;
 begin
-    -- Some programs name only the mail that is answered, whose thread is the older one. Who stores one of the two has to
-    -- see the other.
-    perform pg_advisory_xact_lock(hashtextextended(m.id, 0))
-    from (select distinct id from unnest(array[own_id, thread]) id where id is not null order by id) m;
+    -- Some programs name only the mail that is answered, whose thread is the older one. No lock: a batch would hold one
+    -- for each mail, more than the server has room for.
     thread := coalesce(
         (select i.thread_key from salesai.interaction i where i.kind = 'email' and i.message_id = thread order by i.id limit 1),
         thread);
@@ -1529,6 +1527,7 @@ declare
     is_deleted constant boolean := coalesce((record ->> 'deleted')::boolean, false);
     -- One of several, which takes nobody's place.
     is_secondary constant boolean := not coalesce((record ->> 'primary')::boolean, true);
+    owned constant text := case when opportunity is not null then 'opportunity' else 'contact' end;
     activity salesai.interaction;
     known bigint;
     wanted bigint;
@@ -1565,25 +1564,23 @@ begin
                     (select o.account_id from salesai.opportunity o where o.id = opportunity)),
                 coalesce(case when is_secondary then activity.opportunity_id end, opportunity, activity.opportunity_id)) or has_changed;
         end if;
-    elsif account is not null and opportunity is not null then
-        id := opportunity;
-        select o.account_id into known from salesai.opportunity o where o.id = opportunity for no key update;
-        wanted := case when is_deleted and is_secondary then known when is_deleted then nullif(known, account) when is_secondary then coalesce(known, account) else account end;
+    elsif account is not null and coalesce(opportunity, contact) is not null then
+        id := coalesce(opportunity, contact);
+        execute format('select t.account_id from salesai.%I t where t.id = $1 for no key update', owned) into known using id;
+        wanted := case
+            when is_deleted and is_secondary then known
+            when is_deleted then nullif(known, account)
+            when is_secondary then coalesce(known, account)
+            else account end;
         has_changed := known is distinct from wanted;
         if has_changed then
-            update salesai.opportunity o set account_id = wanted, updated_at = now() where o.id = opportunity;
+            execute format('update salesai.%I t set account_id = $2, updated_at = now() where t.id = $1', owned) using id, wanted;
             -- What was logged of the deal is its account's.
             perform salesai.place_interaction(i.id, wanted, opportunity)
             from (select i.id from salesai.interaction i
                   where i.opportunity_id = opportunity and i.kind = 'crm_activity' and i.account_id is not distinct from known
                   order by i.id for update of i) i;
         end if;
-    elsif account is not null and contact is not null then
-        id := contact;
-        select c.account_id into known from salesai.contact c where c.id = contact for no key update;
-        wanted := case when is_deleted and is_secondary then known when is_deleted then nullif(known, account) when is_secondary then coalesce(known, account) else account end;
-        has_changed := known is distinct from wanted;
-        update salesai.contact c set account_id = wanted, updated_at = now() where c.id = contact and has_changed;
     else
         raise exception 'an association needs "activity" and what it belongs to, or "account" and "opportunity" or "contact"' using
             errcode = '22023', hint = 'Which contacts an opportunity has is not kept.';
@@ -2535,12 +2532,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
-    backfill_id bigint;
+    backfill_id constant bigint := nextval('salesai.backfill_id_seq');
     queued bigint;
 begin
     perform salesai.check_queue_room();
-    insert into salesai.backfill (source, since, until, everything, queued) values (source, since, until, everything, 0)
-    returning id into backfill_id;
     -- Interactions before their jobs, as everywhere.
     perform from salesai.interaction i
     where (source is null or i.source = source) and (since is null or i.occurred_at >= since) and (until is null or i.occurred_at < until)
@@ -2558,9 +2553,9 @@ begin
         on conflict on constraint job_interaction_id_kind_key do nothing
         returning interaction_id)
     select count(*) into queued from asked;
-    update salesai.backfill b set queued = queued where b.id = backfill_id and queued > 0;
-    if not found then
-        delete from salesai.backfill b where b.id = backfill_id;
+    if queued > 0 then
+        insert into salesai.backfill (id, source, since, until, everything, queued) overriding system value
+        values (backfill_id, source, since, until, everything, queued);
     end if;
     perform salesai.wake_worker();
     return queued;
@@ -5910,12 +5905,12 @@ comment on function salesai.embedding_eta_s(bigint) is
 
 create view salesai.embedding_sets with (security_invoker) as
 select s.id, s.model, s.model_sha256, s.dimensions, s.element, s.template, s.state,
-    (select count(*) from salesai.chunk) as chunks, salesai.embedding_count(s.id) as embeddings,
-    (select p.progress from salesai.index_progress p where p.embedding_set_id = s.id) as index_progress,
+    (select count(*) from salesai.chunk) as chunks, p.entries + p.waiting as embeddings, p.progress as index_progress,
     (select count(*) from salesai.job j where j.embedding_set_id = s.id and j.state <> 'failed') as jobs,
     (select count(*) from salesai.job j where j.embedding_set_id = s.id and j.state = 'failed') as failed_jobs,
     s.switch_when_complete, s.created_at, s.activated_at, s.index_method, salesai.embedding_eta_s(s.id) as eta_s
-from salesai.embedding_set s;
+from salesai.embedding_set s
+join salesai.index_progress p on p.embedding_set_id = s.id;
 comment on view salesai.embedding_sets is
     'Embedding sets and how far each is: embeddings of chunks (counted, so it takes a while on large ones; chunks are those that the caller may see), index_progress from 0 to 1, jobs that are left, eta_s: seconds until a set that is built has all embeddings';
 
