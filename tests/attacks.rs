@@ -8,10 +8,9 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use tests::cluster::{Cluster, Settings};
+use tests::cluster::Cluster;
 use tests::config::repository;
 use tests::session::Session;
-use tests::sidecar::Sidecar;
 use tests::world::{self, drain};
 
 const CASES_MIN: usize = 160;
@@ -398,7 +397,7 @@ fn kept_evidence(superuser: &mut Session) -> (i64, i64) {
 fn attacked() -> &'static Cluster {
     static ATTACKED: OnceLock<Cluster> = OnceLock::new();
     ATTACKED.get_or_init(|| {
-        let cluster = Cluster::start(&Settings::new(Sidecar::shared().socket()));
+        let cluster = world::cluster(true);
         let mut session = cluster.connect();
         load_people(&mut session);
         for case in cases() {

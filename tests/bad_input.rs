@@ -2,9 +2,9 @@
 
 use std::sync::OnceLock;
 
-use tests::cluster::{Cluster, Settings};
+use tests::cluster::Cluster;
 use tests::session::Session;
-use tests::sidecar::Sidecar;
+use tests::world;
 
 /// What a refusal must carry beside its message.
 #[derive(Clone, Copy, PartialEq)]
@@ -280,11 +280,7 @@ fn check(cases: &[(&str, &str, Hint)]) {
 fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
-        let settings = Settings {
-            worker: false,
-            ..Settings::new(Sidecar::shared().socket())
-        };
-        let cluster = Cluster::start(&settings);
+        let cluster = world::cluster(false);
         let mut session = cluster.connect();
         session.run(
             "select salesai.ingest_note('t', 'known', 'Why is the price high? Freight went up.')",

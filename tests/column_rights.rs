@@ -1,8 +1,7 @@
 //! Derived columns and rights: the owner of a table has its tasks, and its code runs with nobody else's rights.
 
-use tests::cluster::{Cluster, Settings};
 use tests::session::Session;
-use tests::sidecar::Sidecar;
+use tests::world;
 
 const PROCESS: &str = "select salesai.process(1000)";
 
@@ -10,10 +9,7 @@ const PROCESS: &str = "select salesai.process(1000)";
 /// is taken away stops it visibly.
 #[test]
 fn rights_are_those_of_the_owner() {
-    let cluster = Cluster::start(&Settings {
-        worker: false,
-        ..Settings::new(Sidecar::shared().socket())
-    });
+    let cluster = world::cluster(false);
     let mut admin = cluster.connect();
     admin.run(
         "create role c_owner login in role salesai_rep; create role c_other login in role salesai_rep; create role c_writer login;

@@ -1,9 +1,9 @@
 //! Derived columns: rows that are there, that come and that change, errors, versions, and what becomes of the table.
 
-use tests::cluster::{Cluster, DATABASE, Settings};
+use tests::cluster::{Cluster, DATABASE};
 use tests::process;
 use tests::session::Session;
-use tests::sidecar::Sidecar;
+use tests::world;
 
 const MOODS: &str = "('positive', 'neutral', 'negative', 'mixed')";
 const PROCESS: &str = "select salesai.process(1000)";
@@ -418,10 +418,7 @@ fn errors_and_versions_are_told() {
 }
 
 fn without_workers() -> Cluster {
-    Cluster::start(&Settings {
-        worker: false,
-        ..Settings::new(Sidecar::shared().socket())
-    })
+    world::cluster(false)
 }
 
 fn notes(session: &mut Session, count: i32) {

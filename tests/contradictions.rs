@@ -2,10 +2,9 @@
 
 use std::sync::OnceLock;
 
-use tests::cluster::{Cluster, Settings};
+use tests::cluster::Cluster;
 use tests::session::Session;
-use tests::sidecar::Sidecar;
-use tests::world::drain;
+use tests::world::{self, drain};
 
 const CHANGED: &str = "What is the licence price?";
 const DISPUTED: &str = "When is the renewal of the contract?";
@@ -177,7 +176,7 @@ fn quotations_are_no_evidence() {
 fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
-        let cluster = Cluster::start(&Settings::new(Sidecar::shared().socket()));
+        let cluster = world::cluster(true);
         let mut session = cluster.connect();
         session.run(
             r#"select * from salesai.ingest_crm('t', 'account', '[{"external_id": "f", "name": "Fenwick"}, {"external_id": "o", "name": "Osprey"}]')"#,

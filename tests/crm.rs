@@ -2,10 +2,9 @@
 
 use std::sync::OnceLock;
 
-use tests::cluster::{Cluster, Settings};
+use tests::cluster::Cluster;
 use tests::session::Session;
-use tests::sidecar::Sidecar;
-use tests::world::{assert_settled, drain};
+use tests::world::{self, assert_settled, drain};
 
 /// Goal: each CRM record has its outcome, and a bad one blocks no other.
 #[test]
@@ -518,7 +517,7 @@ fn owner_change_is_carried() {
 
 fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::start(&Settings::new(Sidecar::shared().socket())))
+    CLUSTER.get_or_init(|| world::cluster(true))
 }
 
 fn crm(session: &mut Session, kind: &str, records: &str) -> Vec<String> {

@@ -4,11 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use tests::cluster::{Cluster, Settings};
+use tests::cluster::Cluster;
 use tests::config::shared_data;
 use tests::session::Session;
-use tests::sidecar::Sidecar;
-use tests::world::{World, assert_settled, drain};
+use tests::world::{self, World, assert_settled, drain};
 
 const PAGE: &[u8] =
     b"<html><title>t</title><h1>Pricing 2026</h1><p>The starter plan costs 90 euros a month.</p>
@@ -308,5 +307,5 @@ fn ingest(session: &mut Session, external_id: &str, content: &[u8], file_name: &
 
 fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::start(&Settings::new(Sidecar::shared().socket())))
+    CLUSTER.get_or_init(|| world::cluster(true))
 }

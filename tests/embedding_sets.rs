@@ -10,7 +10,7 @@ use tests::meetings::turn_lines;
 use tests::session::Session;
 use tests::sidecar::Sidecar;
 use tests::small_bert;
-use tests::world::{DRAIN_LIMIT, assert_settled, drain};
+use tests::world::{self, DRAIN_LIMIT, assert_settled, drain};
 
 const SMALL: &str = "small-bert";
 const SEARCH: &str = "select string_agg(chunk_id::text, ' ' order by score desc, chunk_id)
@@ -20,7 +20,7 @@ const SEARCH: &str = "select string_agg(chunk_id::text, ' ' order by score desc,
 /// rows, and search finds the new text.
 #[test]
 fn an_edit_embeds_two_chunks() {
-    let cluster = Cluster::start(&Settings::new(Sidecar::shared().socket()));
+    let cluster = world::cluster(true);
     let mut session = cluster.connect();
     // About an hour at 150 words a minute.
     let sentences: Vec<String> = (0..700)
@@ -173,11 +173,7 @@ fn the_model_changes_while_search_goes_on() {
 /// Goal: the same by hand, where no worker runs, with half precision and a template, and only when told to switch.
 #[test]
 fn a_set_is_built_by_hand() {
-    let settings = Settings {
-        worker: false,
-        ..Settings::new(Sidecar::shared().socket())
-    };
-    let cluster = Cluster::start(&settings);
+    let cluster = world::cluster(false);
     let mut session = cluster.connect();
     for key in 0..300 {
         session.run(&format!(
@@ -281,11 +277,7 @@ fn chunks_fit_every_model() {
 /// Goal: a chunk that the new model refuses keeps the set waiting, visibly, until somebody accepts the gap.
 #[test]
 fn a_gap_is_accepted() {
-    let settings = Settings {
-        worker: false,
-        ..Settings::new(Sidecar::shared().socket())
-    };
-    let cluster = Cluster::start(&settings);
+    let cluster = world::cluster(false);
     let mut session = cluster.connect();
     // The tokenizer drops what has no width, and without a heading nothing is left.
     session.run("select salesai.ingest_note('test', 'blank', e'\\u200b\\u2060\\u200b')");

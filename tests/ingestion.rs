@@ -2,12 +2,11 @@
 
 use std::sync::{Barrier, OnceLock};
 
-use tests::cluster::{Cluster, Settings};
+use tests::cluster::Cluster;
 use tests::deal_room;
 use tests::measure::wait_until;
 use tests::session::Session;
-use tests::sidecar::Sidecar;
-use tests::world::{DRAIN_LIMIT, assert_settled, drain};
+use tests::world::{self, DRAIN_LIMIT, assert_settled, drain};
 
 const HALDEN_THREAD: [&str; 3] = ["em-halden-01", "em-halden-02", "em-halden-03"];
 
@@ -447,11 +446,7 @@ fn talk_without_stops_and_tables() {
 /// Goal: without a worker, process() drains the queue in the caller's session.
 #[test]
 fn process_by_hand() {
-    let settings = Settings {
-        worker: false,
-        ..Settings::new(Sidecar::shared().socket())
-    };
-    let cluster = Cluster::start(&settings);
+    let cluster = world::cluster(false);
     let mut session = cluster.connect();
     for key in 0..3 {
         note(
@@ -491,11 +486,7 @@ fn process_by_hand() {
 /// an administrator alone may.
 #[test]
 fn backfill() {
-    let settings = Settings {
-        worker: false,
-        ..Settings::new(Sidecar::shared().socket())
-    };
-    let cluster = Cluster::start(&settings);
+    let cluster = world::cluster(false);
     let mut session = cluster.connect();
     for key in 0..4 {
         note(&mut session, &format!("b{key}"), "A note of the plant.");
@@ -549,7 +540,7 @@ fn backfill() {
 
 fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::start(&Settings::new(Sidecar::shared().socket())))
+    CLUSTER.get_or_init(|| world::cluster(true))
 }
 
 fn cluster_with_crm() -> &'static Cluster {

@@ -9,7 +9,7 @@ use tests::cluster::{Cluster, Settings};
 use tests::measure::wait_until;
 use tests::session::Session;
 use tests::sidecar::Sidecar;
-use tests::world::{DRAIN_LIMIT, World, drain, wait_until_running};
+use tests::world::{self, DRAIN_LIMIT, World, drain, wait_until_running};
 
 /// BM25 as its paper has it (k1 1.2, b 0.75), of every chunk that the caller may see; statistics are of all chunks.
 const BY_DEFINITION: &str = "
@@ -41,11 +41,7 @@ const BY_INDEX: &str = "
 
 #[test]
 fn ranks_as_bm25_by_definition() {
-    let settings = Settings {
-        worker: false,
-        ..Settings::new(Sidecar::shared().socket())
-    };
-    let cluster = Cluster::start(&settings);
+    let cluster = world::cluster(false);
     let mut session = cluster.connect();
     load(&mut session, 0..150);
     compare(&mut session, "all of it is new");
@@ -80,11 +76,7 @@ fn ranks_as_bm25_by_definition() {
 /// Goal: merging keeps what is there and drops what is gone, over several levels; two who merge do not collide.
 #[test]
 fn merging_keeps_every_chunk() {
-    let settings = Settings {
-        worker: false,
-        ..Settings::new(Sidecar::shared().socket())
-    };
-    let cluster = Cluster::start(&settings);
+    let cluster = world::cluster(false);
     let mut session = cluster.connect();
     for round in 0..72 {
         load(&mut session, 2 * round..2 * round + 2);
@@ -118,7 +110,7 @@ fn merging_keeps_every_chunk() {
 /// Goal: chunks that come without jobs are all merged once workers are awake, however many there are.
 #[test]
 fn workers_merge_all_that_waits() {
-    let cluster = Cluster::start(&Settings::new(Sidecar::shared().socket()));
+    let cluster = world::cluster(true);
     let mut session = cluster.connect();
     session.run("select salesai.ingest_note('test', 'n', 'A note.')");
     drain(&mut session);
@@ -206,7 +198,7 @@ fn survives_a_crash() {
 /// Goal: whatever is written finds something or nothing, and quotes, minus and star do what they say, in both legs.
 #[test]
 fn queries_are_understood() {
-    let cluster = Cluster::start(&Settings::new(Sidecar::shared().socket()));
+    let cluster = world::cluster(true);
     let mut session = cluster.connect();
     for (key, body) in [
         ("a", "The spending freeze at the plant ends in May."),
@@ -253,11 +245,7 @@ fn queries_are_understood() {
 /// Goal: words are stemmed by the language of what they stand in.
 #[test]
 fn languages_have_their_stems() {
-    let settings = Settings {
-        worker: false,
-        ..Settings::new(Sidecar::shared().socket())
-    };
-    let cluster = Cluster::start(&settings);
+    let cluster = world::cluster(false);
     let mut session = cluster.connect();
     session.run(
         "select salesai.ingest_note('test', 'de', 'Die Verhandlungen mit dem Kunden über die neuen Preise für das Werk

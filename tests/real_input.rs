@@ -5,12 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tests::cluster::{Cluster, Settings};
+use tests::cluster::Cluster;
 use tests::config::shared_data;
 use tests::meetings::{self, Meeting};
 use tests::session::Session;
-use tests::sidecar::Sidecar;
-use tests::world::{assert_settled, drain};
+use tests::world::{self, assert_settled, drain};
 
 /// Meetings of each kind in QMSum: academic, product, parliament.
 const MEETINGS: [&str; 5] = ["Bro011", "ES2009a", "IS1006a", "TS3010b", "education_10"];
@@ -352,7 +351,7 @@ fn transcripts(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn cluster() -> Cluster {
-    Cluster::start(&Settings::new(Sidecar::shared().socket()))
+    world::cluster(true)
 }
 
 fn words(text: &str) -> String {

@@ -2,10 +2,9 @@
 
 use std::sync::OnceLock;
 
-use tests::cluster::{Cluster, Settings};
+use tests::cluster::Cluster;
 use tests::session::Session;
-use tests::sidecar::Sidecar;
-use tests::world::{assert_settled, drain};
+use tests::world::{self, assert_settled, drain};
 
 const CALL: &str = "Dana: My card is 4111 1111 1111 1111, write to dana@example.com.\n\
     Ravi: Thanks, Dana. The rollout takes ten weeks.\n";
@@ -248,5 +247,5 @@ fn originals(session: &mut Session, id: i64) -> Vec<String> {
 
 fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::start(&Settings::new(Sidecar::shared().socket())))
+    CLUSTER.get_or_init(|| world::cluster(true))
 }

@@ -3,13 +3,12 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use tests::cluster::{Cluster, Settings};
+use tests::cluster::Cluster;
 use tests::config::config;
 use tests::deal_room;
 use tests::measure::wait_until;
 use tests::process::signal;
 use tests::session::{CLOSED, Session};
-use tests::sidecar::Sidecar;
 use tests::world::{self, World, drain};
 
 const QUESTION: &str = "Why is the Halden Freight deal stuck?";
@@ -210,11 +209,7 @@ fn rights_are_those_of_when_it_is_answered() {
 /// Goal: without workers `process()` answers, for roles that its session may take, with their rights.
 #[test]
 fn process_answers_without_workers() {
-    let settings = Settings {
-        worker: false,
-        ..Settings::new(Sidecar::shared().socket())
-    };
-    let cluster = Cluster::start(&settings);
+    let cluster = world::cluster(false);
     let mut session = cluster.connect();
     deal_room::load(&mut session, |entry| entry["account"] == ACCOUNT);
     session.run("select salesai.process(1000)");
