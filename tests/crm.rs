@@ -3,8 +3,9 @@
 use std::sync::OnceLock;
 
 use tests::cluster::Cluster;
+use tests::measure::wait_until;
 use tests::session::Session;
-use tests::world::{self, assert_settled, drain};
+use tests::world::{self, DRAIN_LIMIT, assert_settled, drain};
 
 /// Goal: each CRM record has its outcome, and a bad one blocks no other.
 #[test]
@@ -482,6 +483,39 @@ fn crm_activities() {
     assert_eq!(session.one::<i64>(owner, &[]), 0);
     drain(&mut session);
     assert_settled(&mut session);
+}
+
+/// Goal: of two copies of an activity that come at the same moment, before there is a row of it, the newer one stays; and
+/// no lock is kept for each, which a large export would run out of.
+#[test]
+fn activities_at_the_same_moment() {
+    let mut newer = cluster().connect();
+    let copy = |body: &str, day: u32| {
+        format!(
+            r#"[{{"external_id": "RACE", "subject": "Race", "body": "{body}", "updated_at": "2026-11-{day:02}"}}]"#
+        )
+    };
+    newer.run("begin");
+    assert_eq!(crm(&mut newer, "activity", &copy("New.", 12)), ["inserted"]);
+    let locks =
+        "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()";
+    assert_eq!(newer.one::<i64>(locks, &[]), 0);
+    std::thread::scope(|scope| {
+        let older = scope.spawn(|| crm(&mut cluster().connect(), "activity", &copy("Old.", 11)));
+        let waits =
+            "select exists (select from pg_locks where locktype = 'transactionid' and not granted)";
+        wait_until("the older copy waits", DRAIN_LIMIT, || {
+            newer.one::<bool>(waits, &[])
+        });
+        newer.run("commit");
+        assert_eq!(older.join().expect("the older copy"), ["stale"]);
+    });
+    drain(&mut newer);
+    let kept: String = newer.one(
+        "select c.content || ' ' || i.version from salesai.interaction i join salesai.chunk c on c.interaction_id = i.id where i.external_id = 'RACE'",
+        &[],
+    );
+    assert_eq!(kept, "New. 1");
 }
 
 /// Goal: a new owner of an account takes over its interactions and chunks.

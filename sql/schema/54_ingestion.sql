@@ -101,7 +101,10 @@ begin
             hint = 'Give it another external_id or source.';
     end if;
     if exists (select from salesai.raw_payload r where r.interaction_id = known.id) then
-        if known.content_hash = payload_hash then
+        -- Nor does a late copy of what a CRM logged, now that the row is locked.
+        if known.content_hash = payload_hash
+           or known.kind = 'crm_activity'
+              and (item #>> '{properties,updated_at}')::timestamptz < (known.properties ->> 'updated_at')::timestamptz then
             return known.id;
         end if;
         update salesai.interaction i

@@ -53,8 +53,6 @@ begin
     if coalesce(external_id, '') = '' or body !~ '\S' and not is_deleted then
         raise exception 'an activity needs "external_id" and "subject" or "body"' using errcode = '22023';
     end if;
-    -- Before there is a row to lock, two writers take turns as well.
-    perform pg_advisory_xact_lock(hashtextextended(source || '/' || external_id, 0));
     select i.* into known from salesai.interaction i
     where i.source = $1 and i.external_id = record ->> 'external_id' and i.kind = 'crm_activity';
     if is_deleted then
@@ -80,6 +78,11 @@ begin
             'lane', 'background'),
         convert_to(body, 'UTF8'));
     select i.* into place from salesai.interaction i where i.id = ingest_crm_activity.id for update;
+    if changed_at < (place.properties ->> 'updated_at')::timestamptz then
+        -- A newer copy was stored meanwhile.
+        return query values (place.id, 'stale');
+        return;
+    end if;
     if changed_at is distinct from (place.properties ->> 'updated_at')::timestamptz then
         update salesai.interaction i set properties = i.properties || jsonb_build_object('updated_at', coalesce(changed_at, now()))
         where i.id = place.id;

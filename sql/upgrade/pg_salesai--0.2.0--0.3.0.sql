@@ -915,7 +915,10 @@ begin
             hint = 'Give it another external_id or source.';
     end if;
     if exists (select from salesai.raw_payload r where r.interaction_id = known.id) then
-        if known.content_hash = payload_hash then
+        -- Nor does a late copy of what a CRM logged, now that the row is locked.
+        if known.content_hash = payload_hash
+           or known.kind = 'crm_activity'
+              and (item #>> '{properties,updated_at}')::timestamptz < (known.properties ->> 'updated_at')::timestamptz then
             return known.id;
         end if;
         update salesai.interaction i
@@ -1714,8 +1717,6 @@ begin
     if coalesce(external_id, '') = '' or body !~ '\S' and not is_deleted then
         raise exception 'an activity needs "external_id" and "subject" or "body"' using errcode = '22023';
     end if;
-    -- Before there is a row to lock, two writers take turns as well.
-    perform pg_advisory_xact_lock(hashtextextended(source || '/' || external_id, 0));
     select i.* into known from salesai.interaction i
     where i.source = $1 and i.external_id = record ->> 'external_id' and i.kind = 'crm_activity';
     if is_deleted then
@@ -1741,6 +1742,11 @@ begin
             'lane', 'background'),
         convert_to(body, 'UTF8'));
     select i.* into place from salesai.interaction i where i.id = ingest_crm_activity.id for update;
+    if changed_at < (place.properties ->> 'updated_at')::timestamptz then
+        -- A newer copy was stored meanwhile.
+        return query values (place.id, 'stale');
+        return;
+    end if;
     if changed_at is distinct from (place.properties ->> 'updated_at')::timestamptz then
         update salesai.interaction i set properties = i.properties || jsonb_build_object('updated_at', coalesce(changed_at, now()))
         where i.id = place.id;
