@@ -46,6 +46,10 @@ language c immutable strict parallel safe cost 1000 as 'MODULE_PATHNAME', 'inspe
 comment on function salesai.inspect_transcript(text, text) is
     'Whether a transcript can be read, as JSON: {format, media_type, duration_ms}; the errors of salesai.parse_transcript, but for plain text, which is not read';
 
+create function salesai.payload_hash(payload bytea) returns bytea
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'payload_hash_wrapper';
+comment on function salesai.payload_hash(bytea) is 'SHA-256 of what arrived (salesai.interaction.content_hash)';
+
 create function salesai.email_headers(message bytea) returns jsonb
 language c immutable strict parallel safe cost 1000 as 'MODULE_PATHNAME', 'email_headers_wrapper';
 comment on function salesai.email_headers(bytea) is

@@ -60,7 +60,7 @@ declare
     known salesai.interaction;
     account_id bigint := salesai.resolve_account(nullif(item ->> 'account', ''));
     opportunity_id bigint := salesai.resolve_opportunity(nullif(item ->> 'opportunity', ''));
-    payload_hash bytea := sha256(payload);
+    payload_hash bytea := salesai.payload_hash(payload);
     kinds text[] := salesai.redacted_kinds(item ->> 'source');
     given_subject text;
     owner_id bigint;
@@ -167,7 +167,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if coalesce(body, '') !~ '\S' then
+    -- A long note mostly begins with a word.
+    if coalesce(left(body, 100), '') !~ '\S' and coalesce(body, '') !~ '\S' then
         raise exception 'note is empty' using errcode = '22023';
     end if;
     return salesai.store_interaction(

@@ -647,6 +647,10 @@ language c immutable strict parallel safe cost 1000 as 'MODULE_PATHNAME', 'inspe
 comment on function salesai.inspect_transcript(text, text) is
     'Whether a transcript can be read, as JSON: {format, media_type, duration_ms}; the errors of salesai.parse_transcript, but for plain text, which is not read';
 
+create function salesai.payload_hash(payload bytea) returns bytea
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'payload_hash_wrapper';
+comment on function salesai.payload_hash(bytea) is 'SHA-256 of what arrived (salesai.interaction.content_hash)';
+
 create function salesai.email_headers(message bytea) returns jsonb
 language c immutable strict parallel safe cost 1000 as 'MODULE_PATHNAME', 'email_headers_wrapper';
 comment on function salesai.email_headers(bytea) is
@@ -874,7 +878,7 @@ declare
     known salesai.interaction;
     account_id bigint := salesai.resolve_account(nullif(item ->> 'account', ''));
     opportunity_id bigint := salesai.resolve_opportunity(nullif(item ->> 'opportunity', ''));
-    payload_hash bytea := sha256(payload);
+    payload_hash bytea := salesai.payload_hash(payload);
     kinds text[] := salesai.redacted_kinds(item ->> 'source');
     given_subject text;
     owner_id bigint;
@@ -981,7 +985,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if coalesce(body, '') !~ '\S' then
+    -- A long note mostly begins with a word.
+    if coalesce(left(body, 100), '') !~ '\S' and coalesce(body, '') !~ '\S' then
         raise exception 'note is empty' using errcode = '22023';
     end if;
     return salesai.store_interaction(
