@@ -391,6 +391,32 @@ fn a_late_crm_is_matched() {
     assert_eq!(eve, "Eve external false true");
 }
 
+/// Goal: what is indexed already calls those by their name whom the CRM comes to know.
+#[test]
+fn a_late_name_is_shown() {
+    let mut session = cluster().connect();
+    let mail = "From: fay@fay.example\r\nSubject: Scale\r\n\r\nThe scale is slow.";
+    session.rows(
+        "select salesai.ingest_email('test', 'late name', $1)",
+        &[&mail.as_bytes()],
+    );
+    let text = "select c.heading || ' ' || c.content from salesai.chunk c join salesai.interaction i on i.id = c.interaction_id
+        where i.external_id = 'late name'";
+    for name in ["[email 1]", "Fay Berg"] {
+        drain(&mut session);
+        assert_eq!(
+            session.one::<String>(text, &[]),
+            format!("email | Scale {name}: The scale is slow.")
+        );
+        crm(
+            &mut session,
+            "contact",
+            r#"[{"external_id": "FAY", "name": "Fay Berg", "email": "fay@fay.example"}]"#,
+        );
+    }
+    assert_settled(&mut session);
+}
+
 /// Goal: what a CRM logs is found by search under its account; late copies, deletions and HTML are as they should be.
 #[test]
 fn crm_activities() {
@@ -418,6 +444,14 @@ fn crm_activities() {
             r#""type": "call", "owner": "RACT", "subject": "Weighbridge", "body": "{body}", "updated_at": "2026-11-{day:02}""#
         )
     };
+    let renamed = task(
+        "<p>The <b>weighbridge</b> is late.</p><p>Call in May.</p>",
+        13,
+    )
+    .replace(
+        "\"Weighbridge\"",
+        "\"Weighbridge II\", \"occurred_at\": \"2026-11-04\"",
+    );
     for (fields, outcome) in [
         (
             task(
@@ -434,6 +468,8 @@ fn crm_activities() {
             "unchanged",
         ),
         (task("Never mind.", 11), "stale"),
+        (renamed.clone(), "updated"),
+        (renamed, "unchanged"),
         (
             r#""type": "task", "updated_at": "2026-11-13""#.to_owned(),
             "rejected: an activity needs \"external_id\" and \"subject\" or \"body\"",
@@ -443,14 +479,16 @@ fn crm_activities() {
     }
     drain(&mut session);
     let found: Vec<String> = session.column(
-        "select concat_ws('|', h.content, i.subject, i.kind, i.properties ->> 'type', p.name, p.side)
+        "select concat_ws('|', h.content, i.subject, (i.occurred_at at time zone 'UTC')::date, i.kind, i.properties ->> 'type', p.name, p.side)
          from salesai.search('weighbridge', account => 'ACT', kinds => '{crm_activity}') h
          join salesai.interaction i on i.id = h.interaction_id join salesai.participant p on p.interaction_id = i.id",
         &[],
     );
     assert_eq!(
         found,
-        ["The weighbridge is late.\nCall in May.|Weighbridge|crm_activity|call|Rita Act|internal"]
+        [
+            "The weighbridge is late.\nCall in May.|Weighbridge II|2026-11-04|crm_activity|call|Rita Act|internal"
+        ]
     );
     let gone = r#""deleted": true, "updated_at": "2026-11-14""#;
     for (fields, outcome) in [
@@ -464,6 +502,11 @@ fn crm_activities() {
     let hits =
         "select count(*) from salesai.search('weighbridge', account => 'ACT', mode => 'lexical')";
     assert_eq!(session.one::<i64>(hits, &[]), 0);
+    let subject: Option<String> = session.one(
+        "select subject from salesai.interaction where external_id = 'TASK'",
+        &[],
+    );
+    assert_eq!(subject, None);
     let here = task("The weighbridge is here.", 15);
     assert_eq!(send(&mut session, &here), "updated");
     drain(&mut session);

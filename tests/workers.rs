@@ -153,6 +153,39 @@ fn a_waiting_worker_blocks_no_drop() {
     other.run("drop database salesai");
 }
 
+/// Goal: the same where a worker fills a new set, answers a question or fills a column.
+#[test]
+fn no_work_blocks_a_drop() {
+    let world = World::start();
+    let mut other = world.cluster.connect_to("postgres", "postgres");
+    let mut session = world.cluster.connect();
+    ingest_notes(&mut session, "test", 3, "interactive");
+    drain(&mut session);
+    session.run(
+        "create table notes (id bigint primary key, body text, mood text);
+         insert into notes values (1, 'They were glad.')",
+    );
+    drop(session);
+    for work in [
+        "salesai.reembed(template => '{content}')",
+        "salesai.insight_submit('Who was glad?')",
+        "salesai.column_task('notes', 'mood', 'sentiment', source => 'body')",
+    ] {
+        let mut session = world.cluster.connect();
+        drain(&mut session);
+        session.run("select salesai.pause()");
+        session.run(&format!("select {work}"));
+        world.sidecar.pause();
+        session.run("select salesai.resume()");
+        // By then a worker has asked the sidecar what it serves, or more.
+        session.run("select pg_sleep(1)");
+        drop(session);
+        other.run("alter database salesai rename to renamed");
+        other.run("alter database renamed rename to salesai");
+        world.sidecar.resume();
+    }
+}
+
 /// Lets the sidecar stand still while it has a job.
 fn stall(world: &World) {
     let mut session = world.cluster.connect();

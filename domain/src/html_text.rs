@@ -37,11 +37,25 @@ const BLOCKS: &[&str] = &[
 /// Elements that begin a line.
 const LINES: &[&str] = &["br", "li", "tr"];
 
+/// Quotations within quotations that are marked; deeper ones look like the last.
+const QUOTE_DEPTH_MAX: usize = 8;
+
 /// The readable text of an HTML document.
 pub(crate) fn html_to_text(html: &str) -> String {
+    read_html(html, false)
+}
+
+/// The readable text of an HTML mail: lines of quotations begin with `>`, as in plain text (RFC 3676, section 4.5).
+pub(crate) fn html_mail_to_text(html: &str) -> String {
+    read_html(html, true)
+}
+
+fn read_html(html: &str, marks_quotes: bool) -> String {
     let mut writer = TextWriter {
         text: String::with_capacity(html.len() / 2),
         gap: Gap::None,
+        quotes: Vec::new(),
+        quote_depth: 0,
     };
     let mut rest = html;
     while let Some(at) = rest.find('<') {
@@ -61,6 +75,12 @@ pub(crate) fn html_to_text(html: &str) -> String {
             rest = after_closing_tag(rest, &tag.name);
         } else if BLOCKS.contains(&tag.name.as_str()) {
             writer.widen(Gap::Paragraph);
+            if marks_quotes && tag.name == "blockquote" {
+                match tag.is_closing {
+                    true => writer.close_quote(),
+                    false => writer.open_quote(!tag.is_indented),
+                }
+            }
         } else if LINES.contains(&tag.name.as_str()) {
             writer.new_line();
         } else if matches!(tag.name.as_str(), "td" | "th") {
@@ -74,6 +94,8 @@ pub(crate) fn html_to_text(html: &str) -> String {
 struct Tag {
     name: String,
     is_closing: bool,
+    /// Mail programs indent a paragraph by a quotation without the bar beside it.
+    is_indented: bool,
     length: usize,
 }
 
@@ -94,6 +116,7 @@ impl Tag {
         Some(Self {
             name: name_start[..name_end].to_ascii_lowercase(),
             is_closing,
+            is_indented: inside[..end].contains("border:none"),
             length: 1 + end + usize::from(has_bracket),
         })
     }
@@ -124,6 +147,9 @@ enum Gap {
 struct TextWriter {
     text: String,
     gap: Gap,
+    /// Of each open element that may be a quotation, whether it is one.
+    quotes: Vec<bool>,
+    quote_depth: usize,
 }
 
 impl TextWriter {
@@ -167,7 +193,21 @@ impl TextWriter {
                 Gap::Paragraph => "\n\n",
             });
         }
+        if self.quote_depth > 0 && (self.text.is_empty() || self.text.ends_with('\n')) {
+            self.text
+                .push_str(&"> ".repeat(self.quote_depth.min(QUOTE_DEPTH_MAX)));
+        }
         self.gap = Gap::None;
+    }
+
+    fn open_quote(&mut self, is_quote: bool) {
+        self.quotes.push(is_quote);
+        self.quote_depth += usize::from(is_quote);
+    }
+
+    fn close_quote(&mut self) {
+        let was_quote = self.quotes.pop().unwrap_or_default();
+        self.quote_depth -= usize::from(was_quote);
     }
 
     fn widen(&mut self, gap: Gap) {

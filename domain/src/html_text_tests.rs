@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use super::html_to_text;
+use super::{html_mail_to_text, html_to_text};
 
 /// Goal: the text has the words and the paragraphs that a reader sees.
 #[test]
@@ -34,6 +34,26 @@ fn html_reads_as_shown() {
     }
 }
 
+/// Goal: what an HTML mail quotes is marked, what it indents is not, and unbalanced or deep quotations do no harm.
+#[test]
+fn quotations_of_mails() {
+    for (html, text) in [
+        (
+            "Yes.<blockquote type=\"cite\"><p>Really?</p><p>a<br>b</p><blockquote>Why?</blockquote></blockquote>No.",
+            "Yes.\n\n> Really?\n\n> a\n> b\n\n> > Why?\n\nNo.",
+        ),
+        (
+            "<blockquote style=\"margin:0 0 0 40px;border:none\">In.</blockquote></blockquote>Out.",
+            "In.\n\nOut.",
+        ),
+        ("<blockquote>never closed", "> never closed"),
+    ] {
+        assert_eq!(html_mail_to_text(html), text, "{html}");
+    }
+    let deep = "<blockquote>a".repeat(100_000);
+    assert!(html_mail_to_text(&deep).len() < 100_000 * 20);
+}
+
 /// Goal: hostile HTML takes linear time.
 #[test]
 fn hostile_html_takes_linear_time() {
@@ -48,10 +68,11 @@ fn hostile_html_takes_linear_time() {
         "&amp",
         "<a ",
         "<p>",
+        "<blockquote>",
     ] {
         let html = unit.repeat(4 * 1024 * 1024 / unit.len());
         let start = Instant::now();
-        let _ = html_to_text(&html);
+        let _ = html_mail_to_text(&html);
         assert!(
             start.elapsed() < Duration::from_secs(20),
             "{unit:?}: {:?}",

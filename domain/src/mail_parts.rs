@@ -30,7 +30,7 @@ const ATTRIBUTION_ENDS: [&str; 12] = [
     "написал:",
 ];
 /// Verbs of lines that end with the name: "Am Montag schrieb Ana:".
-const ATTRIBUTION_VERBS: [&str; 4] = [" schrieb ", " schreef ", " skrev ", " wrote "];
+const ATTRIBUTION_VERBS: [&str; 5] = [" schrieb ", " schreef ", " skrev ", " wrote ", " от "];
 
 /// How such a line may begin when its first line has neither date nor address.
 const ATTRIBUTION_STARTS: [&str; 9] = [
@@ -50,8 +50,8 @@ const ORIGINAL_MESSAGES: [&str; 8] = [
 ];
 
 /// First and later header lines of a quoted message, as mail programs of several languages name them.
-const FROM_LABELS: [&str; 6] = ["from:", "von:", "de :", "de:", "da:", "van:"];
-const DATE_LABELS: [&str; 11] = [
+const FROM_LABELS: [&str; 7] = ["from:", "von:", "de :", "de:", "da:", "van:", "от:"];
+const DATE_LABELS: [&str; 13] = [
     "sent:",
     "date:",
     "gesendet:",
@@ -63,9 +63,20 @@ const DATE_LABELS: [&str; 11] = [
     "data:",
     "verzonden:",
     "fecha:",
+    "отправлено:",
+    "дата:",
 ];
-const TO_LABELS: [&str; 9] = [
-    "to:", "an:", "à :", "à:", "para:", "a:", "aan:", "subject:", "betreff:",
+const TO_LABELS: [&str; 10] = [
+    "to:",
+    "an:",
+    "à :",
+    "à:",
+    "para:",
+    "a:",
+    "aan:",
+    "кому:",
+    "subject:",
+    "betreff:",
 ];
 
 const CLOSINGS: [&str; 22] = [
@@ -211,7 +222,9 @@ fn attribution(lines: &[Line]) -> Option<usize> {
         joined.push(' ');
         let text = joined.trim_end().to_lowercase();
         let is_end = ATTRIBUTION_ENDS.iter().any(|end| text.ends_with(end))
-            || text.ends_with(':') && ATTRIBUTION_VERBS.iter().any(|verb| text.contains(verb));
+            || text.ends_with(':') && ATTRIBUTION_VERBS.iter().any(|verb| text.contains(verb))
+            // Yandex: the time and the address alone.
+            || text.ends_with(">:") && text.contains('@') && text.chars().filter(char::is_ascii_digit).count() >= 8;
         // A date or an address: "She wrote:" is prose.
         if is_end && has_place(&text) && text.chars().count() < 250 {
             return Some(index + 1);
@@ -237,15 +250,14 @@ fn begins_message(lines: &[Line]) -> bool {
             .iter()
             .any(|label| text.replace('*', "").starts_with(label))
     };
-    label(first, &FROM_LABELS)
-        && lines[1..]
-            .iter()
-            .take(6)
-            .any(|line| label(line, &DATE_LABELS))
-        && lines[1..]
-            .iter()
-            .take(6)
-            .any(|line| label(line, &TO_LABELS))
+    let follows = |labels: &[&str]| lines[1..].iter().take(6).find(|line| label(line, labels));
+    // Hotmail begins with the date; so does an itinerary, but not from an address.
+    let begins_with_date = || {
+        label(first, &DATE_LABELS)
+            && follows(&FROM_LABELS).is_some_and(|line| line.text.contains('@'))
+    };
+    (label(first, &FROM_LABELS) && follows(&DATE_LABELS).is_some() || begins_with_date())
+        && follows(&TO_LABELS).is_some()
 }
 
 /// "---------------------- Forwarded by Ana Lund on 04/19/2001 ----"

@@ -6,7 +6,7 @@
 
 use mail_parser::{Message, MessageParser, MimeHeaders, PartType};
 
-use crate::html_text::html_to_text;
+use crate::html_text::html_mail_to_text;
 use crate::text_encoding::rightly_decoded;
 
 /// Multiparts nested deeper than this are not read.
@@ -248,7 +248,7 @@ fn decode_text(part: &[u8]) -> Option<TextPart> {
         }),
         PartType::Html(html) => Some(TextPart {
             kind: TextKind::Html,
-            text: html_to_text(&rightly_decoded(html)),
+            text: html_mail_to_text(&rightly_decoded(html)),
         }),
         _ => None,
     }

@@ -52,10 +52,14 @@ as $$
         union all
         select c.name from salesai.contact c where c.account_id = $1 and c.name <> c.external_id
         union all
-        select p.name from salesai.participant p where p.interaction_id = $2) known (name)
+        select n.name
+        from salesai.participant p
+        left join salesai.contact c on c.id = p.contact_id and c.name <> c.external_id
+        cross join lateral (values (p.name), (c.name)) n (name)
+        where p.interaction_id = $2 and n.name is not null) known (name)
 $$;
 comment on function salesai.known_names(bigint, bigint) is
-    'Names of reps, of the account''s contacts and of who took part: what the kind "name" means there';
+    'Names of reps, of the account''s contacts and of who took part, as the source and the CRM have them: what the kind "name" means there';
 
 create function salesai.redact_text(content text, kinds text[], names text[]) returns text
 language c immutable strict parallel safe as 'MODULE_PATHNAME', 'redact_text_wrapper';
@@ -72,7 +76,7 @@ as $$
     from (
         select p.id, case
             when 'name' = any (i.redacted_kinds)
-                then salesai.redact_text(who.name, i.redacted_kinds, salesai.known_names(i.account_id, i.id) || array_remove(array[r.name, c.name], null))
+                then salesai.redact_text(who.name, i.redacted_kinds, salesai.known_names(i.account_id, i.id))
             -- The rules take some megabytes, and a name of letters alone has nothing for them.
             when who.name ~ '[@0-9]' then salesai.redact_text(who.name, coalesce(i.redacted_kinds, '{}'), '{}')
             else who.name end as label

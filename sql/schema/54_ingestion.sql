@@ -61,11 +61,15 @@ declare
     account_id bigint := salesai.resolve_account(nullif(item ->> 'account', ''));
     opportunity_id bigint := salesai.resolve_opportunity(nullif(item ->> 'opportunity', ''));
     payload_hash bytea := salesai.payload_hash(payload);
+    given_time timestamptz := item ->> 'occurred_at';
     kinds text[] := salesai.redacted_kinds(item ->> 'source');
     given_subject text;
     owner_id bigint;
     owner_team_id bigint;
     data_key bytea;
+    is_activity boolean;
+    changed_at timestamptz;
+    known_at timestamptz;
 begin
     if coalesce(item ->> 'lane', '') not in ('interactive', 'background') then
         raise exception 'unknown lane "%"', item ->> 'lane' using errcode = '22023', hint = 'Use interactive or background.';
@@ -89,8 +93,7 @@ begin
         team_id, occurred_at, duration_ms, subject, thread_key, content_hash, properties, redacted_kinds)
     values (item ->> 'source', item ->> 'external_id', item ->> 'kind', account_id, opportunity_id,
         case when account_id is null then salesai.reader_rep_id() else owner_id end, owner_team_id,
-        (item ->> 'occurred_at')::timestamptz, (item ->> 'duration_ms')::bigint,
-        given_subject, item ->> 'thread_key', payload_hash,
+        given_time, (item ->> 'duration_ms')::bigint, given_subject, item ->> 'thread_key', payload_hash,
         coalesce(item -> 'properties', '{}'), kinds)
     on conflict (source, external_id) do update set updated_at = i.updated_at
     returning * into known;
@@ -101,16 +104,22 @@ begin
             hint = 'Give it another external_id or source.';
     end if;
     if exists (select from salesai.raw_payload r where r.interaction_id = known.id) then
-        -- Nor does a late copy of what a CRM logged, now that the row is locked.
-        if known.content_hash = payload_hash
-           or known.kind = 'crm_activity'
-              and (item #>> '{properties,updated_at}')::timestamptz < (known.properties ->> 'updated_at')::timestamptz then
+        -- A late copy of what a CRM logged changes nothing, now that the row is locked; a newer one may correct its time
+        -- and subject alone. Of the same age they differ only by what was redacted since.
+        is_activity := known.kind = 'crm_activity';
+        changed_at := item #>> '{properties,updated_at}';
+        known_at := known.properties ->> 'updated_at';
+        if is_activity and changed_at < known_at
+           or known.content_hash = payload_hash
+              and not (is_activity and changed_at > known_at
+                       and (known.subject, known.occurred_at) is distinct from (given_subject, given_time)) then
             return known.id;
         end if;
         update salesai.interaction i
         set version = i.version + 1, content_hash = payload_hash, state = 'pending', updated_at = now(),
             duration_ms = (item ->> 'duration_ms')::bigint,
-            subject = coalesce(given_subject, i.subject), redacted_kinds = kinds,
+            subject = case when is_activity then given_subject else coalesce(given_subject, i.subject) end,
+            occurred_at = case when is_activity then given_time else i.occurred_at end, redacted_kinds = kinds,
             properties = i.properties || coalesce(item -> 'properties', '{}')
         where i.id = known.id
         returning * into known;

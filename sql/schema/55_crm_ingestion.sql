@@ -309,6 +309,11 @@ begin
         -- A rep is internal, whatever his domain said before.
         perform salesai.store_participants(person.interaction_id, jsonb_build_array(jsonb_build_object(
             'name', person.name, 'email', person.email, 'side', case when not is_rep then person.side end)));
+        -- Chunks say who speaks. One that somebody holds just now is left.
+        perform salesai.enqueue(i.id, i.version, 'background') from (
+            select i.id, i.version from salesai.interaction i
+            where i.id = person.interaction_id and i.processed_version is not null
+            for update skip locked) i;
     end loop;
     return null;
 end

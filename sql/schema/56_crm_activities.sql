@@ -72,7 +72,8 @@ begin
     id := salesai.store_interaction(
         jsonb_build_object(
             'kind', 'crm_activity', 'source', source, 'external_id', external_id,
-            'occurred_at', coalesce((record ->> 'occurred_at')::timestamptz, changed_at, now()), 'subject', record ->> 'subject',
+            'occurred_at', coalesce((record ->> 'occurred_at')::timestamptz, known.occurred_at, changed_at, now()),
+            'subject', case when not is_deleted then record ->> 'subject' end,
             'properties', jsonb_strip_nulls(jsonb_build_object('type', record -> 'type', 'updated_at', changed_at, 'deleted', is_deleted)),
             'participants', people, 'media_type', case when body ~* '</?(a|b|br|body|div|em|h[1-6]|html|i|li|ol|p|span|strong|table|td|tr|u|ul)(\s[^<>]*)?/?>' then 'text/html' else 'text/plain' end,
             'lane', 'background'),

@@ -693,10 +693,14 @@ as $$
         union all
         select c.name from salesai.contact c where c.account_id = $1 and c.name <> c.external_id
         union all
-        select p.name from salesai.participant p where p.interaction_id = $2) known (name)
+        select n.name
+        from salesai.participant p
+        left join salesai.contact c on c.id = p.contact_id and c.name <> c.external_id
+        cross join lateral (values (p.name), (c.name)) n (name)
+        where p.interaction_id = $2 and n.name is not null) known (name)
 $$;
 comment on function salesai.known_names(bigint, bigint) is
-    'Names of reps, of the account''s contacts and of who took part: what the kind "name" means there';
+    'Names of reps, of the account''s contacts and of who took part, as the source and the CRM have them: what the kind "name" means there';
 
 create function salesai.redact_text(content text, kinds text[], names text[]) returns text
 language c immutable strict parallel safe as 'MODULE_PATHNAME', 'redact_text_wrapper';
@@ -713,7 +717,7 @@ as $$
     from (
         select p.id, case
             when 'name' = any (i.redacted_kinds)
-                then salesai.redact_text(who.name, i.redacted_kinds, salesai.known_names(i.account_id, i.id) || array_remove(array[r.name, c.name], null))
+                then salesai.redact_text(who.name, i.redacted_kinds, salesai.known_names(i.account_id, i.id))
             -- The rules take some megabytes, and a name of letters alone has nothing for them.
             when who.name ~ '[@0-9]' then salesai.redact_text(who.name, coalesce(i.redacted_kinds, '{}'), '{}')
             else who.name end as label
@@ -879,11 +883,15 @@ declare
     account_id bigint := salesai.resolve_account(nullif(item ->> 'account', ''));
     opportunity_id bigint := salesai.resolve_opportunity(nullif(item ->> 'opportunity', ''));
     payload_hash bytea := salesai.payload_hash(payload);
+    given_time timestamptz := item ->> 'occurred_at';
     kinds text[] := salesai.redacted_kinds(item ->> 'source');
     given_subject text;
     owner_id bigint;
     owner_team_id bigint;
     data_key bytea;
+    is_activity boolean;
+    changed_at timestamptz;
+    known_at timestamptz;
 begin
     if coalesce(item ->> 'lane', '') not in ('interactive', 'background') then
         raise exception 'unknown lane "%"', item ->> 'lane' using errcode = '22023', hint = 'Use interactive or background.';
@@ -907,8 +915,7 @@ begin
         team_id, occurred_at, duration_ms, subject, thread_key, content_hash, properties, redacted_kinds)
     values (item ->> 'source', item ->> 'external_id', item ->> 'kind', account_id, opportunity_id,
         case when account_id is null then salesai.reader_rep_id() else owner_id end, owner_team_id,
-        (item ->> 'occurred_at')::timestamptz, (item ->> 'duration_ms')::bigint,
-        given_subject, item ->> 'thread_key', payload_hash,
+        given_time, (item ->> 'duration_ms')::bigint, given_subject, item ->> 'thread_key', payload_hash,
         coalesce(item -> 'properties', '{}'), kinds)
     on conflict (source, external_id) do update set updated_at = i.updated_at
     returning * into known;
@@ -919,16 +926,22 @@ begin
             hint = 'Give it another external_id or source.';
     end if;
     if exists (select from salesai.raw_payload r where r.interaction_id = known.id) then
-        -- Nor does a late copy of what a CRM logged, now that the row is locked.
-        if known.content_hash = payload_hash
-           or known.kind = 'crm_activity'
-              and (item #>> '{properties,updated_at}')::timestamptz < (known.properties ->> 'updated_at')::timestamptz then
+        -- A late copy of what a CRM logged changes nothing, now that the row is locked; a newer one may correct its time
+        -- and subject alone. Of the same age they differ only by what was redacted since.
+        is_activity := known.kind = 'crm_activity';
+        changed_at := item #>> '{properties,updated_at}';
+        known_at := known.properties ->> 'updated_at';
+        if is_activity and changed_at < known_at
+           or known.content_hash = payload_hash
+              and not (is_activity and changed_at > known_at
+                       and (known.subject, known.occurred_at) is distinct from (given_subject, given_time)) then
             return known.id;
         end if;
         update salesai.interaction i
         set version = i.version + 1, content_hash = payload_hash, state = 'pending', updated_at = now(),
             duration_ms = (item ->> 'duration_ms')::bigint,
-            subject = coalesce(given_subject, i.subject), redacted_kinds = kinds,
+            subject = case when is_activity then given_subject else coalesce(given_subject, i.subject) end,
+            occurred_at = case when is_activity then given_time else i.occurred_at end, redacted_kinds = kinds,
             properties = i.properties || coalesce(item -> 'properties', '{}')
         where i.id = known.id
         returning * into known;
@@ -1463,6 +1476,11 @@ begin
         -- A rep is internal, whatever his domain said before.
         perform salesai.store_participants(person.interaction_id, jsonb_build_array(jsonb_build_object(
             'name', person.name, 'email', person.email, 'side', case when not is_rep then person.side end)));
+        -- Chunks say who speaks. One that somebody holds just now is left.
+        perform salesai.enqueue(i.id, i.version, 'background') from (
+            select i.id, i.version from salesai.interaction i
+            where i.id = person.interaction_id and i.processed_version is not null
+            for update skip locked) i;
     end loop;
     return null;
 end
@@ -1540,6 +1558,7 @@ declare
     known bigint;
     wanted bigint;
     has_changed boolean := false;
+    has_other_people boolean := false;
 begin
     if record ? 'activity' and coalesce(account, opportunity, contact) is not null then
         select i.* into activity from salesai.interaction i
@@ -1557,7 +1576,7 @@ begin
                 nullif(activity.opportunity_id, opportunity));
             if contact is not null then
                 update salesai.participant p set contact_id = null where p.interaction_id = activity.id and p.contact_id = contact;
-                has_changed := has_changed or found;
+                has_other_people := found;
             end if;
         else
             if contact is not null and not exists (
@@ -1565,13 +1584,18 @@ begin
                 perform salesai.store_participants(activity.id, (
                     select jsonb_build_array(jsonb_build_object('name', c.name, 'email', c.email, 'side', 'external'))
                     from salesai.contact c where c.id = contact));
-                has_changed := true;
+                has_other_people := true;
             end if;
             has_changed := salesai.place_interaction(activity.id,
                 coalesce(case when is_secondary then activity.account_id end, account, activity.account_id,
                     (select o.account_id from salesai.opportunity o where o.id = opportunity)),
-                coalesce(case when is_secondary then activity.opportunity_id end, opportunity, activity.opportunity_id)) or has_changed;
+                coalesce(case when is_secondary then activity.opportunity_id end, opportunity, activity.opportunity_id));
         end if;
+        if has_other_people and not has_changed then
+            -- Chunks say who speaks.
+            perform salesai.enqueue(id, activity.version, 'background');
+        end if;
+        has_changed := has_changed or has_other_people;
     elsif account is not null and coalesce(opportunity, contact) is not null then
         id := coalesce(opportunity, contact);
         execute format('select t.account_id from salesai.%I t where t.id = $1 for no key update', owned) into known using id;
@@ -1741,7 +1765,8 @@ begin
     id := salesai.store_interaction(
         jsonb_build_object(
             'kind', 'crm_activity', 'source', source, 'external_id', external_id,
-            'occurred_at', coalesce((record ->> 'occurred_at')::timestamptz, changed_at, now()), 'subject', record ->> 'subject',
+            'occurred_at', coalesce((record ->> 'occurred_at')::timestamptz, known.occurred_at, changed_at, now()),
+            'subject', case when not is_deleted then record ->> 'subject' end,
             'properties', jsonb_strip_nulls(jsonb_build_object('type', record -> 'type', 'updated_at', changed_at, 'deleted', is_deleted)),
             'participants', people, 'media_type', case when body ~* '</?(a|b|br|body|div|em|h[1-6]|html|i|li|ol|p|span|strong|table|td|tr|u|ul)(\s[^<>]*)?/?>' then 'text/html' else 'text/plain' end,
             'lane', 'background'),
