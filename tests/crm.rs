@@ -528,6 +528,38 @@ fn crm_activities() {
     assert_settled(&mut session);
 }
 
+/// Goal: an activity that is delivered again is not changed by what was redacted in its subject since.
+#[test]
+fn redacted_activities() {
+    let mut session = cluster().connect();
+    session
+        .run("insert into salesai.redaction_policy (source, kinds) values ('private', '{name}')");
+    let mut send = |kind: &str, record: &str| -> String {
+        session.one(
+            "select outcome from salesai.ingest_crm('private', $1, $2::text::jsonb)",
+            &[&kind, &record],
+        )
+    };
+    let account = r#"[{"external_id": "P", "name": "Private Ltd"}]"#;
+    assert_eq!(send("account", account), "inserted");
+    let contact = r#"[{"external_id": "P", "name": "Gro Lie", "account": "P"}]"#;
+    assert_eq!(send("contact", contact), "inserted");
+    let task = |subject: &str| {
+        format!(
+            r#"[{{"external_id": "P", "account": "P", "subject": "{subject}", "body": "Soon."}}]"#
+        )
+    };
+    assert_eq!(send("activity", &task("Call Gro Lie")), "inserted");
+    drain(&mut cluster().connect());
+    assert_eq!(send("activity", &task("Call Gro Lie")), "unchanged");
+    assert_eq!(send("activity", &task("Call Gro Lie now")), "updated");
+    let subject: String = session.one(
+        "select subject from salesai.interaction where source = 'private'",
+        &[],
+    );
+    assert_eq!(subject, "Call [name] now");
+}
+
 /// Goal: of two copies of an activity that come at the same moment, before there is a row of it, the newer one stays; and
 /// no lock is kept for each, which a large export would run out of.
 #[test]

@@ -78,7 +78,7 @@ fn read_html(html: &str, marks_quotes: bool) -> String {
             if marks_quotes && tag.name == "blockquote" {
                 match tag.is_closing {
                     true => writer.close_quote(),
-                    false => writer.open_quote(!tag.is_indented),
+                    false => writer.open_quote(tag.is_cited()),
                 }
             }
         } else if LINES.contains(&tag.name.as_str()) {
@@ -91,17 +91,16 @@ fn read_html(html: &str, marks_quotes: bool) -> String {
     writer.text
 }
 
-struct Tag {
+struct Tag<'a> {
     name: String,
     is_closing: bool,
-    /// Mail programs indent a paragraph by a quotation without the bar beside it.
-    is_indented: bool,
+    attributes: &'a str,
     length: usize,
 }
 
-impl Tag {
+impl<'a> Tag<'a> {
     /// Reads the tag that `text` begins with; an unfinished one reaches to the next `<` or the end.
-    fn read(text: &str) -> Option<Self> {
+    fn read(text: &'a str) -> Option<Self> {
         let inside = text.strip_prefix('<')?;
         let is_closing = inside.starts_with('/');
         let name_start = inside.trim_start_matches('/');
@@ -116,9 +115,18 @@ impl Tag {
         Some(Self {
             name: name_start[..name_end].to_ascii_lowercase(),
             is_closing,
-            is_indented: inside[..end].contains("border:none"),
+            attributes: name_start[name_end..].split(['<', '>']).next()?,
             length: 1 + end + usize::from(has_bracket),
         })
+    }
+
+    /// Whether a `blockquote` has a mark of mail programs' quotations; others indent a paragraph.
+    fn is_cited(&self) -> bool {
+        let mut attributes = self.attributes.to_ascii_lowercase();
+        attributes.retain(|character| !character.is_whitespace());
+        ["cite", "quote", "border-left"]
+            .iter()
+            .any(|mark| attributes.contains(mark))
     }
 }
 

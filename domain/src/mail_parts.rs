@@ -30,7 +30,7 @@ const ATTRIBUTION_ENDS: [&str; 12] = [
     "написал:",
 ];
 /// Verbs of lines that end with the name: "Am Montag schrieb Ana:".
-const ATTRIBUTION_VERBS: [&str; 5] = [" schrieb ", " schreef ", " skrev ", " wrote ", " от "];
+const ATTRIBUTION_VERBS: [&str; 4] = [" schrieb ", " schreef ", " skrev ", " wrote "];
 
 /// How such a line may begin when its first line has neither date nor address.
 const ATTRIBUTION_STARTS: [&str; 9] = [
@@ -178,6 +178,9 @@ fn mark_quotations(lines: &[Line], is_forward: bool, parts: &mut [Part]) -> usiz
     let mut at = 0;
     while at < lines.len() {
         if lines[at].text.starts_with('>') {
+            if is_forward && begins_message(&unquoted(&lines[at..])) {
+                return at;
+            }
             parts[at] = Part::Quoted;
         } else if let Some(length) = attribution(&lines[at..]) {
             let after = at + length;
@@ -192,7 +195,11 @@ fn mark_quotations(lines: &[Line], is_forward: bool, parts: &mut [Part]) -> usiz
             continue;
         } else if is_forward_line(lines[at].text) || is_forward && begins_message(&lines[at..]) {
             return at;
-        } else if !is_forward && (begins_message(&lines[at..]) || begins_stamped(&lines[at..])) {
+        } else if !is_forward
+            && (begins_message(&lines[at..])
+                || begins_dated(&lines[..at], &lines[at..])
+                || begins_stamped(&lines[at..]))
+        {
             parts[at..].fill(Part::Quoted);
             return lines.len();
         }
@@ -223,8 +230,8 @@ fn attribution(lines: &[Line]) -> Option<usize> {
         let text = joined.trim_end().to_lowercase();
         let is_end = ATTRIBUTION_ENDS.iter().any(|end| text.ends_with(end))
             || text.ends_with(':') && ATTRIBUTION_VERBS.iter().any(|verb| text.contains(verb))
-            // Yandex: the time and the address alone.
-            || text.ends_with(">:") && text.contains('@') && text.chars().filter(char::is_ascii_digit).count() >= 8;
+            // Yandex and mail.ru: hardly more than the time and the address.
+            || text.ends_with(">:") && text.contains('@') && has_time(&text);
         // A date or an address: "She wrote:" is prose.
         if is_end && has_place(&text) && text.chars().count() < 250 {
             return Some(index + 1);
@@ -243,26 +250,57 @@ fn begins_message(lines: &[Line]) -> bool {
     if text.starts_with("--") && ORIGINAL_MESSAGES.contains(&bare) {
         return true;
     }
-    let label = |line: &Line, labels: &[&str]| {
-        let text = line.text.to_lowercase();
-        let text = text.trim_start_matches(['*', ' ']);
-        labels
-            .iter()
-            .any(|label| text.replace('*', "").starts_with(label))
-    };
-    let follows = |labels: &[&str]| lines[1..].iter().take(6).find(|line| label(line, labels));
-    // Hotmail begins with the date; so does an itinerary, but not from an address.
-    let begins_with_date = || {
-        label(first, &DATE_LABELS)
-            && follows(&FROM_LABELS).is_some_and(|line| line.text.contains('@'))
-    };
-    (label(first, &FROM_LABELS) && follows(&DATE_LABELS).is_some() || begins_with_date())
-        && follows(&TO_LABELS).is_some()
+    has_label(first, &FROM_LABELS)
+        && follows(&lines[1..], &DATE_LABELS).is_some()
+        && follows(&lines[1..], &TO_LABELS).is_some()
 }
 
-/// "---------------------- Forwarded by Ana Lund on 04/19/2001 ----"
+/// Hotmail begins the headers with the date; so do an itinerary, and what a form on a web page sends, but not from an
+/// address below a text.
+fn begins_dated(above: &[Line], lines: &[Line]) -> bool {
+    let Some((first, rest)) = lines.split_first() else {
+        return false;
+    };
+    has_label(first, &DATE_LABELS)
+        && above.iter().any(|line| !line.text.is_empty())
+        && follows(rest, &FROM_LABELS).is_some_and(|line| line.text.contains('@'))
+        && follows(rest, &TO_LABELS).is_some()
+}
+
+fn has_label(line: &Line, labels: &[&str]) -> bool {
+    let text = line.text.to_lowercase().replace('*', "");
+    labels
+        .iter()
+        .any(|label| text.trim_start().starts_with(label))
+}
+
+fn follows<'a>(lines: &'a [Line<'a>], labels: &[&str]) -> Option<&'a Line<'a>> {
+    lines.iter().take(6).find(|line| has_label(line, labels))
+}
+
+/// The next lines of a quotation without their marks.
+fn unquoted<'a>(lines: &[Line<'a>]) -> Vec<Line<'a>> {
+    let next = lines.iter().take(8);
+    next.map(|line| Line {
+        start: line.start,
+        end: line.end,
+        text: line.text.trim_start_matches(['>', ' ']),
+    })
+    .collect()
+}
+
+/// "14:05"
+fn has_time(text: &str) -> bool {
+    text.as_bytes().windows(4).any(|at| {
+        at[0].is_ascii_digit() && at[1] == b':' && at[2].is_ascii_digit() && at[3].is_ascii_digit()
+    })
+}
+
+/// "---------------------- Forwarded by Ana Lund on 04/19/2001 ----", "Begin forwarded message:"
 fn is_forward_line(text: &str) -> bool {
-    text.starts_with("--") && text.to_lowercase().contains("forwarded")
+    let lower = text.to_lowercase();
+    text.starts_with("--") && lower.contains("forwarded")
+        || lower.starts_with("begin forwarded message")
 }
 
 /// Lotus Notes: a name, the time in the same line or the next, and the addressees.

@@ -134,6 +134,14 @@ fn quotations_and_signatures() {
         "",
     );
     check("Thanks\n", "Thanks", "", "");
+    for said in [
+        "Замечания к договору № 17 от 04.11.2026:\nСрок поставки.",
+        "Please send order 20261104 to Ana <ana@halden.example>:\nten scales",
+        "Date: 4 Nov 2026\nFrom: bob@halden.example\nSubject: Demo\nPlease call me.",
+        "The trip:\nDate: 4 Nov\nFrom: Oslo\nTo: Bergen",
+    ] {
+        check(said, said, "", "");
+    }
     check(
         "Ana asked for it.\n\nThanks for the long and detailed answer that you gave to all of us in that meeting.\n",
         "Ana asked for it.\n\nThanks for the long and detailed answer that you gave to all of us in that meeting.",
@@ -157,6 +165,12 @@ fn forwarded_messages() {
         "A line of prose below the rule.\n".repeat(20)
     );
     assert_eq!(part(&ruled, None, false, Part::Signature), "");
+    for cited in [
+        "FYI\n\nBegin forwarded message:\n\n> From: b@c.example\n> Date: 3 Apr\n> To: Dan\n>\n> The price is 15%.\n",
+        "FYI\n\n> From: b@c.example\n> Date: 3 Apr\n> To: Dan\n>\n> The price is 15%.\n",
+    ] {
+        assert_eq!(part(cited, None, true, Part::Quoted), "", "{cited}");
+    }
     let notes = "FYI\n------- Forwarded by Kim Ward on 04/19/2001 -------\nDan J Hyvl\n04/19/2001 11:10 AM\nTo: Kim\n\nIt is done.\n";
     assert!(part(notes, None, false, Part::Body).contains("It is done."));
 }

@@ -48,13 +48,13 @@ set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(array_agg(distinct name), '{}') from (
         -- One that was deleted before it came has no name but its id.
-        select r.name from salesai.rep r where r.name <> r.external_id
+        select r.name from salesai.rep r where r.deleted_at is null or r.name <> r.external_id
         union all
-        select c.name from salesai.contact c where c.account_id = $1 and c.name <> c.external_id
+        select c.name from salesai.contact c where c.account_id = $1 and (c.deleted_at is null or c.name <> c.external_id)
         union all
         select n.name
         from salesai.participant p
-        left join salesai.contact c on c.id = p.contact_id and c.name <> c.external_id
+        left join salesai.contact c on c.id = p.contact_id and (c.deleted_at is null or c.name <> c.external_id)
         cross join lateral (values (p.name), (c.name)) n (name)
         where p.interaction_id = $2 and n.name is not null) known (name)
 $$;

@@ -67,9 +67,7 @@ declare
     owner_id bigint;
     owner_team_id bigint;
     data_key bytea;
-    is_activity boolean;
-    changed_at timestamptz;
-    known_at timestamptz;
+    is_activity constant boolean := item ->> 'kind' = 'crm_activity';
 begin
     if coalesce(item ->> 'lane', '') not in ('interactive', 'background') then
         raise exception 'unknown lane "%"', item ->> 'lane' using errcode = '22023', hint = 'Use interactive or background.';
@@ -104,15 +102,16 @@ begin
             hint = 'Give it another external_id or source.';
     end if;
     if exists (select from salesai.raw_payload r where r.interaction_id = known.id) then
-        -- A late copy of what a CRM logged changes nothing, now that the row is locked; a newer one may correct its time
-        -- and subject alone. Of the same age they differ only by what was redacted since.
-        is_activity := known.kind = 'crm_activity';
-        changed_at := item #>> '{properties,updated_at}';
-        known_at := known.properties ->> 'updated_at';
-        if is_activity and changed_at < known_at
-           or known.content_hash = payload_hash
-              and not (is_activity and changed_at > known_at
-                       and (known.subject, known.occurred_at) is distinct from (given_subject, given_time)) then
+        if is_activity then
+            -- Nor does a late copy of what a CRM logged, now that the row is locked. A newer one may correct its subject,
+            -- which salesai.store_reading redacts as here, or its time alone.
+            given_subject := salesai.redact_text(given_subject, kinds, salesai.known_names(known.account_id, known.id));
+            if (item #>> '{properties,updated_at}')::timestamptz < (known.properties ->> 'updated_at')::timestamptz then
+                return known.id;
+            end if;
+        end if;
+        if known.content_hash = payload_hash
+           and not (is_activity and (known.subject, known.occurred_at) is distinct from (given_subject, given_time)) then
             return known.id;
         end if;
         update salesai.interaction i

@@ -292,6 +292,7 @@ declare
             select from salesai.rep r where r.id <> new.id and split_part(lower(r.email), '@', 2) = split_part(lower(new.email), '@', 2))
         then nullif(split_part(lower(new.email), '@', 2), '') end;
     person record;
+    renamed bigint[] := '{}';
 begin
     if new.deleted_at is not null or tg_op = 'UPDATE' and old.deleted_at is null
         and (old.email, old.name) is not distinct from (new.email, new.name) then
@@ -309,12 +310,28 @@ begin
         -- A rep is internal, whatever his domain said before.
         perform salesai.store_participants(person.interaction_id, jsonb_build_array(jsonb_build_object(
             'name', person.name, 'email', person.email, 'side', case when not is_rep then person.side end)));
-        -- Chunks say who speaks. One that somebody holds just now is left.
-        perform salesai.enqueue(i.id, i.version, 'background') from (
-            select i.id, i.version from salesai.interaction i
-            where i.id = person.interaction_id and i.processed_version is not null
-            for update skip locked) i;
+        -- A bare address stands under the name that the CRM has (salesai.speakers).
+        if person.name like '%@%' then
+            renamed := renamed || person.interaction_id;
+        end if;
     end loop;
+    -- Whoever indexes one now begins anew, and who would begin waits for this commit. Without waiting here: a job that is
+    -- being finished at this moment keeps the address.
+    with known as materialized (
+        select j.id, j.interaction_id, j.state from salesai.job j
+        where j.kind = 'index' and j.interaction_id = any (renamed) and j.state <> 'failed'
+        for update skip locked)
+    update salesai.job j
+    set state = 'pending', not_before = now(), lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null
+    from known k where j.id = k.id and k.state = 'running';
+    insert into salesai.job (interaction_id, version, lane, source)
+    select i.id, i.version, 'background', i.source from salesai.interaction i
+    where i.id = any (renamed) and not exists (select from salesai.job j where j.kind = 'index' and j.interaction_id = i.id)
+    order by i.id
+    on conflict on constraint job_interaction_id_kind_key do nothing;
+    if found then
+        perform salesai.wake_worker();
+    end if;
     return null;
 end
 $$;

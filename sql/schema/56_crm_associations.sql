@@ -64,7 +64,6 @@ declare
     known bigint;
     wanted bigint;
     has_changed boolean := false;
-    has_other_people boolean := false;
 begin
     if record ? 'activity' and coalesce(account, opportunity, contact) is not null then
         select i.* into activity from salesai.interaction i
@@ -82,7 +81,7 @@ begin
                 nullif(activity.opportunity_id, opportunity));
             if contact is not null then
                 update salesai.participant p set contact_id = null where p.interaction_id = activity.id and p.contact_id = contact;
-                has_other_people := found;
+                has_changed := has_changed or found;
             end if;
         else
             if contact is not null and not exists (
@@ -90,18 +89,15 @@ begin
                 perform salesai.store_participants(activity.id, (
                     select jsonb_build_array(jsonb_build_object('name', c.name, 'email', c.email, 'side', 'external'))
                     from salesai.contact c where c.id = contact));
-                has_other_people := true;
+                -- A colleague who is a contact too stays a colleague.
+                has_changed := exists (
+                    select from salesai.participant p where p.interaction_id = activity.id and p.contact_id = contact);
             end if;
             has_changed := salesai.place_interaction(activity.id,
                 coalesce(case when is_secondary then activity.account_id end, account, activity.account_id,
                     (select o.account_id from salesai.opportunity o where o.id = opportunity)),
-                coalesce(case when is_secondary then activity.opportunity_id end, opportunity, activity.opportunity_id));
+                coalesce(case when is_secondary then activity.opportunity_id end, opportunity, activity.opportunity_id)) or has_changed;
         end if;
-        if has_other_people and not has_changed then
-            -- Chunks say who speaks.
-            perform salesai.enqueue(id, activity.version, 'background');
-        end if;
-        has_changed := has_changed or has_other_people;
     elsif account is not null and coalesce(opportunity, contact) is not null then
         id := coalesce(opportunity, contact);
         execute format('select t.account_id from salesai.%I t where t.id = $1 for no key update', owned) into known using id;

@@ -354,7 +354,7 @@ as $$
     select (select count(*) from retried) from woken
 $$;
 comment on function salesai.retry_errors(text, text, text, bigint) is
-    'Queues failed jobs again, from the step that failed: all, or those of a source, or whose last failure was of this class or step (then also those that wait for their next attempt); returns how many';
+    'Queues failed jobs again, from the step that failed (what was read stays read; what could not be stored is embedded again): all, or those of a source, or whose last failure was of this class or step (then also those that wait for their next attempt); returns how many';
 
 create function salesai.backfill(
     source text default null, since timestamptz default null, until timestamptz default null, everything boolean default false) returns bigint

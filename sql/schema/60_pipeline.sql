@@ -111,7 +111,10 @@ begin
     end if;
     return query execute format(
         'select c.first_position, c.heading, c.content from salesai.chunk c
+         join salesai.interaction i on i.id = c.interaction_id
          where c.interaction_id = $1
+           -- The day is part of what is embedded.
+           and (c.occurred_at at time zone ''UTC'')::date = (i.occurred_at at time zone ''UTC'')::date
            -- One without (a gap that was accepted) is tried again.
            and exists (select from salesai.%I e where e.chunk_id = c.id)
          order by c.position', 'embedding_' || active)

@@ -689,13 +689,13 @@ set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(array_agg(distinct name), '{}') from (
         -- One that was deleted before it came has no name but its id.
-        select r.name from salesai.rep r where r.name <> r.external_id
+        select r.name from salesai.rep r where r.deleted_at is null or r.name <> r.external_id
         union all
-        select c.name from salesai.contact c where c.account_id = $1 and c.name <> c.external_id
+        select c.name from salesai.contact c where c.account_id = $1 and (c.deleted_at is null or c.name <> c.external_id)
         union all
         select n.name
         from salesai.participant p
-        left join salesai.contact c on c.id = p.contact_id and c.name <> c.external_id
+        left join salesai.contact c on c.id = p.contact_id and (c.deleted_at is null or c.name <> c.external_id)
         cross join lateral (values (p.name), (c.name)) n (name)
         where p.interaction_id = $2 and n.name is not null) known (name)
 $$;
@@ -889,9 +889,7 @@ declare
     owner_id bigint;
     owner_team_id bigint;
     data_key bytea;
-    is_activity boolean;
-    changed_at timestamptz;
-    known_at timestamptz;
+    is_activity constant boolean := item ->> 'kind' = 'crm_activity';
 begin
     if coalesce(item ->> 'lane', '') not in ('interactive', 'background') then
         raise exception 'unknown lane "%"', item ->> 'lane' using errcode = '22023', hint = 'Use interactive or background.';
@@ -926,15 +924,16 @@ begin
             hint = 'Give it another external_id or source.';
     end if;
     if exists (select from salesai.raw_payload r where r.interaction_id = known.id) then
-        -- A late copy of what a CRM logged changes nothing, now that the row is locked; a newer one may correct its time
-        -- and subject alone. Of the same age they differ only by what was redacted since.
-        is_activity := known.kind = 'crm_activity';
-        changed_at := item #>> '{properties,updated_at}';
-        known_at := known.properties ->> 'updated_at';
-        if is_activity and changed_at < known_at
-           or known.content_hash = payload_hash
-              and not (is_activity and changed_at > known_at
-                       and (known.subject, known.occurred_at) is distinct from (given_subject, given_time)) then
+        if is_activity then
+            -- Nor does a late copy of what a CRM logged, now that the row is locked. A newer one may correct its subject,
+            -- which salesai.store_reading redacts as here, or its time alone.
+            given_subject := salesai.redact_text(given_subject, kinds, salesai.known_names(known.account_id, known.id));
+            if (item #>> '{properties,updated_at}')::timestamptz < (known.properties ->> 'updated_at')::timestamptz then
+                return known.id;
+            end if;
+        end if;
+        if known.content_hash = payload_hash
+           and not (is_activity and (known.subject, known.occurred_at) is distinct from (given_subject, given_time)) then
             return known.id;
         end if;
         update salesai.interaction i
@@ -1459,6 +1458,7 @@ declare
             select from salesai.rep r where r.id <> new.id and split_part(lower(r.email), '@', 2) = split_part(lower(new.email), '@', 2))
         then nullif(split_part(lower(new.email), '@', 2), '') end;
     person record;
+    renamed bigint[] := '{}';
 begin
     if new.deleted_at is not null or tg_op = 'UPDATE' and old.deleted_at is null
         and (old.email, old.name) is not distinct from (new.email, new.name) then
@@ -1476,12 +1476,28 @@ begin
         -- A rep is internal, whatever his domain said before.
         perform salesai.store_participants(person.interaction_id, jsonb_build_array(jsonb_build_object(
             'name', person.name, 'email', person.email, 'side', case when not is_rep then person.side end)));
-        -- Chunks say who speaks. One that somebody holds just now is left.
-        perform salesai.enqueue(i.id, i.version, 'background') from (
-            select i.id, i.version from salesai.interaction i
-            where i.id = person.interaction_id and i.processed_version is not null
-            for update skip locked) i;
+        -- A bare address stands under the name that the CRM has (salesai.speakers).
+        if person.name like '%@%' then
+            renamed := renamed || person.interaction_id;
+        end if;
     end loop;
+    -- Whoever indexes one now begins anew, and who would begin waits for this commit. Without waiting here: a job that is
+    -- being finished at this moment keeps the address.
+    with known as materialized (
+        select j.id, j.interaction_id, j.state from salesai.job j
+        where j.kind = 'index' and j.interaction_id = any (renamed) and j.state <> 'failed'
+        for update skip locked)
+    update salesai.job j
+    set state = 'pending', not_before = now(), lease_token = null, lease_expires_at = null, holder_pid = null, holder_started_at = null
+    from known k where j.id = k.id and k.state = 'running';
+    insert into salesai.job (interaction_id, version, lane, source)
+    select i.id, i.version, 'background', i.source from salesai.interaction i
+    where i.id = any (renamed) and not exists (select from salesai.job j where j.kind = 'index' and j.interaction_id = i.id)
+    order by i.id
+    on conflict on constraint job_interaction_id_kind_key do nothing;
+    if found then
+        perform salesai.wake_worker();
+    end if;
     return null;
 end
 $$;
@@ -1558,7 +1574,6 @@ declare
     known bigint;
     wanted bigint;
     has_changed boolean := false;
-    has_other_people boolean := false;
 begin
     if record ? 'activity' and coalesce(account, opportunity, contact) is not null then
         select i.* into activity from salesai.interaction i
@@ -1576,7 +1591,7 @@ begin
                 nullif(activity.opportunity_id, opportunity));
             if contact is not null then
                 update salesai.participant p set contact_id = null where p.interaction_id = activity.id and p.contact_id = contact;
-                has_other_people := found;
+                has_changed := has_changed or found;
             end if;
         else
             if contact is not null and not exists (
@@ -1584,18 +1599,15 @@ begin
                 perform salesai.store_participants(activity.id, (
                     select jsonb_build_array(jsonb_build_object('name', c.name, 'email', c.email, 'side', 'external'))
                     from salesai.contact c where c.id = contact));
-                has_other_people := true;
+                -- A colleague who is a contact too stays a colleague.
+                has_changed := exists (
+                    select from salesai.participant p where p.interaction_id = activity.id and p.contact_id = contact);
             end if;
             has_changed := salesai.place_interaction(activity.id,
                 coalesce(case when is_secondary then activity.account_id end, account, activity.account_id,
                     (select o.account_id from salesai.opportunity o where o.id = opportunity)),
-                coalesce(case when is_secondary then activity.opportunity_id end, opportunity, activity.opportunity_id));
+                coalesce(case when is_secondary then activity.opportunity_id end, opportunity, activity.opportunity_id)) or has_changed;
         end if;
-        if has_other_people and not has_changed then
-            -- Chunks say who speaks.
-            perform salesai.enqueue(id, activity.version, 'background');
-        end if;
-        has_changed := has_changed or has_other_people;
     elsif account is not null and coalesce(opportunity, contact) is not null then
         id := coalesce(opportunity, contact);
         execute format('select t.account_id from salesai.%I t where t.id = $1 for no key update', owned) into known using id;
@@ -2559,7 +2571,7 @@ as $$
     select (select count(*) from retried) from woken
 $$;
 comment on function salesai.retry_errors(text, text, text, bigint) is
-    'Queues failed jobs again, from the step that failed: all, or those of a source, or whose last failure was of this class or step (then also those that wait for their next attempt); returns how many';
+    'Queues failed jobs again, from the step that failed (what was read stays read; what could not be stored is embedded again): all, or those of a source, or whose last failure was of this class or step (then also those that wait for their next attempt); returns how many';
 
 create function salesai.backfill(
     source text default null, since timestamptz default null, until timestamptz default null, everything boolean default false) returns bigint
@@ -2713,7 +2725,10 @@ begin
     end if;
     return query execute format(
         'select c.first_position, c.heading, c.content from salesai.chunk c
+         join salesai.interaction i on i.id = c.interaction_id
          where c.interaction_id = $1
+           -- The day is part of what is embedded.
+           and (c.occurred_at at time zone ''UTC'')::date = (i.occurred_at at time zone ''UTC'')::date
            -- One without (a gap that was accepted) is tried again.
            and exists (select from salesai.%I e where e.chunk_id = c.id)
          order by c.position', 'embedding_' || active)
