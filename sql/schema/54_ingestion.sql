@@ -103,8 +103,8 @@ begin
     end if;
     if exists (select from salesai.raw_payload r where r.interaction_id = known.id) then
         if is_activity then
-            -- Nor does a late copy of what a CRM logged, now that the row is locked. A newer one may correct its subject,
-            -- which salesai.store_reading redacts as here, or its time alone.
+            -- A late copy of what a CRM logged changes nothing, now that the row is locked. A newer one may correct its
+            -- subject, which salesai.store_reading redacts as here, or its time alone.
             given_subject := salesai.redact_text(given_subject, kinds, salesai.known_names(known.account_id, known.id));
             if (item #>> '{properties,updated_at}')::timestamptz < (known.properties ->> 'updated_at')::timestamptz then
                 return known.id;

@@ -318,7 +318,7 @@ begin
     -- Whoever indexes one now begins anew, and who would begin waits for this commit. Without waiting here: a job that is
     -- being finished at this moment keeps the address.
     with known as materialized (
-        select j.id, j.interaction_id, j.state from salesai.job j
+        select j.id, j.state from salesai.job j
         where j.kind = 'index' and j.interaction_id = any (renamed) and j.state <> 'failed'
         for update skip locked)
     update salesai.job j
