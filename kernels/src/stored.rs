@@ -47,8 +47,9 @@ pub(super) trait Stored: Plain {
         size: usize,
     ) -> [[L::F; W]; N];
 
-    /// Writes the weights of the tokens of a block as they meet values.
-    fn weigh<L: Lanes>(lanes: L, weights: L::F, to: &mut [f32; LANES]);
+    /// Turns the weights of the tokens of blocks into what meets their values.
+    #[inline(always)]
+    fn weigh<L: Lanes>(_lanes: L, _weights: &mut [[f32; LANES]]) {}
 
     /// Adds to each sum its vector of the values of each token of a block by the token's weight. `values` begin with
     /// the first vector of the first tokens; there are `width` vectors of a token.
@@ -124,11 +125,6 @@ macro_rules! meet_as_floats {
             size: usize,
         ) -> [[L::F; W]; N] {
             float_scores(lanes, keys, queries, size)
-        }
-
-        #[inline(always)]
-        fn weigh<L: Lanes>(lanes: L, weights: L::F, to: &mut [f32; LANES]) {
-            lanes.store(weights, to);
         }
 
         #[inline(always)]
@@ -310,15 +306,28 @@ impl Stored for u8 {
         sums
     }
 
-    /// Four weights in the bytes of each of the first numbers, then their scale.
+    /// Four weights in the bytes of each of the first numbers of a block, then their scale.
     #[inline(always)]
-    fn weigh<L: Lanes>(lanes: L, weights: L::F, to: &mut [f32; LANES]) {
-        let (scale, inverse) = scale_of(lanes.largest(weights));
-        let bytes = lanes.to_i8(lanes.mul(weights, lanes.splat(inverse)));
-        for (to, quad) in to.iter_mut().zip(bytes.as_chunks().0) {
-            *to = f32::from_bits(u32::from_le_bytes(*quad));
+    fn weigh<L: Lanes>(lanes: L, weights: &mut [[f32; LANES]]) {
+        for weights in weights.chunks_mut(LANES) {
+            let (mut scales, mut inverses) = ([0.0; LANES], [0.0; LANES]);
+            for block in 0..weights.len() {
+                scales[block] = lanes.largest(lanes.load(&weights[block]));
+            }
+            // All at once: a division takes long.
+            for block in 0..LANES {
+                (scales[block], inverses[block]) = scale_of(scales[block]);
+            }
+            for block in 0..weights.len() {
+                let inverse = lanes.splat(inverses[block]);
+                let bytes = lanes.to_i8(lanes.mul(lanes.load(&weights[block]), inverse));
+                let (quads, _) = bytes.as_chunks();
+                for quad in 0..LANES / QUAD {
+                    weights[block][quad] = f32::from_bits(u32::from_le_bytes(quads[quad]));
+                }
+                weights[block][LANES / QUAD] = scales[block];
+            }
         }
-        to[LANES / QUAD] = scale;
     }
 
     #[inline(always)]
@@ -373,10 +382,11 @@ impl Stored for u8 {
 
     #[inline(always)]
     fn load_scales<L: Lanes>(lanes: L, scales: &[Self]) -> L::F {
-        let (bytes, _) = scales.as_chunks();
+        // Of a known length, so that it is one load.
+        let bytes = &scales.as_chunks().0[..LANES];
         let mut all = [0.0; LANES];
-        for (scale, bytes) in all.iter_mut().zip(bytes) {
-            *scale = f32::from_ne_bytes(*bytes);
+        for lane in 0..LANES {
+            all[lane] = f32::from_ne_bytes(bytes[lane]);
         }
         lanes.load(&all)
     }

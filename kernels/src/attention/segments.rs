@@ -211,8 +211,9 @@ impl<T: Stored, const N: usize> Rows<'_, T, N> {
                     lanes.mul(weights, T::load_scales(lanes, of_values))
                 }
             };
-            T::weigh(lanes, weights, &mut scores[block]);
+            lanes.store(weights, &mut scores[block]);
         }
+        T::weigh(lanes, scores);
         let total = lanes.sum(total);
         Peak { highest, total }
     }
