@@ -100,12 +100,16 @@ impl Kernel for Finish<'_> {
 
 #[inline(always)]
 fn add<L: Lanes>(lanes: L, results: &mut [f32], partial: &[f32], factors: Factors<L>) {
-    for (results, partial) in results.chunks_mut(LANES).zip(partial.chunks(LANES)) {
-        let (mut before, mut next) = ([0.0; LANES], [0.0; LANES]);
-        before[..results.len()].copy_from_slice(results);
-        next[..results.len()].copy_from_slice(partial);
-        let joined = factors.join(lanes, lanes.load(&before), lanes.load(&next));
-        lanes.store(joined, &mut before);
-        results.copy_from_slice(&before[..results.len()]);
+    let (whole, rest) = results.as_chunks_mut::<LANES>();
+    let (vectors, rest_of_partial) = partial.as_chunks();
+    for (results, partial) in whole.iter_mut().zip(vectors) {
+        let joined = factors.join(lanes, lanes.load(results), lanes.load(partial));
+        lanes.store(joined, results);
+    }
+    if !rest.is_empty() {
+        let (before, next) = (lanes.load_part(rest), lanes.load_part(rest_of_partial));
+        let mut joined = [0.0; LANES];
+        lanes.store(factors.join(lanes, before, next), &mut joined);
+        rest.copy_from_slice(&joined[..rest.len()]);
     }
 }
