@@ -3281,8 +3281,6 @@ returns table (chunk_id bigint, dense_rank bigint, dense_similarity real, lexica
     fused double precision, around double precision, boost double precision, recency double precision, score double precision)
 language plpgsql stable rows 10
 set search_path = pg_catalog, pg_temp
--- Its statements are the same each time, and planning takes as long as some of them do.
-set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
