@@ -158,6 +158,31 @@ fn deletions_empty_it() {
     assert!(!session.one::<bool>(is_full, &[]));
 }
 
+/// Goal: the cache stays within its size; the oldest go first.
+#[test]
+fn it_stays_small() {
+    let world = world::World::start();
+    let mut session = world.cluster.connect();
+    session.run(
+        "insert into salesai.result_cache (key, value, epoch, made_at)
+         select int4send(n), decode(repeat(md5(n::text), 30), 'hex'), e.last_value + e.is_called::integer, now() - make_interval(secs => n)
+         from generate_series(1, 1000) n, salesai.result_epoch e",
+    );
+    let mut purge = |bytes_max: Option<i64>| -> i64 {
+        session.one("select salesai.purge_results(bytes_max => $1)", &[&bytes_max])
+    };
+    assert_eq!(purge(None), 0);
+    // A row takes some 560 bytes.
+    let gone = purge(Some(200_000));
+    assert!((600..700).contains(&gone), "{gone}");
+    assert_eq!(purge(Some(200_000)), 0);
+    let newest: i64 = session.one(
+        "select count(*) from salesai.result_cache where key <= int4send(1000 - $1::bigint::integer)",
+        &[&gone],
+    );
+    assert_eq!(newest, 1000 - gone);
+}
+
 fn cached(mut session: Session) -> Session {
     session.run("set salesai.result_cache = on");
     session

@@ -41,6 +41,8 @@ static HNSW_EF_CONSTRUCTION: GucSetting<i32> = GucSetting::<i32>::new(64);
 
 /// Whether what models made is kept and used again.
 static RESULT_CACHE: GucSetting<bool> = GucSetting::<bool>::new(true);
+/// How large the cache of results may become, in MB.
+static RESULT_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(256);
 /// Whether queries call operators for many rows at once.
 static BATCH_OPERATORS: GucSetting<bool> = GucSetting::<bool>::new(true);
 
@@ -266,6 +268,16 @@ fn register_models() {
         &RESULT_CACHE,
         GucContext::Userset,
         GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"salesai.result_cache_size",
+        c"How large the cache of what models made may become.",
+        c"MB, 1 to 1048576. Workers delete the oldest beyond it within minutes.",
+        &RESULT_CACHE_SIZE,
+        1,
+        1 << 20,
+        GucContext::Sighup,
+        GucFlags::UNIT_MB,
     );
     GucRegistry::define_bool_guc(
         c"salesai.batch_operators",

@@ -36,14 +36,32 @@ create trigger forget_results after delete on salesai.interaction
 create trigger forget_results after update on salesai.segment
     referencing old table as old_rows for each statement execute function salesai.forget_results();
 
-create function salesai.purge_results(older_than interval default '7 days') returns bigint
-language sql volatile
+create function salesai.purge_results(older_than interval default '7 days', bytes_max bigint default null) returns bigint
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-    with gone as (
-        delete from salesai.result_cache c
-        where c.made_at < now() - older_than or c.epoch < (select e.last_value + e.is_called::integer from salesai.result_epoch e)
-        returning 1)
-    select count(*) from gone
+declare
+    epoch_min constant bigint := (select e.last_value + e.is_called::integer from salesai.result_epoch e);
+    size_max bigint := bytes_max;
+    made_min timestamptz := now() - older_than;
+    gone bigint;
+begin
+    if size_max is null then
+        -- A call into the library, so that its settings are known.
+        perform salesai.library_version();
+        size_max := pg_size_bytes(current_setting('salesai.result_cache_size'));
+    end if;
+    -- Only then are the rows read; beyond the size go the oldest.
+    if pg_table_size('salesai.result_cache') > size_max then
+        select coalesce(max(s.made_at) + interval '1 microsecond', made_min) into made_min
+        from (select c.made_at, sum(pg_column_size(c)) over (order by c.made_at desc) as bytes
+              from salesai.result_cache c where c.made_at >= made_min and c.epoch >= epoch_min) s
+        where s.bytes > size_max;
+    end if;
+    delete from salesai.result_cache c where c.made_at < made_min or c.epoch < epoch_min;
+    get diagnostics gone = row_count;
+    return gone;
+end
 $$;
-comment on function salesai.purge_results(interval) is 'Deletes kept results that are older, or of no use any more; how many. A worker does it by itself';
+comment on function salesai.purge_results(interval, bigint) is
+    'Deletes kept results that are older, of no use any more, or the oldest beyond so many bytes (NULL: salesai.result_cache_size); how many. A worker does it by itself';

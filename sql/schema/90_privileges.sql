@@ -25,7 +25,7 @@ revoke execute on function
 revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments(), salesai.merge_embedding_delta(integer),
     salesai.code_embeddings(bigint), salesai.waiting_embeddings(bigint, integer)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
-revoke execute on function salesai.purge_results(interval), salesai.purge_requests(interval)
+revoke execute on function salesai.purge_results(interval, bigint), salesai.purge_requests(interval)
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function salesai.rebuild_lexical_index(real, real)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;
