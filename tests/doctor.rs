@@ -45,6 +45,14 @@ fn unserved_database() {
     let mut session = cluster.connect_to("postgres", "unserved");
     session.run("create extension vector; create extension pg_salesai");
     assert_eq!(broken(&mut session), ["worker", "embedding_set"]);
+    // A question that nobody answers.
+    session.run("select salesai.insight_submit('Who signs?')");
+    assert_eq!(broken(&mut session), ["worker", "embedding_set"]);
+    session.run("update salesai.insight_request set not_before = now() - interval '1 hour'");
+    assert_eq!(
+        broken(&mut session),
+        ["worker", "embedding_set", "insight_requests"]
+    );
     drop(session);
     cluster.connect().run("drop database unserved with (force)");
 }

@@ -349,6 +349,22 @@ fn ranks_without_a_cross_encoder() {
     assert_eq!(ranked[0], 2);
 }
 
+/// Goal: a model that tells questions from passages is told which is which.
+#[test]
+fn ranks_by_models_with_prefixes() {
+    let model = tests::small_bert::write_narrow(64);
+    let sidecar = Sidecar::start_with_default_model("small", &model);
+    let cluster = Cluster::start(&Settings::new(sidecar.socket()));
+    let row = cluster.connect().row(
+        "select (select score from salesai.rank('price', array['price'])),
+                salesai.similarity('query: price', 'passage: price')",
+        &[],
+    );
+    let (ranked, prefixed): (f32, f32) = (row.get(0), row.get(1));
+    assert!((ranked - prefixed).abs() < 1e-5, "{ranked} {prefixed}");
+    assert!(prefixed < 0.999, "{prefixed}");
+}
+
 /// Goal: what a document says cannot change what may come out; also where it pretends to end its fence.
 #[test]
 fn documents_cannot_change_the_form() {

@@ -264,6 +264,11 @@ as $$
 $$;
 comment on function salesai.similarity(text, text[]) is 'The same for many documents, in order, in one call to the sidecar';
 
+create function salesai.query_similarities(query text, documents text[], timeout_ms integer default null) returns real[]
+language c stable parallel restricted cost 100000 as 'MODULE_PATHNAME', 'query_similarities_wrapper';
+comment on function salesai.query_similarities(text, text[], integer) is
+    'How near each document is to a query by the default embedding model: cosines in order. The query is embedded as one and the documents as passages, which some models tell apart';
+
 create function salesai.rank(
     query text, documents text[], ids bigint[] default null, model text default null, timeout_ms integer default null)
 returns table (id bigint, rank bigint, score real)
@@ -281,11 +286,7 @@ begin
     then
         scores := salesai.rerank(query, documents, model, timeout_ms);
     else
-        with e as materialized (
-            select v::@extschema:vector@.vector as v, place
-            from salesai.embedding_values(query || documents, timeout_ms) with ordinality e (v, place))
-        select array_agg((1 - (q.v operator(@extschema:vector@.<=>) d.v))::real order by d.place) into scores
-        from e q join e d on d.place > 1 where q.place = 1;
+        scores := salesai.query_similarities(query, documents, timeout_ms);
     end if;
     return query
         select coalesce(i.id, s.place), row_number() over (order by s.score desc, s.place), s.score

@@ -436,6 +436,17 @@ $$;
 comment on function salesai.purge_requests(interval) is
     'Deletes questions that ended longer ago; how many. Their answers stay in salesai.insight. A worker does it by itself';
 
+-- Owner rights: how many questions wait is no secret.
+create function salesai.request_counts(out queued bigint, out running bigint, out failed bigint, out oldest_due_at timestamptz)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select count(*) filter (where r.state = 'queued'), count(*) filter (where r.state = 'running'),
+        count(*) filter (where r.state = 'failed'), min(r.not_before) filter (where r.state = 'queued')
+    from salesai.insight_request r
+$$;
+comment on function salesai.request_counts() is 'Questions of salesai.insight_submit, of all roles; oldest_due_at: since when one could be answered';
+
 create function salesai.note_outage(code text, message text, hint text) returns void
 language sql
 set search_path = pg_catalog, pg_temp

@@ -230,6 +230,11 @@ begin
          'Call salesai.resume() when the pause is over.'),
         ('failed_jobs', failed = 0, failed::text, 'See salesai.pipeline_errors, mend the cause, then select salesai.retry_errors().');
     return query
+        select 'insight_requests', coalesce(c.oldest_due_at > now() - interval '5 minutes', true),
+            format('%s wait, %s are being answered, %s failed', c.queued, c.running, c.failed),
+            'Questions wait: salesai.insight_request says why (error_message). They need a worker, a sidecar and a queue that is not paused.'
+        from salesai.request_counts() c;
+    return query
         select 'column_tasks', count(*) filter (where t.state = 'blocked' or t.failed > 0) = 0,
             format('%s, %s blocked, %s rows failed', count(*), count(*) filter (where t.state = 'blocked'), coalesce(sum(t.failed), 0)),
             'See salesai.column_tasks and salesai.column_task_errors, mend the cause, then select salesai.column_task_resume() or salesai.column_task_retry().'

@@ -3678,17 +3678,35 @@ create trigger forget_results after delete on salesai.interaction
 create trigger forget_results after update on salesai.segment
     referencing old table as old_rows for each statement execute function salesai.forget_results();
 
-create function salesai.purge_results(older_than interval default '7 days') returns bigint
-language sql volatile
+create function salesai.purge_results(older_than interval default '7 days', bytes_max bigint default null) returns bigint
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-    with gone as (
-        delete from salesai.result_cache c
-        where c.made_at < now() - older_than or c.epoch < (select e.last_value + e.is_called::integer from salesai.result_epoch e)
-        returning 1)
-    select count(*) from gone
+declare
+    epoch_min constant bigint := (select e.last_value + e.is_called::integer from salesai.result_epoch e);
+    size_max bigint := bytes_max;
+    made_min timestamptz := now() - older_than;
+    gone bigint;
+begin
+    if size_max is null then
+        -- A call into the library, so that its settings are known.
+        perform salesai.library_version();
+        size_max := pg_size_bytes(current_setting('salesai.result_cache_size'));
+    end if;
+    -- Only then are the rows read; beyond the size go the oldest.
+    if pg_table_size('salesai.result_cache') > size_max then
+        select coalesce(max(s.made_at) + interval '1 microsecond', made_min) into made_min
+        from (select c.made_at, sum(pg_column_size(c)) over (order by c.made_at desc) as bytes
+              from salesai.result_cache c where c.made_at >= made_min and c.epoch >= epoch_min) s
+        where s.bytes > size_max;
+    end if;
+    delete from salesai.result_cache c where c.made_at < made_min or c.epoch < epoch_min;
+    get diagnostics gone = row_count;
+    return gone;
+end
 $$;
-comment on function salesai.purge_results(interval) is 'Deletes kept results that are older, or of no use any more; how many. A worker does it by itself';
+comment on function salesai.purge_results(interval, bigint) is
+    'Deletes kept results that are older, of no use any more, or the oldest beyond so many bytes (NULL: salesai.result_cache_size); how many. A worker does it by itself';
 
 create function salesai.generate_texts(prompts text[], options jsonb) returns text[]
 language c volatile strict parallel unsafe cost 1000000 as 'MODULE_PATHNAME', 'generate_texts_wrapper';
@@ -3997,6 +4015,11 @@ as $$
 $$;
 comment on function salesai.similarity(text, text[]) is 'The same for many documents, in order, in one call to the sidecar';
 
+create function salesai.query_similarities(query text, documents text[], timeout_ms integer default null) returns real[]
+language c stable parallel restricted cost 100000 as 'MODULE_PATHNAME', 'query_similarities_wrapper';
+comment on function salesai.query_similarities(text, text[], integer) is
+    'How near each document is to a query by the default embedding model: cosines in order. The query is embedded as one and the documents as passages, which some models tell apart';
+
 create function salesai.rank(
     query text, documents text[], ids bigint[] default null, model text default null, timeout_ms integer default null)
 returns table (id bigint, rank bigint, score real)
@@ -4014,11 +4037,7 @@ begin
     then
         scores := salesai.rerank(query, documents, model, timeout_ms);
     else
-        with e as materialized (
-            select v::@extschema:vector@.vector as v, place
-            from salesai.embedding_values(query || documents, timeout_ms) with ordinality e (v, place))
-        select array_agg((1 - (q.v operator(@extschema:vector@.<=>) d.v))::real order by d.place) into scores
-        from e q join e d on d.place > 1 where q.place = 1;
+        scores := salesai.query_similarities(query, documents, timeout_ms);
     end if;
     return query
         select coalesce(i.id, s.place), row_number() over (order by s.score desc, s.place), s.score
@@ -4896,6 +4915,17 @@ as $$
 $$;
 comment on function salesai.purge_requests(interval) is
     'Deletes questions that ended longer ago; how many. Their answers stay in salesai.insight. A worker does it by itself';
+
+-- Owner rights: how many questions wait is no secret.
+create function salesai.request_counts(out queued bigint, out running bigint, out failed bigint, out oldest_due_at timestamptz)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select count(*) filter (where r.state = 'queued'), count(*) filter (where r.state = 'running'),
+        count(*) filter (where r.state = 'failed'), min(r.not_before) filter (where r.state = 'queued')
+    from salesai.insight_request r
+$$;
+comment on function salesai.request_counts() is 'Questions of salesai.insight_submit, of all roles; oldest_due_at: since when one could be answered';
 
 create function salesai.note_outage(code text, message text, hint text) returns void
 language sql
@@ -6032,6 +6062,11 @@ begin
          'Call salesai.resume() when the pause is over.'),
         ('failed_jobs', failed = 0, failed::text, 'See salesai.pipeline_errors, mend the cause, then select salesai.retry_errors().');
     return query
+        select 'insight_requests', coalesce(c.oldest_due_at > now() - interval '5 minutes', true),
+            format('%s wait, %s are being answered, %s failed', c.queued, c.running, c.failed),
+            'Questions wait: salesai.insight_request says why (error_message). They need a worker, a sidecar and a queue that is not paused.'
+        from salesai.request_counts() c;
+    return query
         select 'column_tasks', count(*) filter (where t.state = 'blocked' or t.failed > 0) = 0,
             format('%s, %s blocked, %s rows failed', count(*), count(*) filter (where t.state = 'blocked'), coalesce(sum(t.failed), 0)),
             'See salesai.column_tasks and salesai.column_task_errors, mend the cause, then select salesai.column_task_resume() or salesai.column_task_retry().'
@@ -6500,7 +6535,7 @@ revoke execute on function
 revoke execute on function salesai.merge_lexical_delta(integer), salesai.merge_lexical_segments(), salesai.merge_embedding_delta(integer),
     salesai.code_embeddings(bigint), salesai.waiting_embeddings(bigint, integer)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
-revoke execute on function salesai.purge_results(interval), salesai.purge_requests(interval)
+revoke execute on function salesai.purge_results(interval, bigint), salesai.purge_requests(interval)
     from salesai_admin, salesai_manager, salesai_rep, salesai_analyst, salesai_gateway;
 revoke execute on function salesai.rebuild_lexical_index(real, real)
     from salesai_manager, salesai_rep, salesai_analyst, salesai_gateway, salesai_worker;

@@ -16,6 +16,8 @@ const READY_LIMIT: Duration = Duration::from_secs(120);
 /// A sidecar that can be stopped, killed and stalled; dropping it stops it.
 pub struct Sidecar {
     dir: PathBuf,
+    /// The default one, with its name.
+    embedding_model: String,
     has_language_model: bool,
     /// Flags besides those that all have, with their values.
     arguments: Vec<[String; 2]>,
@@ -43,6 +45,14 @@ impl Sidecar {
         sidecar
     }
 
+    /// Starts one with another embedding model instead.
+    pub fn start_with_default_model(name: &str, model: &Path) -> Self {
+        let mut sidecar = Self::stopped();
+        sidecar.embedding_model = named(name, model);
+        sidecar.launch();
+        sidecar
+    }
+
     /// Starts one with a setting of its command line.
     pub fn start_with(flag: &str, value: &str) -> Self {
         let sidecar = Self::with_arguments(vec![[flag.to_owned(), value.to_owned()]]);
@@ -61,6 +71,7 @@ impl Sidecar {
     fn with_arguments(arguments: Vec<[String; 2]>) -> Self {
         Self {
             dir: process::new_dir("s"),
+            embedding_model: named("all-MiniLM-L6-v2", &config().embedding_model),
             has_language_model: true,
             arguments,
             child: Mutex::new(None),
@@ -91,7 +102,7 @@ impl Sidecar {
             .arg("--socket")
             .arg(self.socket())
             .arg("--embedding-model")
-            .arg(named("all-MiniLM-L6-v2", &config.embedding_model))
+            .arg(&self.embedding_model)
             .args(self.arguments.iter().flatten());
         if self.has_language_model {
             command

@@ -12,5 +12,6 @@ mod streamed;
 mod timings;
 mod whole;
 
+pub use similarity::Near;
 pub use streamed::{AnswerStream, Ended, Item};
 pub use whole::{answered, check_options};

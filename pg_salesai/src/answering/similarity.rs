@@ -30,23 +30,47 @@ pub fn similarities(
         return Ok(cosines);
     }
     let sentences = texts.split_off(1);
-    let asked = embed(texts, TextPurpose::Query, deadline)?;
-    let found = embed(sentences, TextPurpose::Passage, deadline)?;
-    let model_sha256 = asked.model_sha256.clone();
-    // A sidecar that was started anew in between may have others: words decide alone then.
-    if model_sha256 != found.model_sha256 {
-        return Ok(Vec::new());
-    }
-    let (asked, sentences) = (asked.into_vectors()?, found.into_vectors()?);
-    let Some(question) = asked.first() else {
+    let Some(near) = Near::to(question, sentences, deadline)? else {
         return Ok(Vec::new());
     };
-    let cosine = |sentence: &Vec<f32>| question.iter().zip(sentence).map(|(a, b)| a * b).sum();
-    let cosines: Vec<f32> = sentences.iter().map(cosine).collect();
-    if let Some(remembered) = remembered.filter(|kept| kept.model_sha256 == model_sha256) {
-        remembered.keep(question, &cosines)?;
+    if let Some(remembered) = remembered.filter(|kept| kept.model_sha256 == near.model_sha256) {
+        remembered.keep(&near.question, &near.cosines)?;
     }
-    Ok(cosines)
+    Ok(near.cosines)
+}
+
+/// How near texts are to a question, by the default embedding model.
+pub struct Near {
+    model_sha256: String,
+    question: Vec<f32>,
+    /// In the order of the texts.
+    pub cosines: Vec<f32>,
+}
+
+impl Near {
+    /// The question is embedded as one, the texts as passages. None where the sidecar was started anew in between, with
+    /// other weights.
+    pub fn to(
+        question: &str,
+        texts: Vec<String>,
+        deadline: Deadline,
+    ) -> Result<Option<Self>, Error> {
+        let asked = embed(vec![question.to_owned()], TextPurpose::Query, deadline)?;
+        let found = embed(texts, TextPurpose::Passage, deadline)?;
+        let model_sha256 = asked.model_sha256.clone();
+        // Without texts nothing was asked.
+        if !found.vectors.is_empty() && model_sha256 != found.model_sha256 {
+            return Ok(None);
+        }
+        let (asked, passages) = (asked.into_vectors()?, found.into_vectors()?);
+        let question = asked.into_iter().next().unwrap_or_default();
+        let cosine = |passage: &Vec<f32>| question.iter().zip(passage).map(|(a, b)| a * b).sum();
+        Ok(Some(Self {
+            cosines: passages.iter().map(cosine).collect(),
+            question,
+            model_sha256,
+        }))
+    }
 }
 
 fn embed(texts: Vec<String>, purpose: TextPurpose, deadline: Deadline) -> Result<Embedded, Error> {

@@ -4,11 +4,13 @@ use pgrx::JsonB;
 use pgrx::iter::{SetOfIterator, TableIterator};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use proto::client::ClientError;
 use proto::limits;
 use proto::model::{ChunkingRequest, ModelChoice, Priority, TextBatch, TextPurpose};
 use proto::wire::{Adapter, GetStatusResponse, Model, ModelKind, ServerState};
 use serde_json::{Value, json};
 
+use crate::answering::Near;
 use crate::error::Error;
 use crate::pipeline::embedding::{self, Embedded, RememberedVector, Text};
 use crate::sidecar::{self, Deadline};
@@ -53,6 +55,25 @@ fn model_embedding_values(
         .into());
     }
     Ok(SetOfIterator::new(embedded.into_vectors()?))
+}
+
+#[pg_extern(sql = "")]
+fn query_similarities(
+    query: Option<&str>,
+    documents: Option<Vec<Option<String>>>,
+    timeout_ms: Option<i32>,
+) -> Result<Option<Vec<f32>>, ErrorReport> {
+    let (Some(query), Some(documents)) = (query, documents) else {
+        return Ok(None);
+    };
+    let deadline = Deadline::from_argument(timeout_ms)?;
+    let near = Near::to(query, not_null(documents)?, deadline)?;
+    let near = near.ok_or_else(|| {
+        Error::Sidecar(ClientError::Unavailable {
+            detail: "The sidecar has other weights since it was asked about the query.".to_owned(),
+        })
+    })?;
+    Ok(Some(near.cosines))
 }
 
 #[pg_extern(sql = "")]
