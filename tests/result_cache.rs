@@ -169,7 +169,10 @@ fn it_stays_small() {
          from generate_series(1, 1000) n, salesai.result_epoch e",
     );
     let mut purge = |bytes_max: Option<i64>| -> i64 {
-        session.one("select salesai.purge_results(bytes_max => $1)", &[&bytes_max])
+        session.one(
+            "select salesai.purge_results(bytes_max => $1)",
+            &[&bytes_max],
+        )
     };
     assert_eq!(purge(None), 0);
     // A row takes some 560 bytes.

@@ -6,10 +6,12 @@
 //! risk-controlling prediction sets (Bates et al., J. ACM 2021): errors only grow as the head decides more.
 
 mod bounds;
+mod features;
 mod head;
 mod plan;
 mod sample;
 
-pub use head::Head;
+pub use features::Features;
+pub use head::{Head, Lesson, Penalty, Row};
 pub use plan::{Decision, Judged, Plan, Reached, Target, TargetError};
 pub use sample::{Budget, shuffled};

@@ -29,7 +29,17 @@ impl Target {
             false => Err(TargetError),
         }
     }
+
+    /// Whether a head that is expected to get so many rows wrong can decide nearly all of them: an estimate, which
+    /// leaves room for the bound. `rows`: all, or those of the class that is looked for.
+    pub fn is_near(&self, expected_errors: f32, rows: f32) -> bool {
+        let allowed = (1.0 - self.precision.max(self.recall)) * f64::from(rows);
+        f64::from(expected_errors) <= ERRORS_SHARE * allowed
+    }
 }
+
+/// Of the errors that are allowed.
+const ERRORS_SHARE: f64 = 0.4;
 
 /// What the head says of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,23 +1,35 @@
 //! Which rows are judged first.
 
-/// Rows for the head to learn from, and rows that tell how good it is. Every other row is decided by what they say.
+/// What the model judges before the head decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    pub training: usize,
+    /// Rows drawn at random, to learn from.
+    pub first: usize,
+    /// Rows that the head is least sure of, to learn from, again and again (uncertainty sampling: Lewis and Gale,
+    /// SIGIR 1994).
+    pub round: usize,
+    /// How often at most.
+    pub rounds: usize,
+    /// Rows drawn at random from all that were not judged so far: they tell how good the head is.
     pub calibration: usize,
 }
 
 /// Below this many rows a sample costs more than it saves.
 const ROWS_MIN: usize = 600;
-const TRAINING: std::ops::RangeInclusive<usize> = 150..=400;
-const CALIBRATION: std::ops::RangeInclusive<usize> = 150..=600;
+const ROUNDS: usize = 8;
 
 impl Budget {
     /// What is spent on `rows`; None: the model judges all of them.
     pub fn of(rows: usize) -> Option<Self> {
+        let first = (rows / 40).clamp(100, 200);
+        let round = (rows / 100).clamp(20, 100);
+        let calibration = (rows / 16).clamp(150, 500);
         (rows >= ROWS_MIN).then(|| Self {
-            training: (rows / 25).clamp(*TRAINING.start(), *TRAINING.end()),
-            calibration: (rows / 16).clamp(*CALIBRATION.start(), *CALIBRATION.end()),
+            first,
+            round,
+            // With what is judged already, less than half of the rows.
+            rounds: ROUNDS.min((rows / 2).saturating_sub(first + calibration) / round),
+            calibration,
         })
     }
 }

@@ -1,22 +1,15 @@
 //! One operator over many documents, most of which a small head decides: see [`domain::cascade`].
 
-use domain::cascade::{Budget, Decision, Head, Judged, Plan, Reached, Target, shuffled};
+use domain::cascade::{Budget, Decision, Judged, Plan, Reached, Target, shuffled};
 use domain::operators::Operator;
-use pgrx::check_for_interrupts;
-use proto::client::ClientError;
-use proto::model::{ModelChoice, Priority, TextPurpose};
 use serde_json::Value;
 
 use super::application::{Application, Distinct, Outcome, settle};
 use super::asking::Asking;
+use super::oracle::{Classes, Oracle};
+use super::pupil::{Doubt, Pupil};
 use crate::error::Error;
-use crate::pipeline::embedding::{self, Text};
 use crate::sidecar::Deadline;
-
-/// What the head reads of a document: about as much as an embedding model takes.
-const HEAD_BYTES: usize = 700;
-/// With fewer judged rows nothing is learned.
-const TRAINING_MIN: usize = 50;
 
 /// What is wanted of the result, and the seed of the samples.
 pub struct Targeted {
@@ -102,7 +95,7 @@ struct Decided {
     plan: Plan,
 }
 
-/// None where it can decide nothing.
+/// None where it can decide nothing. `rows`: for each document the place of its text.
 fn decide(
     oracle: &mut Oracle<'_>,
     rows: &[usize],
@@ -110,62 +103,42 @@ fn decide(
     wanted: Option<&Value>,
     targeted: &Targeted,
 ) -> Result<Option<Decided>, Error> {
-    let vectors = match oracle.vectors() {
-        // Without an embedding model there is nothing to learn from.
-        Err(Error::Sidecar(ClientError::NotFound(_))) => return Ok(None),
-        vectors => vectors?,
-    };
-    let rows: Vec<usize> = rows
-        .iter()
-        .copied()
-        .filter(|&place| vectors[place].is_some())
-        .collect();
-    if rows.len() < 2 * (budget.training + budget.calibration) {
-        return Ok(None);
-    }
-    let row = |place: usize| vectors[place].as_deref().unwrap_or_default();
     let order = shuffled(rows.len(), targeted.seed);
-    let order: Vec<usize> = order.into_iter().map(|at| rows[at]).collect();
-    let (training, others) = order.split_at(budget.training);
-    let calibration = &others[..budget.calibration];
-    oracle.ask(training.iter().chain(calibration).copied())?;
+    oracle.ask(order[..budget.first].iter().map(|&row| rows[row]))?;
     let mut classes = Classes(wanted.cloned().into_iter().collect());
-    let judged = |place: usize, classes: &mut Classes| {
-        let value = oracle.answers[place].as_ref()?.as_ref().ok()?;
-        Some(classes.number(value))
-    };
-    let known: Vec<(&[f32], usize)> = training
-        .iter()
-        .filter_map(|&place| Some((row(place), judged(place, &mut classes)?)))
-        .collect();
-    if known.len() < TRAINING_MIN {
+    let Some(mut pupil) = Pupil::of(oracle, &mut classes)? else {
         return Ok(None);
-    }
-    let (known_rows, known_classes): (Vec<&[f32]>, Vec<usize>) = known.into_iter().unzip();
-    let head = Head::train(&known_rows, &known_classes, classes.0.len(), &|| {
-        check_for_interrupts!();
-    });
-    let decision = |place: usize| decision(&head.probabilities(row(place)), wanted.is_some());
-    let sample: Vec<Judged> = calibration
-        .iter()
-        .map(|&place| Judged {
-            decision: decision(place),
-            class: judged(place, &mut classes),
-        })
-        .collect();
-    let plan = match wanted {
-        None => Plan::for_classes(&targeted.target, &sample, others.len(), rows.len()),
-        Some(_) => {
-            let known = known_classes
-                .iter()
-                .filter(|&&class| class == WANTED)
-                .count();
-            Plan::for_class(WANTED, &targeted.target, &sample, others.len(), known)
-        }
     };
-    let values = (0..vectors.len()).map(|place| {
-        check_for_interrupts!();
-        vectors[place].as_ref()?;
+    teach(
+        &mut pupil,
+        oracle,
+        &mut classes,
+        budget,
+        targeted,
+        wanted.is_some(),
+    )?;
+    // Drawn from all that is left, after the learning: so the bounds are exact.
+    let is_left = |place: &usize| oracle.answers[*place].is_none();
+    let rest: Vec<usize> = rows.iter().copied().filter(is_left).collect();
+    let known = rows
+        .iter()
+        .filter(|&&place| oracle.class(place, &mut classes) == Some(WANTED))
+        .count();
+    let order = shuffled(rest.len(), targeted.seed.wrapping_add(1));
+    let drawn = order.into_iter().take(budget.calibration);
+    let drawn: Vec<usize> = drawn.map(|row| rest[row]).collect();
+    oracle.ask(drawn.iter().copied())?;
+    let decision = |place: usize| decision(&pupil.probabilities(place), wanted.is_some());
+    let judged = drawn.iter().map(|&place| Judged {
+        decision: decision(place),
+        class: oracle.class(place, &mut classes),
+    });
+    let sample: Vec<Judged> = judged.collect();
+    let plan = match wanted {
+        None => Plan::for_classes(&targeted.target, &sample, rest.len(), rows.len()),
+        Some(_) => Plan::for_class(WANTED, &targeted.target, &sample, rest.len(), known),
+    };
+    let values = (0..oracle.answers.len()).map(|place| {
         let class = plan.class_of(&decision(place))?;
         classes.0.get(class).cloned()
     });
@@ -173,6 +146,39 @@ fn decide(
         values: values.collect(),
         plan,
     }))
+}
+
+/// Has the oracle judge what the head is least sure of, until few errors are expected.
+fn teach(
+    pupil: &mut Pupil,
+    oracle: &mut Oracle<'_>,
+    classes: &mut Classes,
+    budget: Budget,
+    targeted: &Targeted,
+    is_one_wanted: bool,
+) -> Result<(), Error> {
+    for _ in 0..budget.rounds {
+        let mut doubts = pupil.doubts(oracle);
+        let errors: f32 = doubts.iter().map(Doubt::error).sum();
+        let rows = match is_one_wanted {
+            false => oracle.answers.len() as f32,
+            true => {
+                let (_, judged) = oracle.judged(classes);
+                let known = judged.iter().filter(|&&class| class == WANTED).count();
+                let expected = doubts.iter().map(|doubt| doubt.probabilities[WANTED]);
+                known as f32 + expected.sum::<f32>()
+            }
+        };
+        if targeted.target.is_near(errors, rows) {
+            break;
+        }
+        // Equal ones stay in the order of their places (a stable sort).
+        doubts.sort_by(|left, right| right.error().total_cmp(&left.error()));
+        oracle.ask(doubts.iter().take(budget.round).map(|doubt| doubt.place))?;
+        pupil.learn(oracle, classes);
+    }
+    pupil.finish(oracle, classes);
+    Ok(())
 }
 
 /// The class that is looked for is the first.
@@ -194,61 +200,5 @@ fn decision(probabilities: &[f32], is_one_wanted: bool) -> Decision {
             class: likeliest(WANTED + 1).0,
             score: probabilities.get(WANTED).copied().unwrap_or(0.0),
         },
-    }
-}
-
-/// Values that the oracle gave, numbered as they came.
-struct Classes(Vec<Value>);
-
-impl Classes {
-    fn number(&mut self, value: &Value) -> usize {
-        let known = self.0.iter().position(|class| class == value);
-        known.unwrap_or_else(|| {
-            self.0.push(value.clone());
-            self.0.len() - 1
-        })
-    }
-}
-
-/// The model, which is asked about each text once.
-struct Oracle<'a> {
-    asking: Asking<'a>,
-    distinct: &'a Distinct<'a>,
-    answers: Vec<Option<Outcome>>,
-}
-
-impl Oracle<'_> {
-    /// All at once; those that have an answer are left out.
-    fn ask(&mut self, places: impl Iterator<Item = usize>) -> Result<(), Error> {
-        let mut places: Vec<usize> = places
-            .filter(|&place| self.answers[place].is_none())
-            .collect();
-        places.sort_unstable();
-        places.dedup();
-        let texts: Vec<&str> = places
-            .iter()
-            .map(|&place| self.distinct.texts[place])
-            .collect();
-        for (place, answer) in places.into_iter().zip(self.asking.values(&texts)?) {
-            self.answers[place] = Some(answer);
-        }
-        Ok(())
-    }
-
-    /// Embeddings of the texts; None where the model takes it not.
-    fn vectors(&self) -> Result<Vec<Option<Vec<f32>>>, Error> {
-        let beginning = |text: &&str| text[..text.floor_char_boundary(HEAD_BYTES)].to_owned();
-        let texts = self
-            .distinct
-            .texts
-            .iter()
-            .map(beginning)
-            .map(Text::from)
-            .collect();
-        let deadline = self.asking.deadline;
-        let (model, purpose) = (ModelChoice::Default, TextPurpose::Passage);
-        let embedded =
-            embedding::embed(&model, texts, purpose, Priority::Interactive, || deadline)?;
-        Ok(embedded.vectors.into_iter().map(Result::ok).collect())
     }
 }

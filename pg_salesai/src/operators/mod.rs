@@ -5,6 +5,8 @@ mod asking;
 mod cascade;
 mod condensing;
 mod document_error;
+mod oracle;
+mod pupil;
 mod statistics;
 
 pub use application::{Application, Applied, Outcome, applied, apply};
