@@ -3955,7 +3955,7 @@ returns table (number integer, value jsonb, error text, decided_by text, model_s
     precision_bound real, recall_estimate real, recall_bound real)
 language c volatile parallel unsafe cost 1000000 rows 1000 as 'MODULE_PATHNAME', 'apply_cascade_wrapper';
 comment on function salesai.apply_cascade(text, text[], jsonb, double precision, double precision, double precision, bigint, jsonb) is
-    'salesai.apply_operator for classify and is_true over many documents: the model (the oracle) judges a random sample, a classifier over embeddings learns from it and decides where another sample says that it may, the model judges the rest. With the confidence, over samples, precision and recall relative to the model''s own answers are at least precision_min and recall_min: of true for is_true; for classify of all labels together (micro-averaged), so both are the share of documents that have the model''s label. Where that needs it, or below 600 documents, the model judges all. decided_by: model or head; the columns after it are the same in all rows: the share that the model judged, and what was reached, as an estimate and as the bound that holds with the confidence. seed: of the samples';
+    'salesai.apply_operator for classify and is_true over many documents: the model (the oracle) judges a random sample and then what a classifier over words, and embeddings where they help, is least sure of; the classifier decides where another random sample says that it may, the model judges the rest. With the confidence, over samples, precision and recall relative to the model''s own answers are at least precision_min and recall_min: of true for is_true; for classify of all labels together (micro-averaged), so both are the share of documents that have the model''s label. Where that needs it, or below 600 documents, the model judges all. decided_by: model or head; the columns after it are the same in all rows: the share that the model judged, and what was reached, as an estimate and as the bound that holds with the confidence. seed: of the samples';
 
 create function salesai.classify_cascade(
     documents text[], labels text[], precision_min double precision default 0.95, recall_min double precision default 0.95,
@@ -3974,7 +3974,7 @@ as $$
         salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''), max_error_ratio)) c
 $$;
 comment on function salesai.classify_cascade(text[], text[], double precision, double precision, double precision, text[], bigint, text, text, text, integer, double precision) is
-    'salesai.classify for many documents, most of which a classifier over embeddings decides, at a precision and recall relative to the model (salesai.apply_cascade). people: labels that people gave, NULL where nobody did; people_agreement: the share of those that the result has too';
+    'salesai.classify for many documents, most of which a small classifier decides, at a precision and recall relative to the model (salesai.apply_cascade). people: labels that people gave, NULL where nobody did; people_agreement: the share of those that the result has too';
 
 create function salesai.is_true_cascade(
     statement text, documents text[], precision_min double precision default 0.95, recall_min double precision default 0.95,
@@ -3993,7 +3993,7 @@ as $$
         salesai.operator_options(model, adapter, timeout_ms, coalesce(on_error, ''), max_error_ratio)) c
 $$;
 comment on function salesai.is_true_cascade(text, text[], double precision, double precision, double precision, boolean[], bigint, text, text, text, integer, double precision) is
-    'salesai.is_true for many documents, most of which a classifier over embeddings decides, at a precision and recall of true relative to the model (salesai.apply_cascade). people: what people said, NULL where nobody did; people_agreement: the share of those that the result has too, NULL in the result counted as not true';
+    'salesai.is_true for many documents, most of which a small classifier decides, at a precision and recall of true relative to the model (salesai.apply_cascade). people: what people said, NULL where nobody did; people_agreement: the share of those that the result has too, NULL in the result counted as not true';
 
 create function salesai.similarity(a text, b text) returns real
 language sql stable strict parallel restricted cost 100000

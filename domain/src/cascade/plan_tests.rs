@@ -128,3 +128,11 @@ fn targets_are_shares() {
     assert!(Target::new(0.9, 0.0, 0.9).is_err());
     assert!(Target::new(0.9, 0.9, f64::NAN).is_err());
 }
+
+/// Goal: learning ends where few errors are expected, of all rows or of those that are looked for.
+#[test]
+fn learning_ends_near_the_target() {
+    let target = Target::new(0.9, 0.95, 0.9).expect("a target");
+    assert!(target.is_near(19.0, 1_000.0) && !target.is_near(21.0, 1_000.0));
+    assert!(!target.is_near(19.0, 100.0));
+}

@@ -54,3 +54,7 @@ fn below(bound: usize, state: &mut u64) -> usize {
     mixed ^= mixed >> 31;
     ((u128::from(mixed) * bound as u128) >> 64) as usize
 }
+
+#[cfg(test)]
+#[path = "sample_tests.rs"]
+mod tests;
