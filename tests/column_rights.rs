@@ -66,6 +66,7 @@ fn rights_are_those_of_the_owner() {
     other
         .refusal(forged, &[])
         .assert_is("42501", "another's table");
+    rows_that_are_denied(&mut admin, &mut owner);
     code_of_others_stays_theirs(&mut admin, &mut owner);
     // Rights that go.
     for (harm, said, mend) in [
@@ -100,6 +101,47 @@ fn rights_are_those_of_the_owner() {
         admin.run(&format!("select salesai.column_task_resume({task})"));
         assert!(admin.one::<i32>(PROCESS, &[]) > 0, "{mend}");
     }
+}
+
+/// A right that is missing for some rows fails those, and blocks the task only where no row gets through.
+fn rows_that_are_denied(admin: &mut Session, owner: &mut Session) {
+    owner.run(
+        "create or replace function own.words(body text) returns text language plpgsql as $$
+             begin
+                 if current_user <> 'c_owner' then raise exception 'words for %', current_user; end if;
+                 if body like 'Sealed%' then raise insufficient_privilege using message = 'it is sealed'; end if;
+                 return body;
+             end $$;
+         alter policy visible_ones on own.notes with check (id <> 5)",
+    );
+    admin.run("insert into own.notes (id, body) values (4, 'Sealed.'), (5, 'We like it.'), (6, 'We like it too.')");
+    assert!(admin.one::<i32>(PROCESS, &[]) > 0);
+    let errors = "select concat_ws(' ', key[1], state, class, code) from salesai.column_task_errors order by 1";
+    assert_eq!(
+        admin.column::<String>(errors, &[]),
+        [
+            "4 failed record_permanent 42501",
+            "5 failed record_permanent 42501"
+        ]
+    );
+    let state = "select state || coalesce(': ' || last_error, '') from salesai.column_tasks";
+    let told: String = admin.one(state, &[]);
+    assert!(told.starts_with("idle: "), "{told}");
+    owner.run("select salesai.column_task_retry(id) from salesai.column_tasks");
+    assert_eq!(admin.one::<i32>(PROCESS, &[]), 0);
+    let told: String = admin.one(state, &[]);
+    assert!(
+        told.starts_with("blocked: ") && told.contains("row-level security"),
+        "{told}"
+    );
+    owner.run(
+        "alter policy visible_ones on own.notes with check (true);
+         select salesai.column_task_resume(id) from salesai.column_tasks",
+    );
+    assert!(admin.one::<i32>(PROCESS, &[]) > 0);
+    admin.run("delete from own.notes where id > 3");
+    admin.one::<i32>(PROCESS, &[]);
+    assert_eq!(admin.one::<String>(state, &[]), "idle");
 }
 
 /// Nothing of the owner's code runs with the rights of a worker, of salesai or of who calls `process()`.

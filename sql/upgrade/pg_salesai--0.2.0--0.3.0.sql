@@ -5680,6 +5680,7 @@ declare
     document text;
     sha256 text;
     result jsonb := '[]';
+    denied jsonb;
     code text;
     message text;
 begin
@@ -5687,7 +5688,7 @@ begin
     asked := format('select d.document, encode(sha256(convert_to(d.document, ''UTF8'')), ''hex'') as sha256 %s where %s',
         salesai.column_document(task), salesai.column_key_condition(task.relation));
     locked := format('select from only %s t where %s for no key update skip locked', task.relation, salesai.column_key_condition(task.relation));
-    for item in select r.id, r.key, v.source_sha256, v.value_version
+    for item in select r.id, r.key, v.source_sha256, v.value_version, null::jsonb as error
                 from jsonb_to_recordset(rows) r (id bigint, key text[]) join salesai.column_value v on v.id = r.id loop
         begin
             execute asked into document, sha256 using item.key;
@@ -5709,15 +5710,21 @@ begin
                           and salesai.makes_the_same(a, b))) end;
         exception when others then
             get stacked diagnostics code = returned_sqlstate, message = message_text;
-            -- A name or a right is missing, or the table is locked: it is so for all rows.
-            if code like '42%' or code in ('55P03', '40P01') then
-                return jsonb_build_object('error', jsonb_build_object('code', code, 'message', message));
-            end if;
             -- Such a message may quote the data.
             message := case when code like '22%' then 'the source of the row cannot be evaluated' else message end;
-            result := result || jsonb_build_object('id', item.id, 'error', jsonb_build_object('code', code, 'message', message));
+            item.error := jsonb_build_object('code', code, 'message', message);
+            -- The table is locked: it is so for all rows.
+            if code in ('55P03', '40P01') then
+                return jsonb_build_object('error', item.error);
+            end if;
+            result := result || jsonb_build_object('id', item.id, 'error', item.error);
+            denied := case when code like '42%' then item.error else denied end;
         end;
     end loop;
+    -- A name or a right that is missing is so for all rows, unless one could be read.
+    if denied is not null and not exists (select from jsonb_array_elements(result) r where not r ? 'error') then
+        return jsonb_build_object('error', denied);
+    end if;
     return jsonb_build_object('rows', result);
 end
 $$;
@@ -5787,6 +5794,7 @@ declare
     row_counted bigint;
     written integer := 0;
     errors jsonb := '[]';
+    denied jsonb;
     code text;
     message text;
     hint text;
@@ -5800,7 +5808,8 @@ begin
         case y.typcategory when 'S' then '$2' else '$2::' || format_type(a.atttypid, a.atttypmod) end, key_condition) into write
     from pg_attribute a join pg_type y on y.oid = a.atttypid
     where a.attrelid = task.relation and a.attname = task.target_column and a.attnum > 0;
-    for item in select * from jsonb_to_recordset(results) r (id bigint, key text[], sha256 text, value jsonb, is_known boolean) order by r.id loop
+    for item in select r.*, null::jsonb as error
+                from jsonb_to_recordset(results) r (id bigint, key text[], sha256 text, value jsonb, is_known boolean) order by r.id loop
         begin
             execute locked into sha256 using item.key;
             get diagnostics row_counted = row_count;
@@ -5829,13 +5838,19 @@ begin
             written := written + 1;
         exception when others then
             get stacked diagnostics code = returned_sqlstate, message = message_text, hint = pg_exception_hint;
-            if code like '42%' or code in ('55P03', '40P01') then
-                return jsonb_build_object('error', jsonb_build_object('code', code, 'message', message, 'hint', nullif(hint, '')));
-            end if;
             message := case when code like '22%' then 'the value does not fit the column' else message end;
-            errors := errors || jsonb_build_object('id', item.id, 'error', jsonb_build_object('code', code, 'message', message, 'hint', nullif(hint, '')));
+            item.error := jsonb_build_object('code', code, 'message', message, 'hint', nullif(hint, ''));
+            if code in ('55P03', '40P01') then
+                return jsonb_build_object('error', item.error);
+            end if;
+            errors := errors || jsonb_build_object('id', item.id, 'error', item.error);
+            denied := case when code like '42%' then item.error else denied end;
         end;
     end loop;
+    -- As in salesai.column_documents.
+    if denied is not null and written = 0 then
+        return jsonb_build_object('error', denied);
+    end if;
     update salesai.column_task t set error_code = null, error_message = null, error_hint = null
     where t.id in (select c.id from salesai.column_task c where c.id = task_id and c.error_code is not null for no key update skip locked);
     return jsonb_build_object('written', written, 'errors', errors);
